@@ -1,0 +1,142 @@
+"""Attention as a ladder: each step adds one idea to the one before.
+
+  self_attention    every position looks at every position
+  causal_attention  ... but never at a later one
+  attention         ... with several heads side by side
+  cached_attention  ... and with earlier keys and values kept, not recomputed
+
+All four are the same kernel, `dot_product_attention` (Vaswani et al. 2017,
+equation 1), under different masks and reshapes.
+
+Shapes: B batch, T queries, S keys, H heads, K head size, D = H * K.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from minigpt import params
+from minigpt.ops import dropout, fold, linear
+
+
+class KVCache(NamedTuple):
+  """Keys and values of one block's past; slot s holds position s."""
+
+  k: tf.Tensor  # [B, H, S, K]
+  v: tf.Tensor  # [B, H, S, K]
+
+
+def dot_product_attention(
+  q: tf.Tensor,
+  k: tf.Tensor,
+  v: tf.Tensor,
+  mask: tf.Tensor | None = None,
+  drop_rate: float = 0.0,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:  # [..., T, K], [..., S, K], [..., S, K] -> [..., T, K]
+  """softmax(q k' / sqrt(K)) v, the softmax in f32.
+
+  Args:
+    mask: bool, broadcast to [..., T, S]; False hides a key from a query.
+  """
+  scores = tf.matmul(q, k, transpose_b=True) / math.sqrt(q.shape[-1])
+  scores = tf.cast(scores, tf.float32)
+  if mask is not None:
+    scores = tf.where(mask, scores, -math.inf)
+  weights = tf.cast(tf.nn.softmax(scores), v.dtype)
+  return tf.matmul(dropout(weights, drop_rate, rng), v)
+
+
+def causal_mask(n: int) -> tf.Tensor:  # -> bool [n, n]
+  """True where key s is not after query t."""
+  position = tf.range(n)
+  return position[None, :] <= position[:, None]
+
+
+def split_heads(x: tf.Tensor, n_heads: int) -> tf.Tensor:
+  """[B, T, D] -> [B, H, T, K]."""
+  b, t, d = tf.shape(x)[0], x.shape[1], x.shape[2]
+  return tf.transpose(
+    tf.reshape(x, [b, t, n_heads, d // n_heads]), [0, 2, 1, 3]
+  )
+
+
+def merge_heads(x: tf.Tensor) -> tf.Tensor:
+  """[B, H, T, K] -> [B, T, D]."""
+  b, h, t, k = tf.shape(x)[0], *x.shape[1:]
+  return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [b, t, h * k])
+
+
+def self_attention(x: tf.Tensor, p: params.Attention) -> tf.Tensor:
+  """One head without a mask: [B, T, D] -> [B, T, D]."""
+  q, k, v = tf.split(linear(x, p.c_attn), 3, axis=-1)
+  return linear(dot_product_attention(q, k, v), p.c_proj)
+
+
+def causal_attention(x: tf.Tensor, p: params.Attention) -> tf.Tensor:
+  """One head that sees no later position: [B, T, D] -> [B, T, D]."""
+  q, k, v = tf.split(linear(x, p.c_attn), 3, axis=-1)
+  y = dot_product_attention(q, k, v, causal_mask(x.shape[1]))
+  return linear(y, p.c_proj)
+
+
+def attention(
+  x: tf.Tensor,
+  p: params.Attention,
+  n_heads: int,
+  drop_rate: float = 0.0,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:
+  """Causal multi-head attention: [B, T, D] -> [B, T, D]."""
+  q, k, v = (
+    split_heads(part, n_heads)
+    for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
+  )
+  mask = causal_mask(x.shape[1])
+  y = dot_product_attention(q, k, v, mask, drop_rate, fold(rng, 0))
+  return dropout(linear(merge_heads(y), p.c_proj), drop_rate, fold(rng, 1))
+
+
+def cached_attention(
+  x: tf.Tensor,
+  p: params.Attention,
+  n_heads: int,
+  cache: KVCache,
+  position: tf.Tensor,
+) -> tuple[tf.Tensor, KVCache]:
+  """`attention` for T new positions of each row, after those in the cache.
+
+  Args:
+    x: [B, T, D], row b's positions `position[b]` to `position[b] + T - 1`.
+    position: int32 [B].
+
+  Returns:
+    [B, T, D], and the cache with the new keys and values written in.
+  """
+  q, k, v = (
+    split_heads(part, n_heads)
+    for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
+  )
+  cache = KVCache(
+    write_slots(cache.k, k, position), write_slots(cache.v, v, position)
+  )
+  query = position[:, None] + tf.range(x.shape[1])  # [B, T]
+  slot = tf.range(cache.k.shape[2])  # [S]
+  mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
+  y = dot_product_attention(q, cache.k, cache.v, mask)
+  return linear(merge_heads(y), p.c_proj), cache
+
+
+def write_slots(
+  cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
+) -> tf.Tensor:
+  """Writes `new` [B, H, T, K] at slots `position[b]`... of [B, H, S, K]."""
+  n_rows, n_heads, n_new = tf.shape(new)[0], new.shape[1], new.shape[2]
+  row, head, offset = tf.meshgrid(
+    tf.range(n_rows), tf.range(n_heads), tf.range(n_new), indexing='ij'
+  )
+  slot = position[:, None, None] + offset
+  return tf.tensor_scatter_nd_update(
+    cache, tf.stack([row, head, slot], -1), new
+  )

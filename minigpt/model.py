@@ -1,0 +1,140 @@
+"""GPT-2 (Radford et al. 2019) as functions over a tree of parameters.
+
+`gpt` reads a whole sequence at once; `cached_gpt` reads new tokens after
+those whose keys and values it was handed. `class GPT` owns variables and
+computes nothing else.
+
+Shapes: B batch, T tokens, S cache slots, D emb_dim, V vocabulary.
+"""
+
+import tensorflow as tf
+
+from minigpt import params
+from minigpt.attention import KVCache, attention, cached_attention
+from minigpt.config import GPTConfig
+from minigpt.ops import cross_entropy, dropout, fold, gelu, layernorm, linear
+
+Caches = tuple[KVCache, ...]
+
+
+def mlp(x: tf.Tensor, p: params.MLP) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
+  return linear(gelu(linear(x, p.c_fc)), p.c_proj)
+
+
+def block(
+  x: tf.Tensor,
+  p: params.Block,
+  config: GPTConfig,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
+  """Attention, then MLP, each on a normalized copy and added back."""
+  rate = config.drop_rate
+  x = x + attention(
+    layernorm(x, p.ln_1), p.attn, config.n_heads, rate, fold(rng, 0)
+  )
+  return x + dropout(mlp(layernorm(x, p.ln_2), p.mlp), rate, fold(rng, 1))
+
+
+def hidden_states(
+  tokens: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:  # int [B, T] -> [B, T, D]
+  """The normalized output of the last block."""
+  x = tf.gather(p.wte, tokens) + p.wpe[: tokens.shape[1]]
+  x = dropout(x, config.drop_rate, fold(rng, 0))
+  for i, layer in enumerate(p.blocks):
+    x = block(x, layer, config, fold(rng, i + 1))
+  return layernorm(x, p.ln_f)
+
+
+def unembed(x: tf.Tensor, p: params.Params) -> tf.Tensor:
+  """Scores every token as the next one: [..., D] -> [..., V]."""
+  head = p.wte if params.is_absent(p.head) else p.head
+  return tf.matmul(x, head, transpose_b=True)
+
+
+def gpt(
+  tokens: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:
+  """Logits of the token after each position.
+
+  Args:
+    tokens: int [B, T], T at most `config.context_length`.
+    rng: int32 [2] seed of the dropout; None: no dropout.
+
+  Returns:
+    [B, T, V]; entry t depends on tokens 0 to t alone.
+  """
+  return unembed(hidden_states(tokens, p, config, rng), p)
+
+
+def empty_caches(
+  n_rows: int | tf.Tensor, n_slots: int, config: GPTConfig, dtype=tf.float32
+) -> Caches:
+  shape = [n_rows, config.n_heads, n_slots, config.head_dim]
+  return tuple(
+    KVCache(tf.zeros(shape, dtype), tf.zeros(shape, dtype))
+    for _ in range(config.n_layers)
+  )
+
+
+def cached_gpt(
+  tokens: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  caches: Caches,
+  position: tf.Tensor,
+) -> tuple[tf.Tensor, Caches]:
+  """`hidden_states` of T new tokens a row, after those in the caches.
+
+  Args:
+    tokens: int [B, T], row b's tokens at `position[b]`, `position[b] + 1`, ...
+    position: int32 [B], how many tokens of each row the caches hold.
+
+  Returns:
+    [B, T, D], and the caches with the new tokens in them.
+  """
+  positions = position[:, None] + tf.range(tokens.shape[1])
+  x = tf.gather(p.wte, tokens) + tf.gather(p.wpe, positions)
+  updated = []
+  for layer, cache in zip(p.blocks, caches, strict=True):
+    x, cache = _cached_block(x, layer, config, cache, position)
+    updated.append(cache)
+  return layernorm(x, p.ln_f), tuple(updated)
+
+
+def _cached_block(x, p, config, cache, position):
+  y, cache = cached_attention(
+    layernorm(x, p.ln_1), p.attn, config.n_heads, cache, position
+  )
+  x = x + y
+  return x + mlp(layernorm(x, p.ln_2), p.mlp), cache
+
+
+def loss_fn(
+  windows: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:  # int [B, T + 1] -> []
+  """Mean cross entropy of every token given those before it, in nats."""
+  logits = gpt(windows[:, :-1], p, config, rng)
+  return tf.reduce_mean(cross_entropy(logits, windows[:, 1:]))
+
+
+class GPT(tf.Module):
+  """Owns the variables of one model.
+
+  >>> model = GPT(GPTConfig(**{'vocab_size': 65, 'n_layers': 2}), seed=0)
+  >>> logits = gpt(tokens, model.params, model.config)
+  """
+
+  def __init__(self, config: GPTConfig, seed: int = 0):
+    super().__init__(name='gpt')
+    self.config = config
+    self.params = params.init_params(config, seed)

@@ -1,0 +1,67 @@
+"""The small pure functions a transformer is written in.
+
+Shapes: `...` any leading dimensions, D features, V vocabulary.
+"""
+
+import math
+
+import tensorflow as tf
+
+from minigpt.params import LayerNorm, Linear, is_absent
+
+
+def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
+  """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it."""
+  inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+  return 0.5 * x * (1 + tf.tanh(inner))
+
+
+def layernorm(
+  x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
+) -> tf.Tensor:  # [..., D] -> [..., D]
+  """Layer normalization over features (Ba et al. 2016), computed in f32."""
+  h = tf.cast(x, tf.float32)
+  mean = tf.reduce_mean(h, -1, keepdims=True)
+  variance = tf.reduce_mean(tf.square(h - mean), -1, keepdims=True)
+  y = (h - mean) * tf.math.rsqrt(variance + epsilon)
+  return add_bias(tf.cast(y, x.dtype) * p.g, p.b)
+
+
+def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+  """`x + b`, or `x` where the bias is absent."""
+  return x if is_absent(b) else x + b
+
+
+def linear(x: tf.Tensor, p: Linear) -> tf.Tensor:  # [..., in] -> [..., out]
+  return add_bias(tf.matmul(x, p.w), p.b)
+
+
+def fold(rng: tf.Tensor | None, number: int | tf.Tensor) -> tf.Tensor | None:
+  """Derives the `number`-th seed of `rng`, int32 [2]; None stays None."""
+  if rng is None:
+    return None
+  return tf.random.experimental.stateless_fold_in(rng, number, alg='philox')
+
+
+def dropout(
+  x: tf.Tensor, rate: float, rng: tf.Tensor | None
+) -> tf.Tensor:  # [...] -> [...]
+  """Zeroes a share `rate` of `x`, scales up the rest (Srivastava et al. 2014).
+
+  Args:
+    rng: int32 [2] seed that decides which entries fall; None: nothing falls.
+  """
+  if rng is None or rate == 0:
+    return x
+  draw = tf.random.stateless_uniform(tf.shape(x), rng, alg='philox')
+  keep = tf.cast(draw >= rate, x.dtype)
+  return x * keep / (1 - rate)
+
+
+def cross_entropy(
+  logits: tf.Tensor, targets: tf.Tensor
+) -> tf.Tensor:  # [..., V], [...] -> [...]
+  """`-log softmax(logits)[target]` in nats, computed in f32."""
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(
+    targets, tf.cast(logits, tf.float32)
+  )
