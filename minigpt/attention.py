@@ -132,6 +132,8 @@ def write_slots(
   cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:
   """Writes `new` [B, H, T, K] at slots `position[b]`... of [B, H, S, K]."""
+  if cache.shape[2] == new.shape[2]:
+    return new
   n_rows, n_heads, n_new = tf.shape(new)[0], new.shape[1], new.shape[2]
   row, head, offset = tf.meshgrid(
     tf.range(n_rows), tf.range(n_heads), tf.range(n_new), indexing='ij'

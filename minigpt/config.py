@@ -296,3 +296,42 @@ def get_preset(name: str) -> Preset:
   if name not in PRESETS:
     raise unknown('preset', name, PRESETS)
   return PRESETS[name]
+
+
+class Settings(NamedTuple):
+  """What a run asks for, before its text has decided the vocabulary."""
+
+  model: dict[str, Any]
+  data: DataConfig
+  train: TrainConfig
+
+
+def preset_values(preset: str, given: dict[str, Any]) -> dict[str, Any]:
+  """The values of a preset under those given by hand.
+
+  Raises:
+    UsageError: an unknown preset, or two lengths for one run.
+  """
+  if 'steps' in given:
+    if given.get('epochs'):
+      raise UsageError('steps and epochs both set the length: give only one')
+    given = {**given, 'epochs': 0.0}
+  base = get_preset(preset)
+  return {**base.model, **base.data, **base.train, **given}
+
+
+def settle(values: dict[str, Any]) -> Settings:
+  """Sorts values into the three configs.
+
+  Raises:
+    UsageError: a value is out of its range.
+  """
+
+  def of(config: type) -> dict[str, Any]:
+    names = config.__dataclass_fields__
+    return {name: v for name, v in values.items() if name in names}
+
+  GPTConfig(**of(GPTConfig))  # Refuses a bad shape before any text is read.
+  return Settings(
+    of(GPTConfig), DataConfig(**of(DataConfig)), TrainConfig(**of(TrainConfig))
+  )

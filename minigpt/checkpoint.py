@@ -1,0 +1,144 @@
+"""Checkpoints that are either whole or not there.
+
+One directory a checkpoint, `step-00000250/`: TensorFlow's own files, whose
+every tensor carries a checksum, and `info.json`. It is written under another
+name, flushed to the disk, then renamed.
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from minigpt.errors import InputError
+
+_NAME = re.compile(r'step-(\d{8})')
+
+
+class Checkpoint(NamedTuple):
+  path: Path
+  step: int
+  info: dict[str, Any]
+
+
+def save(
+  folder: Path, step: int, state: tf.train.Checkpoint, info: dict[str, Any]
+) -> Path:
+  """Writes `folder/step-<step>` in one stroke; a complete one stays as it is.
+
+  Raises:
+    InputError: the disk is full or cannot be written; nothing is left behind.
+  """
+  path = folder / f'step-{step:08d}'
+  if path.exists():
+    return path
+  scratch = folder / f'.tmp-{path.name}-{os.getpid()}'
+  try:
+    scratch.mkdir(parents=True)
+    state.write(str(scratch / 'state'))
+    (scratch / 'info.json').write_text(json.dumps({'step': step, **info}))
+    publish(scratch, path)
+  except (OSError, tf.errors.OpError) as error:
+    shutil.rmtree(scratch, ignore_errors=True)
+    raise InputError(
+      f'checkpoint {path} could not be written ({_reason(error)}); the ones '
+      'before it are untouched'
+    ) from None
+  return path
+
+
+def publish(scratch: Path, path: Path) -> None:
+  """Flushes every file of `scratch`, then gives it its final name."""
+  for file in scratch.rglob('*'):
+    _fsync(file)
+  _fsync(scratch)
+  scratch.rename(path)
+  _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+  """Replaces the file in one stroke."""
+  scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
+  try:
+    scratch.write_text(text, encoding='utf-8')
+    _fsync(scratch)
+    scratch.replace(path)
+  except OSError as error:
+    scratch.unlink(missing_ok=True)
+    raise InputError(
+      f'{path} could not be written ({_reason(error)}); free space, or choose '
+      'another --workdir'
+    ) from None
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, 'strerror', None) or str(error).splitlines()[0]
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+  """The complete checkpoints in `folder`, oldest first."""
+  found = []
+  for path in sorted(folder.glob('step-*')):
+    match = _NAME.fullmatch(path.name)
+    if match and (path / 'info.json').is_file():
+      info = json.loads((path / 'info.json').read_text())
+      found.append(Checkpoint(path, int(match[1]), info))
+  return found
+
+
+def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
+  """The one of lowest validation loss; the newest where none was evaluated."""
+  scored = [c for c in checkpoints if c.info.get('val_loss') is not None]
+  if scored:
+    return min(scored, key=lambda c: c.info['val_loss'])
+  return checkpoints[-1] if checkpoints else None
+
+
+def restore(
+  checkpoint: Checkpoint, state: tf.train.Checkpoint, partial: bool = False
+) -> None:
+  """Reads every tensor of `state` back and makes sure that all matched.
+
+  Args:
+    partial: the checkpoint may hold more than `state` asks for.
+
+  Raises:
+    InputError: the files are damaged, or hold another model.
+  """
+  try:
+    status = state.read(str(checkpoint.path / 'state'))
+    if partial:
+      status.assert_existing_objects_matched().expect_partial()
+    else:
+      status.assert_consumed()
+  except (AssertionError, ValueError) as error:
+    raise InputError(
+      f'{checkpoint.path} does not fit the model in config.json '
+      f'({_reason(error)})'
+    ) from None
+  except tf.errors.OpError as error:
+    raise InputError(
+      f'{checkpoint.path} is damaged ({_reason(error)}); delete it to fall '
+      'back on the one before'
+    ) from None
+
+
+def prune(folder: Path, keep: int) -> None:
+  """Deletes all but the newest `keep` checkpoints and the best one."""
+  checkpoints = list_checkpoints(folder)
+  kept = {c.path for c in checkpoints[-keep:]} | {best(checkpoints).path}
+  for checkpoint in checkpoints:
+    if checkpoint.path not in kept:
+      shutil.rmtree(checkpoint.path)

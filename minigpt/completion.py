@@ -1,0 +1,187 @@
+"""Text in, text out: the host's side of generation.
+
+Shapes are rounded up to powers of two, so prompts of new lengths reuse the
+programs that are compiled already.
+"""
+
+import codecs
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt import decoding
+from minigpt.config import GPTConfig
+from minigpt.errors import UsageError
+from minigpt.params import Params
+from minigpt.tokenizers import Tokenizer
+
+_CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.
+_SMALLEST = 16  # Smallest bucket.
+
+
+class Request(NamedTuple):
+  """What to write, and how; see `decoding.Sampling`.
+
+  Raises UsageError from `check` where a value is out of its range.
+  """
+
+  max_new_tokens: int = 200
+  temperature: float = 0.8
+  top_k: int = 0
+  top_p: float = 1.0
+  seed: int = 0
+  stop: Sequence[str] = ()
+
+  def check(self) -> 'Request':
+    for holds, name, rule in (
+      (self.max_new_tokens > 0, 'max_new_tokens', 'must be greater than 0'),
+      (0 <= self.temperature < np.inf, 'temperature', 'must be 0 or more'),
+      (self.top_k >= 0, 'top_k', 'must be 0 or more'),
+      (0 < self.top_p <= 1, 'top_p', 'must lie in (0, 1]'),
+      (all(self.stop), 'stop', 'must not be empty'),
+    ):
+      if not holds:
+        raise UsageError(f'{name}={getattr(self, name)}: it {rule}')
+    return self
+
+
+def bucket(n: int, limit: int) -> int:
+  """The next power of two from `n`, at least 16 and at most `limit`."""
+  return min(max(_SMALLEST, 1 << (n - 1).bit_length()), limit)
+
+
+class Completer:
+  """Continues prompts with one model; keeps its compiled programs."""
+
+  def __init__(self, p: Params, config: GPTConfig, tokenizer: Tokenizer):
+    self.tokenizer = tokenizer
+    self.config = config
+    self.n_traces = 0  # How often a program was compiled.
+
+    @tf.function(jit_compile=True, autograph=False)
+    def start(prompts, length, room):
+      self.n_traces += 1
+      return decoding.start(prompts, length, p, config, room.shape[0])
+
+    @tf.function(jit_compile=True, autograph=False)
+    def generate(state, n_new, sampling):
+      self.n_traces += 1
+      return decoding.generate(
+        state, n_new, _CHUNK, sampling, p, config, tokenizer.end_of_text
+      )
+
+    self._start, self._generate = start, generate
+
+  def __call__(
+    self,
+    prompts: Sequence[str],
+    request: Request,
+    on_text: Callable[[int, str], None] = lambda row, text: None,
+  ) -> list[str]:
+    """Continues each prompt; row i draws with seed `request.seed + i`.
+
+    Args:
+      on_text: called with a row and the text that it has newly written.
+
+    Returns:
+      The new text of each row, without its prompt and stop string.
+
+    Raises:
+      UsageError: a value of the request is out of its range.
+      InputError: a prompt holds what the tokenizer does not know.
+    """
+    request.check()
+    rows = [_Row(self.tokenizer, request.stop) for _ in prompts]
+    state = self._first_state(prompts, request.max_new_tokens)
+    sampling = _sampling(request, len(prompts))
+    for n_drawn in range(0, request.max_new_tokens, _CHUNK):
+      n_new = min(_CHUNK, request.max_new_tokens - n_drawn)
+      state, drawn = self._generate(state, tf.constant(n_new), sampling)
+      self._read(rows, state, drawn.tokens.numpy(), n_drawn, on_text)
+      done = [row.stopped for row in rows]
+      if all(done):
+        break
+      state = state._replace(done=tf.constant(done))
+    for i, row in enumerate(rows):
+      on_text(i, row.finish())
+    return [row.text for row in rows]
+
+  def _first_state(self, prompts, max_new_tokens):
+    context = self.config.context_length
+    ids = [self._encode(prompt)[-context:] for prompt in prompts]
+    longest = max(map(len, ids))
+    width = bucket(longest, context)
+    room = bucket(longest + max_new_tokens, context)
+    padded = np.zeros([len(ids), width], np.int32)
+    for row, tokens in zip(padded, ids, strict=True):
+      row[: len(tokens)] = tokens
+    lengths = np.array(list(map(len, ids)), np.int32)
+    # The size of `room` is its shape: XLA needs it when it compiles.
+    return self._start(padded, lengths, tf.zeros([room, 0]))
+
+  def _encode(self, prompt):
+    ids = self.tokenizer.encode(prompt)
+    if len(ids):
+      return ids
+    if self.tokenizer.end_of_text is None:
+      raise UsageError('the prompt is empty; give at least one character')
+    return np.array([self.tokenizer.end_of_text], np.int32)
+
+  def _read(self, rows, state, tokens, n_before, on_text):
+    counts = state.n_drawn.numpy() - n_before
+    ended = state.done.numpy()
+    for i, row in enumerate(rows):
+      if not row.stopped:
+        n = counts[i] - 1 if ended[i] else counts[i]  # The end is no text.
+        on_text(i, row.add(tokens[i, :n]))
+        row.stopped |= bool(ended[i])
+
+
+def _sampling(request: Request, n_rows: int) -> decoding.Sampling:
+  return decoding.Sampling(
+    temperature=tf.fill([n_rows], request.temperature),
+    top_k=tf.fill([n_rows], request.top_k),
+    top_p=tf.fill([n_rows], request.top_p),
+    seed=request.seed + tf.range(n_rows),
+  )
+
+
+class _Row:
+  """The text of one row as it grows.
+
+  What could be the beginning of a stop string or of a character is held back
+  until the next tokens decide.
+  """
+
+  def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]):
+    self.text = ''
+    self.stopped = False
+    self._tokenizer = tokenizer
+    self._stop = stop
+    self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
+    self._n_given = 0
+
+  def add(self, tokens: np.ndarray) -> str:
+    """Takes new tokens in; returns the text that is certain by now."""
+    self.text += self._utf8.decode(self._tokenizer.decode_bytes(tokens))
+    ends = [self.text.find(stop, self._n_given) for stop in self._stop]
+    ends = [end for end in ends if end >= 0]
+    if ends:
+      self.text = self.text[: min(ends)]
+      self.stopped = True
+      return self._give(len(self.text))
+    held = max(map(len, self._stop), default=1) - 1
+    return self._give(max(self._n_given, len(self.text) - held))
+
+  def finish(self) -> str:
+    """Returns what was held back."""
+    if not self.stopped:
+      self.text += self._utf8.decode(b'', final=True)
+    return self._give(len(self.text))
+
+  def _give(self, end: int) -> str:
+    new = self.text[self._n_given : end]
+    self._n_given = end
+    return new

@@ -1,0 +1,277 @@
+"""Text sources, and batches as a function of (seed, step).
+
+Nothing is shuffled in memory: the window at place i of an epoch is the image
+of i under a keyed permutation, so any step's batch can be asked for again and
+a token file of any size is only ever read through its memory map.
+
+Shapes: N tokens in all, K steps, A accumulated gradients, B batch, T context.
+"""
+
+import glob
+import os
+import sysconfig
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt.config import DataConfig
+from minigpt.errors import InputError, UsageError, unknown
+
+SAMPLE = (
+  'the sun sets in the west. the stars shine in the night. '
+  'the moon rises with grace.'
+)
+
+
+class Split(NamedTuple):
+  """A training and a validation part: both text, or both token ids [N]."""
+
+  train: str | np.ndarray
+  val: str | np.ndarray
+
+
+def read_split(config: DataConfig) -> Split:
+  """Reads the data set and parts it as `config` says.
+
+  Raises:
+    UsageError: no such data set, or it has no splits of its own.
+    InputError: a file cannot be read, is not UTF-8, or holds nothing.
+  """
+  if config.own_splits:
+    if config.dataset != 'tiny_shakespeare':
+      raise UsageError(
+        f'own_splits: {config.dataset} has none; use --val_fraction instead'
+      )
+    parts = _tiny_shakespeare()
+    return Split(parts['train'], parts['validation'])
+  whole = _read(config.dataset)
+  if not len(whole):
+    raise InputError(f'{config.dataset} holds no text; give one that does')
+  if config.val_fraction == 0:
+    return Split(whole, whole)
+  n_train = int(len(whole) * (1 - config.val_fraction))
+  return Split(whole[:n_train], whole[n_train:])
+
+
+def _read(dataset: str) -> str | np.ndarray:
+  if dataset in _SOURCES:
+    return _SOURCES[dataset]()
+  if dataset.endswith('.npy'):
+    return _token_file(dataset)
+  if os.path.isfile(dataset):
+    return _text_file(dataset)
+  paths = sorted(filter(os.path.isfile, glob.glob(dataset, recursive=True)))
+  if paths:
+    return '\n'.join(map(_text_file, paths))
+  if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
+    raise InputError(f'{dataset}: no such file; check the path')
+  raise unknown('dataset', dataset, [*_SOURCES, 'a path'])
+
+
+def _text_file(path: str) -> str:
+  try:
+    with open(path, 'rb') as file:
+      return file.read().decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f'{path} is not UTF-8 (byte {error.start}); convert it, for example '
+      'with iconv'
+    ) from None
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}; check the path') from None
+
+
+def _token_file(path: str) -> np.ndarray:
+  try:
+    tokens = np.load(path, mmap_mode='r', allow_pickle=False)
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror or error}') from None
+  except (EOFError, ValueError) as error:
+    raise InputError(f'{path} is not a .npy file of tokens: {error}') from None
+  if tokens.ndim != 1 or tokens.dtype.kind not in 'ui':
+    raise InputError(
+      f'{path} holds {tokens.dtype} {list(tokens.shape)}; token ids are a '
+      'one-dimensional integer array'
+    )
+  return tokens
+
+
+def _stdlib() -> str:
+  """The ASCII sources of Python's standard library, in order of their path."""
+  root = sysconfig.get_path('stdlib')
+  skipped = {'site-packages', 'dist-packages', 'test', 'tests', '__pycache__'}
+  texts = []
+  for folder, folders, names in os.walk(root):
+    folders[:] = sorted(set(folders) - skipped)
+    for name in sorted(names):
+      if name.endswith('.py'):
+        with open(os.path.join(folder, name), 'rb') as file:
+          source = file.read()
+        if source.isascii():
+          texts.append(source.decode('ascii'))
+  if not texts:
+    raise InputError(f'no Python sources under {root}; use another --dataset')
+  return '\n'.join(texts)
+
+
+def _tiny_shakespeare() -> dict[str, str]:
+  """TFDS's three splits; joined in this order they are the original file."""
+  import tensorflow_datasets as tfds  # Slow to import, and rarely needed.
+
+  try:
+    parts = tfds.load('tiny_shakespeare', batch_size=1)
+    return {
+      name: next(iter(parts[name]))['text'].numpy()[0].decode('utf-8')
+      for name in ('train', 'validation', 'test')
+    }
+  except Exception as error:  # TFDS lets every kind of network fault through.
+    raise InputError(
+      'tiny_shakespeare could not be loaded by tensorflow_datasets '
+      f'({type(error).__name__}); it needs a network once, or TFDS_DATA_DIR '
+      'set to a folder that holds it'
+    ) from None
+
+
+_SOURCES = {
+  'sample': lambda: SAMPLE,
+  'stdlib': _stdlib,
+  'tiny_shakespeare': lambda: ''.join(_tiny_shakespeare().values()),
+}
+
+
+def smallest_unsigned(vocab_size: int) -> np.dtype:
+  """The smallest dtype that holds every token id."""
+  return np.min_scalar_type(vocab_size - 1)
+
+
+class Windows(NamedTuple):
+  """Every window of T + 1 tokens whose start is a multiple of the stride."""
+
+  tokens: np.ndarray  # [N], in memory or memory-mapped
+  context_length: int
+  stride: int
+
+  @property
+  def count(self) -> int:
+    return (len(self.tokens) - self.context_length - 1) // self.stride + 1
+
+  def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
+    offsets = np.arange(self.context_length + 1)
+    return self.tokens[starts[..., None] + offsets].astype(np.int32)
+
+
+def make_windows(
+  tokens: np.ndarray, context_length: int, stride: int, vocab_size: int
+) -> Windows:
+  """Checks that the text fills a window; a stride of 0 is `context_length`.
+
+  Raises:
+    UsageError: the text is shorter than one window.
+    InputError: a token id is outside the vocabulary.
+  """
+  if len(tokens) <= context_length:
+    raise UsageError(
+      f'the training text has {len(tokens)} tokens, fewer than '
+      f'context_length + 1 = {context_length + 1}: lower --context_length or '
+      'give more text'
+    )
+  check_ids(tokens, vocab_size)
+  return Windows(tokens, context_length, stride or context_length)
+
+
+def check_ids(tokens: np.ndarray, vocab_size: int, chunk: int = 1 << 24):
+  """Raises InputError for the first id outside [0, vocab_size)."""
+  for start in range(0, len(tokens), chunk):
+    part = tokens[start : start + chunk]
+    wrong = np.flatnonzero((part < 0) | (part >= vocab_size))
+    if len(wrong):
+      raise InputError(
+        f'token id {part[wrong[0]]} at position {start + wrong[0]} is outside '
+        f'the vocabulary of {vocab_size}; was it made by another tokenizer?'
+      )
+
+
+def window_order(windows: Windows, examples: np.ndarray, seed: int):
+  """Starts of the `examples`-th windows of an endless shuffled stream.
+
+  Each epoch is a fresh permutation of all windows.
+
+  Args:
+    examples: int64 [...], counted from 0 over all epochs.
+  """
+  flat = examples.reshape(-1)
+  epoch, place = flat // windows.count, flat % windows.count
+  key = np.stack([np.full_like(epoch, seed), epoch, np.zeros_like(epoch)], -1)
+  # The kernel of tf.random.experimental.index_shuffle, which itself fails on
+  # one key for each index.
+  index = tf.raw_ops.RandomIndexShuffle(
+    index=place, seed=key, max_index=np.int64(windows.count - 1)
+  )
+  return index.numpy().reshape(examples.shape) * windows.stride
+
+
+def train_batches(
+  windows: Windows,
+  batch_shape: tuple[int, int],
+  seed: int,
+  calls: list[range],
+  call_length: int,
+) -> Iterator[np.ndarray]:
+  """The windows of each range of steps, read ahead of their use.
+
+  Args:
+    batch_shape: (A, B), accumulated gradients and windows in each.
+    calls: steps that one call of the train step makes, at most `call_length`;
+      a shorter range is filled up with batches that it does not use.
+
+  Yields:
+    int32 [K, A, B, T + 1] for each range, K = `call_length`.
+  """
+  per_step = batch_shape[0] * batch_shape[1]
+
+  def read(first: np.ndarray) -> np.ndarray:
+    examples = first * per_step + np.arange(call_length * per_step)
+    starts = window_order(windows, examples, seed)
+    return windows.at(starts.reshape(call_length, *batch_shape))
+
+  firsts = tf.data.Dataset.from_tensor_slices(
+    np.array([steps.start for steps in calls], np.int64)
+  )
+  return (
+    firsts.map(lambda first: tf.numpy_function(read, [first], tf.int32))
+    .prefetch(2)
+    .as_numpy_iterator()
+  )
+
+
+class EvalBatch(NamedTuple):
+  windows: np.ndarray  # int32 [B, T + 1]
+  weights: np.ndarray  # float32 [B, T]; 0 where a window runs past the end
+
+
+def eval_batches(
+  tokens: np.ndarray, context_length: int, batch_size: int, limit: int = 0
+) -> Iterator[EvalBatch]:
+  """Windows side by side, so that every token but the first is scored once.
+
+  Args:
+    limit: number of batches, evenly spread over the tokens; 0: all of them.
+  """
+  starts = np.arange(0, len(tokens) - 1, context_length)
+  if limit and limit * batch_size < len(starts):
+    places = np.linspace(0, len(starts) - 1, limit * batch_size)
+    starts = starts[places.astype(np.int64)]
+  offsets = np.arange(context_length + 1)
+  for i in range(0, len(starts), batch_size):
+    places = starts[i : i + batch_size, None] + offsets
+    places = np.pad(
+      places,
+      [(0, batch_size - len(places)), (0, 0)],
+      constant_values=len(tokens),
+    )
+    yield EvalBatch(
+      tokens[np.minimum(places, len(tokens) - 1)].astype(np.int32),
+      (places[:, 1:] < len(tokens)).astype(np.float32),
+    )

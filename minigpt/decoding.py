@@ -1,0 +1,241 @@
+"""Generation: samplers, prefill, one decoding step, and the loop around it.
+
+A row of the batch is a window of tokens, left-aligned. All but its last token
+are in the KV cache; each turn of the loop reads that last token, draws the
+next one and appends it. Rows differ in length, sampling and seed, and no row
+sees another. A row that fills the context keeps its last half and goes on:
+positions are learned, so keys cannot slide and are computed anew.
+
+Shapes: B rows, S window slots, N new tokens, V vocabulary.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from minigpt.config import GPTConfig
+from minigpt.model import Caches, cached_gpt, empty_caches, unembed
+from minigpt.ops import cross_entropy
+from minigpt.params import Params
+
+
+class Sampling(NamedTuple):
+  """How each row draws its tokens."""
+
+  temperature: tf.Tensor  # f32 [B]; 0: the likeliest token
+  top_k: tf.Tensor  # int32 [B]; only the k likeliest; 0: all
+  top_p: tf.Tensor  # f32 [B]; only the likeliest that reach p; 1: all
+  seed: tf.Tensor  # int32 [B]
+
+
+class State(NamedTuple):
+  """Where the generation of a batch stands."""
+
+  window: tf.Tensor  # int32 [B, S]
+  length: tf.Tensor  # int32 [B], tokens in each window, at least 1
+  caches: Caches  # keys and values of all but the last of them
+  n_drawn: tf.Tensor  # int32 [B], tokens drawn so far
+  done: tf.Tensor  # bool [B]
+
+
+class Drawn(NamedTuple):
+  """New tokens; a row that is done goes on with `stop_token` or zeros."""
+
+  tokens: tf.Tensor  # int32 [B, N]
+  log_prob: tf.Tensor  # f32 [B, N], under the model at temperature 1
+
+
+def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+  """Hides all but the k likeliest (Fan et al. 2018): [B, V], [B] -> [B, V]."""
+  n = logits.shape[-1]
+  ranked = tf.sort(logits, direction='DESCENDING')
+  last = tf.clip_by_value(tf.where(k > 0, k, n), 1, n) - 1
+  threshold = tf.gather(ranked, last, batch_dims=1)[:, None]
+  return tf.where(logits >= threshold, logits, -math.inf)
+
+
+def keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
+  """Hides all but the nucleus of mass p (Holtzman et al. 2020), section 3.1.
+
+  [B, V], [B] -> [B, V]; the likeliest token always stays.
+  """
+  ranked = tf.sort(logits, direction='DESCENDING')
+  probs = tf.nn.softmax(ranked)
+  before = tf.cumsum(probs, axis=-1, exclusive=True)
+  n_kept = tf.reduce_sum(tf.cast(before < p[:, None], tf.int32), -1)
+  last = tf.maximum(n_kept, 1) - 1
+  threshold = tf.gather(ranked, last, batch_dims=1)[:, None]
+  keep = (logits >= threshold) | (p >= 1)[:, None]
+  return tf.where(keep, logits, -math.inf)
+
+
+def gumbel(seed: tf.Tensor, turn: tf.Tensor, n: int) -> tf.Tensor:
+  """Standard Gumbel noise that depends on the row's own seed and turn alone.
+
+  int32 [B], int32 [B] -> f32 [B, n]
+  """
+
+  def row(seed_and_turn):
+    u = tf.random.stateless_uniform([n], seed_and_turn, alg='philox')
+    return -tf.math.log(-tf.math.log(tf.maximum(u, 1e-20)))
+
+  return tf.map_fn(
+    row, tf.stack([seed, turn], -1), fn_output_signature=tf.float32
+  )
+
+
+def draw(
+  logits: tf.Tensor, sampling: Sampling, turn: tf.Tensor
+) -> tf.Tensor:  # f32 [B, V] -> int32 [B]
+  """Draws each row's next token; argmax of logits + Gumbel noise is a draw
+  from their softmax (Gumbel 1954).
+
+  Args:
+    turn: int32 [B], how many tokens the row has drawn before.
+  """
+  likeliest = tf.argmax(logits, -1, tf.int32)
+
+  def sample():
+    t = sampling.temperature[:, None]
+    scaled = logits / tf.where(t > 0, t, 1.0)
+    scaled = keep_top_p(keep_top_k(scaled, sampling.top_k), sampling.top_p)
+    noise = gumbel(sampling.seed, turn, logits.shape[-1])
+    drawn = tf.argmax(scaled + noise, -1, tf.int32)
+    return tf.where(sampling.temperature > 0, drawn, likeliest)
+
+  any_sampled = tf.reduce_any(sampling.temperature > 0)
+  return tf.cond(any_sampled, sample, lambda: likeliest)
+
+
+def prefill(
+  tokens: tf.Tensor, p: Params, config: GPTConfig, n_slots: int
+) -> Caches:  # int32 [B, T] -> S slots
+  """Keys and values of every token; those past a row's length are never
+  looked at before a real token has replaced them."""
+  n_rows, n_tokens = tf.shape(tokens)[0], tokens.shape[1]
+  caches = empty_caches(n_rows, n_tokens, config, p.wte.dtype)
+  start = tf.zeros([n_rows], tf.int32)
+  caches = cached_gpt(tokens, p, config, caches, start)[1]
+  room = [[0, 0], [0, 0], [0, n_slots - n_tokens], [0, 0]]
+  return tf.nest.map_structure(lambda x: tf.pad(x, room), caches)
+
+
+def start(
+  prompts: tf.Tensor,
+  length: tf.Tensor,
+  p: Params,
+  config: GPTConfig,
+  n_slots: int,
+) -> State:
+  """State of prompts given as int32 [B, T] and their lengths, int32 [B].
+
+  Args:
+    n_slots: S; the context length, or room for prompt and new tokens.
+  """
+  room = n_slots - prompts.shape[1]
+  return State(
+    window=tf.pad(prompts, [[0, 0], [0, room]]),
+    length=length,
+    caches=prefill(prompts, p, config, n_slots),
+    n_drawn=tf.zeros_like(length),
+    done=tf.zeros_like(length, tf.bool),
+  )
+
+
+def decode_step(
+  state: State, p: Params, config: GPTConfig
+) -> tuple[tf.Tensor, Caches]:
+  """Logits of each row's next token, f32 [B, V], and the longer caches."""
+  last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
+  hidden, caches = cached_gpt(last, p, config, state.caches, state.length - 1)
+  return tf.cast(unembed(hidden[:, 0], p), tf.float32), caches
+
+
+def slide(state: State, p: Params, config: GPTConfig) -> State:
+  """Halves the windows that are full, and computes their caches anew."""
+  n_slots = state.window.shape[1]
+  full = state.length == n_slots
+  n_kept = n_slots // 2
+  tail = tf.roll(state.window, n_kept - n_slots, axis=1)
+  window = tf.where(full[:, None], tail, state.window)
+  fresh = prefill(window[:, : max(n_kept, 1)], p, config, n_slots)
+  return state._replace(
+    window=window,
+    length=tf.where(full, n_kept, state.length),
+    caches=tf.nest.map_structure(
+      lambda new, old: tf.where(full[:, None, None, None], new, old),
+      fresh,
+      state.caches,
+    ),
+  )
+
+
+def generate(
+  state: State,
+  n_new: tf.Tensor,
+  n_out: int,
+  sampling: Sampling,
+  p: Params,
+  config: GPTConfig,
+  stop_token: int | None = None,
+) -> tuple[State, Drawn]:
+  """Draws up to `n_new` tokens a row, until every row is done.
+
+  Args:
+    n_new: int32 [], at most `n_out`.
+    n_out: size N of the output.
+    stop_token: a row that draws it is done.
+  """
+  n_rows = tf.shape(state.window)[0]
+  empty = tf.fill([n_rows, n_out], stop_token or 0)
+  drawn = Drawn(empty, tf.zeros([n_rows, n_out]))
+
+  def turn(i, state, drawn):
+    state, token, log_prob = _turn(state, sampling, p, config, stop_token)
+    at_i = tf.range(n_out) == i
+    return (
+      i + 1,
+      state,
+      Drawn(
+        tf.where(at_i, token[:, None], drawn.tokens),
+        tf.where(at_i, log_prob[:, None], drawn.log_prob),
+      ),
+    )
+
+  _, state, drawn = tf.while_loop(
+    lambda i, state, _: (i < n_new) & ~tf.reduce_all(state.done),
+    turn,
+    (0, state, drawn),
+  )
+  return state, drawn
+
+
+def _turn(state, sampling, p, config, stop_token):
+  """One token for each row that is not done."""
+  logits, caches = decode_step(state, p, config)
+  token = draw(logits, sampling, state.n_drawn)
+  log_prob = -cross_entropy(logits, token)
+  state = state._replace(caches=caches)
+  if state.window.shape[1] == config.context_length:
+    full = state.length == config.context_length
+    state = tf.cond(
+      tf.reduce_any(full), lambda: slide(state, p, config), lambda: state
+    )
+  token = tf.where(state.done, stop_token or 0, token)
+  log_prob = tf.where(state.done, 0.0, log_prob)
+  return _append(state, token, stop_token), token, log_prob
+
+
+def _append(state, token, stop_token):
+  """Puts a drawn token at the end of each row that is not done."""
+  here = tf.range(state.window.shape[1]) == state.length[:, None]
+  grows = ~state.done
+  n = tf.cast(grows, tf.int32)
+  stops = token == stop_token if stop_token is not None else state.done
+  return state._replace(
+    window=tf.where(here & grows[:, None], token[:, None], state.window),
+    length=state.length + n,
+    n_drawn=state.n_drawn + n,
+    done=state.done | stops,
+  )

@@ -1,0 +1,267 @@
+"""One run from start to end: its data, its loop, and what it leaves."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigpt import checkpoint, data, plots, tokenizers, workdir
+from minigpt.completion import Completer, Request
+from minigpt.config import GPTConfig, Settings
+from minigpt.errors import InputError
+from minigpt.model import GPT
+from minigpt.progress import MetricsFile, Progress, clock
+from minigpt.summary import summary
+from minigpt.tokenizers import Tokenizer
+from minigpt.training import (
+  TrainState,
+  compiled_eval_step,
+  compiled_train_steps,
+  evaluate,
+)
+from minigpt.workdir import Run
+
+
+class Prepared(NamedTuple):
+  """A run with its text read and tokenized."""
+
+  run: Run
+  tokenizer: Tokenizer
+  windows: data.Windows
+  val: np.ndarray
+
+
+def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
+  """Reads the text and settles what depends on it: vocabulary and length.
+
+  Args:
+    tokenizer: that of the run which is continued; None builds one.
+  """
+  split = data.read_split(settings.data)
+  if isinstance(split.train, np.ndarray):
+    tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, '')
+    train, val = split
+  else:
+    text = split.train if split.val is split.train else ''.join(split)
+    tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, text)
+    train, val = encode_split(split, tokenizer)
+  model = GPTConfig(**{'vocab_size': tokenizer.vocab_size, **settings.model})
+  windows = data.make_windows(
+    train, model.context_length, settings.data.stride, model.vocab_size
+  )
+  if len(val) < 2:
+    raise InputError(
+      'the validation part has fewer than 2 tokens; raise --val_fraction, or '
+      'set it to 0 to evaluate on the training text'
+    )
+  recipe = settings.train
+  if recipe.epochs:
+    per_step = recipe.batch_size * recipe.grad_accum
+    steps = math.ceil(recipe.epochs * windows.count / per_step)
+    recipe = dataclasses.replace(recipe, steps=steps)
+  return Prepared(Run(model, settings.data, recipe), tokenizer, windows, val)
+
+
+def encode_split(split: data.Split, tokenizer: Tokenizer) -> data.Split:
+  dtype = data.smallest_unsigned(tokenizer.vocab_size)
+  train = tokenizer.encode(split.train).astype(dtype)
+  if split.val is split.train:
+    return data.Split(train, train)
+  return data.Split(train, tokenizer.encode(split.val).astype(dtype))
+
+
+def describe(prepared: Prepared, p) -> str:
+  run, windows = prepared.run, prepared.windows
+  return (
+    f'{summary(p, run.model)}\n'
+    f'{len(windows.tokens):,} training tokens in {windows.count:,} windows, '
+    f'{len(prepared.val):,} validation tokens, '
+    f'vocabulary {run.model.vocab_size:,} ({prepared.tokenizer.name})\n'
+    f'{run.train.steps:,} steps of {run.train.batch_size} x '
+    f'{run.train.grad_accum} windows of {run.model.context_length} tokens '
+    f'in {run.train.compute_dtype}'
+  )
+
+
+def plan_calls(first: int, last: int, length: int, every: list[int]):
+  """Cuts steps `first` to `last` into ranges of at most `length` that end at
+  each multiple of each number in `every` (0: no such stops)."""
+  calls = []
+  while first < last:
+    stops = [first + length, last, *(n * (first // n + 1) for n in every if n)]
+    calls.append(range(first, min(stops)))
+    first = min(stops)
+  return calls
+
+
+class Fit:
+  """The state of a run while it trains."""
+
+  def __init__(self, path: Path, prepared: Prepared):
+    self.path = path
+    self.prepared = prepared
+    self.run = prepared.run
+    self.model = GPT(self.run.model, self.run.train.seed)
+    self.state = TrainState(self.model)
+    self.checkpoint = self.state.checkpoint()
+    self.completer = Completer(
+      self.model.params, self.run.model, prepared.tokenizer
+    )
+    recipe = self.run.train
+    self.train_steps = compiled_train_steps(self.state, self.run.model, recipe)
+    self.eval_step = compiled_eval_step(
+      self.model.params, self.run.model, recipe.compute_dtype
+    )
+    self.best_loss = math.inf
+    self.n_worse = 0  # Evaluations since the best one.
+
+  @property
+  def step(self) -> int:
+    return int(self.state.step.numpy())
+
+  def restore(self) -> None:
+    """Goes back to the newest checkpoint; without one, to the first step."""
+    found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
+    if found:
+      checkpoint.restore(found[-1], self.checkpoint)
+      self.best_loss = found[-1].info['best_loss']
+      self.n_worse = found[-1].info['n_worse']
+
+  def save(self, metrics: dict[str, Any]) -> None:
+    folder = workdir.checkpoints(self.path)
+    info = {
+      'val_loss': metrics.get('val_loss'),
+      'best_loss': self.best_loss,
+      'n_worse': self.n_worse,
+    }
+    checkpoint.save(folder, self.step, self.checkpoint, info)
+    checkpoint.prune(folder, self.run.train.keep_checkpoints)
+
+  def evaluate(self) -> dict[str, float]:
+    """Scores the validation part and keeps count of the progress."""
+    recipe, context = self.run.train, self.run.model.context_length
+    found = evaluate(
+      self.eval_step,
+      self.prepared.val,
+      context,
+      eval_batch_size(recipe.batch_size, context),
+      recipe.eval_batches,
+    )
+    better = found.loss < self.best_loss
+    self.n_worse = 0 if better else self.n_worse + 1
+    self.best_loss = min(self.best_loss, found.loss)
+    return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
+
+  def sample(self) -> str:
+    """Continues the first tokens of the validation part."""
+    prompt = self.prepared.tokenizer.decode(self.prepared.val[:8])
+    [text] = self.completer([prompt], Request(seed=self.run.train.seed))
+    with open(self.path / 'samples.txt', 'a', encoding='utf-8') as file:
+      file.write(f'--- step {self.step}\n{prompt}{text}\n')
+    return prompt + text
+
+  def is_due(self, every: int) -> bool:
+    return self.step == self.run.train.steps or bool(
+      every and self.step % every == 0
+    )
+
+
+def eval_batch_size(batch_size: int, context_length: int) -> int:
+  """Evaluation keeps no activations, so small batches can be larger."""
+  return max(batch_size, 4096 // context_length)
+
+
+def fit(fit_: Fit) -> None:
+  """Trains from the state's step to the recipe's last."""
+  recipe = fit_.run.train
+  first = fit_.step
+  progress = Progress(first, recipe.steps)
+  metrics_file = MetricsFile(fit_.path / 'metrics.jsonl', first)
+  every_save = recipe.checkpoint_every or recipe.eval_every
+  calls = plan_calls(
+    first,
+    recipe.steps,
+    recipe.steps_per_call,
+    [recipe.eval_every, recipe.sample_every, every_save],
+  )
+  batches = data.train_batches(
+    fit_.prepared.windows,
+    (recipe.grad_accum, recipe.batch_size),
+    recipe.seed,
+    calls,
+    recipe.steps_per_call,
+  )
+  try:
+    _compile(fit_, progress)
+    for steps, windows in zip(calls, batches, strict=True):
+      records = _call(fit_, steps, windows)
+      if fit_.is_due(recipe.eval_every):
+        records[-1] |= fit_.evaluate()
+      for record in records:
+        metrics_file.write(record)
+      progress.step(records[-1], important='val_loss' in records[-1])
+      if fit_.is_due(every_save):
+        fit_.save(records[-1])
+      if recipe.sample_every and fit_.is_due(recipe.sample_every):
+        progress.say(f'--- sample\n{fit_.sample()}\n---')
+      if recipe.patience and fit_.n_worse >= recipe.patience:
+        progress.say(f'no progress in {fit_.n_worse} evaluations: stopping')
+        fit_.save(records[-1])
+        break
+  finally:
+    progress.close()
+    metrics_file.close()
+
+
+def _compile(fit_: Fit, progress: Progress) -> None:
+  """Compiles the train step by asking it for no steps at all."""
+  recipe, model = fit_.run.train, fit_.run.model
+  progress.say('compiling the training step with XLA ...')
+  started = time.monotonic()
+  shape = [
+    recipe.steps_per_call,
+    recipe.grad_accum,
+    recipe.batch_size,
+    model.context_length + 1,
+  ]
+  fit_.train_steps(np.zeros(shape, np.int32), np.int32(0))
+  progress.say(f'compiled in {time.monotonic() - started:.1f} s')
+
+
+def _call(fit_: Fit, steps: range, windows: np.ndarray) -> list[dict]:
+  """Makes the steps; returns a record of each."""
+  started = time.monotonic()
+  metrics = fit_.train_steps(windows, np.int32(len(steps)))
+  loss, grad_norm, rate = (part.numpy() for part in metrics)
+  seconds = (time.monotonic() - started) / len(steps)
+  n_tokens = windows[0, ..., 1:].size
+  return [
+    {
+      'step': step + 1,
+      'train_loss': float(loss[i]),
+      'learning_rate': float(rate[i]),
+      'grad_norm': float(grad_norm[i]),
+      'tokens_per_second': n_tokens / seconds,
+    }
+    for i, step in enumerate(steps)
+  ]
+
+
+def finish(fit_: Fit, seconds: float) -> str:
+  """Writes the last sample and the picture; returns the closing words."""
+  text = fit_.sample()
+  if plots.can_plot():
+    plots.plot_losses(fit_.path / 'metrics.jsonl', fit_.path / 'loss.png')
+  found = checkpoint.list_checkpoints(workdir.checkpoints(fit_.path))
+  best = checkpoint.best(found)
+  return (
+    f'--- sample\n{text}\n---\n'
+    f'{fit_.step:,} steps in {clock(seconds)}; best validation loss '
+    f'{best.info["val_loss"]:.4f} at step {best.step:,}\n'
+    f'{fit_.path} holds metrics.jsonl, samples.txt and checkpoints; write '
+    'more with\n'
+    f'  python -m minigpt.generate --workdir={fit_.path} --prompt=...'
+  )

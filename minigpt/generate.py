@@ -1,0 +1,78 @@
+"""Writes text with a trained model.
+
+  python -m minigpt.generate --workdir=runs/s --prompt="ROMEO:"
+
+Several --prompt are answered in one batch; --num_samples answers each more
+than once, with seeds --seed, --seed + 1, ...
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from minigpt import program
+from minigpt.completion import Completer, Request
+from minigpt.errors import UsageError
+from minigpt.workdir import load_trained
+
+_D = Request()
+_WORKDIR = flags.DEFINE_string('workdir', None, 'run to write with')
+_PROMPT = flags.DEFINE_multi_string('prompt', None, 'text to continue')
+_MAX_NEW_TOKENS = flags.DEFINE_integer(
+  'max_new_tokens', _D.max_new_tokens, 'longest continuation'
+)
+_TEMPERATURE = flags.DEFINE_float(
+  'temperature', _D.temperature, 'below 1: bolder; 0: always the likeliest'
+)
+_TOP_K = flags.DEFINE_integer(
+  'top_k', _D.top_k, 'draw from the k likeliest tokens; 0: from all'
+)
+_TOP_P = flags.DEFINE_float(
+  'top_p', _D.top_p, 'draw from the likeliest tokens that reach this mass'
+)
+_NUM_SAMPLES = flags.DEFINE_integer('num_samples', 1, 'answers to each prompt')
+_SEED = flags.DEFINE_integer('seed', _D.seed, 'the same seed, the same text')
+_STOP = flags.DEFINE_multi_string('stop', [], 'text that ends an answer')
+
+
+def main() -> None:
+  if _WORKDIR.value is None or not _PROMPT.value:
+    raise UsageError('give --workdir and at least one --prompt')
+  if _NUM_SAMPLES.value < 1:
+    raise UsageError(f'num_samples={_NUM_SAMPLES.value}: it must be 1 or more')
+  request = Request(
+    _MAX_NEW_TOKENS.value,
+    _TEMPERATURE.value,
+    _TOP_K.value,
+    _TOP_P.value,
+    _SEED.value,
+    tuple(_STOP.value),
+  ).check()
+  trained = load_trained(Path(_WORKDIR.value))
+  complete = Completer(
+    trained.model.params, trained.run.model, trained.tokenizer
+  )
+  prompts = [p for p in _PROMPT.value for _ in range(_NUM_SAMPLES.value)]
+  if len(prompts) == 1:
+    _stream(complete, prompts[0], request)
+  else:
+    texts = complete(prompts, request)
+    for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+      print(f'--- {number + 1}\n{prompt}{text}')
+
+
+def _stream(complete: Completer, prompt: str, request: Request) -> None:
+  """Prints the text while it is made."""
+
+  def show(_, text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+  show(0, prompt)
+  complete([prompt], request, show)
+  print()
+
+
+if __name__ == '__main__':
+  program.run(main)

@@ -1,0 +1,106 @@
+"""What the user sees of a run, and what the run remembers of itself."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from minigpt.errors import InputError
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class MetricsFile:
+  """metrics.jsonl: one JSON object a step, flushed as it is written."""
+
+  def __init__(self, path: Path, first_step: int):
+    """Opens the file, less the steps after the checkpoint: they run again."""
+    kept = [m for m in read_metrics(path) if m['step'] <= first_step]
+    try:
+      self._file = open(path, 'w', encoding='utf-8')  # noqa: SIM115
+    except OSError as error:
+      raise InputError(f'{path}: {error.strerror}') from None
+    for metrics in kept:
+      self.write(metrics)
+
+  def write(self, metrics: dict[str, Any]) -> None:
+    self._file.write(json.dumps(metrics) + '\n')
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+  """The file's objects; a last line cut short by a crash is left out."""
+  if not path.is_file():
+    return []
+  metrics = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      metrics.append(json.loads(line))
+    except ValueError:
+      break
+  return metrics
+
+
+class Progress:
+  """A bar on a terminal, plain lines elsewhere."""
+
+  def __init__(self, first_step: int, steps: int):
+    self._steps = steps
+    self._started = time.monotonic()
+    self._first_step = first_step
+    self._line_due = 0.0
+    self._bar = tqdm(
+      total=steps,
+      initial=first_step,
+      unit='step',
+      dynamic_ncols=True,
+      disable=not sys.stderr.isatty(),
+    )
+
+  def say(self, text: str) -> None:
+    """Prints a message of its own, above the bar where there is one."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+  def step(self, metrics: dict[str, Any], important: bool = False) -> None:
+    """Shows the state of the run after `metrics['step']` steps."""
+    if not self._bar.disable:
+      self._bar.set_postfix_str(_brief(metrics), refresh=False)
+      self._bar.update(metrics['step'] - self._bar.n)
+      if important:
+        self.say(self._line(metrics))
+    elif important or time.monotonic() >= self._line_due:
+      self.say(self._line(metrics))
+      self._line_due = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+  def close(self) -> None:
+    self._bar.close()
+
+  def _line(self, metrics):
+    step = metrics['step']
+    per_step = (time.monotonic() - self._started) / (step - self._first_step)
+    left = f'{clock(per_step * (self._steps - step))} left'
+    return f'step {step}/{self._steps}  {_brief(metrics)}  {left}'
+
+
+def _brief(m: dict[str, Any]) -> str:
+  val = f'  val {m["val_loss"]:.4f}' if 'val_loss' in m else ''
+  return (
+    f'loss {m["train_loss"]:.4f}{val}  lr {m["learning_rate"]:.1e}  '
+    f'grad {m["grad_norm"]:.2f}  {m["tokens_per_second"]:,.0f} tokens/s'
+  )
+
+
+def clock(seconds: float) -> str:
+  """1:05 or 2:01:05."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  if hours:
+    return f'{hours}:{minutes:02}:{seconds:02}'
+  return f'{minutes}:{seconds:02}'

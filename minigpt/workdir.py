@@ -1,0 +1,138 @@
+"""A work directory: everything one run is made of and leaves behind.
+
+config.json       model, data and training configuration
+tokenizer.json    the vocabulary
+metrics.jsonl     one JSON object for every step
+samples.txt       text written during training
+loss.png          the curves, where matplotlib is installed
+checkpoints/      step-00000250/, ...: the newest and the best
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from minigpt import checkpoint, tokenizers
+from minigpt.config import DataConfig, GPTConfig, TrainConfig
+from minigpt.errors import InputError, UsageError
+from minigpt.model import GPT
+from minigpt.tokenizers import Tokenizer
+
+# What may change between two sittings of one run without making it another.
+FREE = {
+  'steps',
+  'epochs',
+  'steps_per_call',
+  'eval_every',
+  'eval_batches',
+  'sample_every',
+  'checkpoint_every',
+  'keep_checkpoints',
+  'patience',
+}
+
+
+class Run(NamedTuple):
+  """The full configuration of a run."""
+
+  model: GPTConfig
+  data: DataConfig
+  train: TrainConfig
+
+
+class Trained(NamedTuple):
+  """A model read back from a work directory."""
+
+  run: Run
+  model: GPT
+  tokenizer: Tokenizer
+  checkpoint: checkpoint.Checkpoint
+
+
+def checkpoints(workdir: Path) -> Path:
+  return workdir / 'checkpoints'
+
+
+def holds_run(workdir: Path) -> bool:
+  return (workdir / 'config.json').is_file()
+
+
+def create(workdir: Path, run: Run, tokenizer: Tokenizer) -> None:
+  """Writes the configuration; config.json comes last and makes it a run."""
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f'{workdir} cannot be created ({error.strerror}); choose another '
+      '--workdir'
+    ) from None
+  tokenizers.save(tokenizer, workdir / 'tokenizer.json')
+  save_config(workdir, run)
+
+
+def save_config(workdir: Path, run: Run) -> None:
+  fields = {name: dataclasses.asdict(c) for name, c in run._asdict().items()}
+  checkpoint.write_text(
+    workdir / 'config.json', json.dumps(fields, indent=2) + '\n'
+  )
+
+
+def load_config(workdir: Path) -> Run:
+  """Raises InputError where there is no run or its config is not one."""
+  path = workdir / 'config.json'
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
+    return Run(
+      GPTConfig(**fields['model']),
+      DataConfig(**fields['data']),
+      TrainConfig(**fields['train']),
+    )
+  except FileNotFoundError:
+    raise InputError(
+      f'{workdir} holds no run (no config.json); train one with train.py'
+    ) from None
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
+  except (KeyError, TypeError, ValueError) as error:
+    raise InputError(f'{path} is not a configuration: {error}') from None
+
+
+def values(run: Run) -> dict[str, Any]:
+  """Every field of the run's configs by its name."""
+  return {k: v for c in run for k, v in dataclasses.asdict(c).items()}
+
+
+def check_same_run(workdir: Path, saved: Run, asked: dict[str, Any]) -> None:
+  """Raises UsageError where what is asked for contradicts the saved run."""
+  known = values(saved)
+  for name, value in asked.items():
+    if name not in FREE and known[name] != value:
+      raise UsageError(
+        f'--{name}={value} contradicts {workdir}/config.json, which says '
+        f'{known[name]}: drop it to continue that run, or choose another '
+        '--workdir'
+      )
+
+
+def load_trained(workdir: Path) -> Trained:
+  """Reads the best checkpoint of a run.
+
+  Raises:
+    InputError: there is no run or checkpoint, or it is damaged.
+  """
+  run = load_config(workdir)
+  found = checkpoint.best(checkpoint.list_checkpoints(checkpoints(workdir)))
+  if found is None:
+    raise InputError(
+      f'{workdir} holds no checkpoint yet; train it with train.py '
+      f'--workdir={workdir}'
+    )
+  model = GPT(run.model)
+  checkpoint.restore(
+    found, tf.train.Checkpoint(params=model.params), partial=True
+  )
+  tokenizer = tokenizers.load(workdir / 'tokenizer.json')
+  return Trained(run, model, tokenizer, found)

@@ -1,0 +1,76 @@
+"""Trains a GPT on text.
+
+  python train.py --preset=shakespeare-char --dataset=stdlib --workdir=runs/s
+
+A preset carries the model and its recipe; any flag overrides it. The same
+command again continues the run from its newest checkpoint.
+"""
+
+import time
+from pathlib import Path
+
+from absl import flags
+
+from minigpt import program, tokenizers, workdir
+from minigpt.config import (
+  DataConfig,
+  GPTConfig,
+  TrainConfig,
+  preset_values,
+  settle,
+)
+from minigpt.errors import UsageError
+from minigpt.fit import Fit, Prepared, describe, finish, fit, prepare
+from minigpt.params import init_params
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')
+_PRESET = flags.DEFINE_string('preset', 'shakespeare-char', 'starting point')
+_RESUME = flags.DEFINE_bool('resume', True, 'continue the run in --workdir')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'describe the run and stop')
+program.define_flags(GPTConfig, DataConfig, TrainConfig)
+
+
+def main() -> None:
+  started = time.monotonic()
+  given = {}
+  for config in (GPTConfig, DataConfig, TrainConfig):
+    given |= program.given(config)
+  if _DRY_RUN.value:
+    prepared = prepare(settle(preset_values(_PRESET.value, given)))
+    print(describe(prepared, init_params(prepared.run.model)))
+    return
+  if _WORKDIR.value is None:
+    raise UsageError('--workdir is missing; say where the run shall live')
+  path = Path(_WORKDIR.value)
+  resumes = workdir.holds_run(path)
+  run = Fit(path, (_continued if resumes else _new)(path, given))
+  print(describe(run.prepared, run.model.params))
+  run.restore()
+  if resumes:
+    print(f'continuing {path} after step {run.step}')
+  fit(run)
+  print(finish(run, time.monotonic() - started))
+
+
+def _new(path: Path, given: dict) -> Prepared:
+  prepared = prepare(settle(preset_values(_PRESET.value, given)))
+  workdir.create(path, prepared.run, prepared.tokenizer)
+  return prepared
+
+
+def _continued(path: Path, given: dict) -> Prepared:
+  if not _RESUME.value:
+    raise UsageError(f'{path} holds a run; choose another --workdir')
+  if flags.FLAGS['preset'].present:
+    given = preset_values(_PRESET.value, given)
+  saved = workdir.load_config(path)
+  workdir.check_same_run(path, saved, given)
+  settings = settle({**workdir.values(saved), **given})
+  tokenizer = tokenizers.load(path / 'tokenizer.json')
+  prepared = prepare(settings, tokenizer)
+  workdir.save_config(path, prepared.run)
+  return prepared
+
+
+if __name__ == '__main__':
+  program.run(main)
