@@ -1,0 +1,66 @@
+"""One token per character: the id is the character's rank in the vocabulary."""
+
+from typing import Any
+
+import numpy as np
+
+from minigpt.errors import InputError
+from minigpt.tokenizers import base
+
+
+class CharTokenizer(base.Tokenizer):
+  """Ids of the distinct code points of some text, in code point order.
+
+  Args:
+    characters: strictly increasing, without surrogates.
+  """
+
+  name = 'char'
+  end_of_text = None
+
+  def __init__(self, characters: str):
+    self.characters = characters
+    self.vocab_size = len(characters)
+    self._codes = base.code_points(characters)
+    # The last entry stands for every code point beyond the vocabulary.
+    self._ids = np.full([int(self._codes[-1]) + 2], -1, np.int32)
+    self._ids[self._codes] = np.arange(self.vocab_size)
+
+  @classmethod
+  def build(cls, text: str) -> 'CharTokenizer':
+    base.check_learnable(text)
+    return cls(''.join(map(chr, np.unique(base.code_points(text)))))
+
+  def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
+    """Raises InputError for a character that is not in the vocabulary."""
+    codes = base.code_points(text)
+    ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
+    if ids.size and ids.min() < 0:
+      self._refuse(text, int(np.argmin(ids)))
+    return ids
+
+  def _refuse(self, text: str, position: int) -> None:
+    character = text[position]
+    raise InputError(
+      f'character {character!r} (U+{ord(character):04X}) at position '
+      f'{position} is not among the {self.vocab_size} of the vocabulary: '
+      'leave it out, or train on text that has it'
+    )
+
+  def decode_bytes(self, ids: Any) -> bytes:
+    codes = self._codes[base.check_ids(ids, self.vocab_size)]
+    return codes.tobytes().decode('utf-32-le').encode()
+
+  def to_json(self) -> dict[str, Any]:
+    return {'kind': self.name, 'characters': self.characters}
+
+  @classmethod
+  def from_json(cls, fields: dict[str, Any]) -> 'CharTokenizer':
+    base.check_fields(fields, 'characters')
+    characters = fields['characters']
+    if not isinstance(characters, str) or not characters:
+      raise InputError("'characters' must be a string that is not empty")
+    base.check_learnable(characters)
+    if list(characters) != sorted(set(characters)):
+      raise InputError("'characters' must be sorted and without repeats")
+    return cls(characters)

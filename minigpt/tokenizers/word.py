@@ -1,0 +1,94 @@
+"""One token per word and per punctuation mark or white space character.
+
+White space is kept, so decoding gives back the text to the byte wherever
+every word is known.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from minigpt.errors import InputError
+from minigpt.tokenizers import base
+
+UNKNOWN = '<|unk|>'
+END_OF_TEXT = '<|eos|>'
+
+# What words are made of, spelled out because `\w` means something else in
+# Python, in RE2 and from one Unicode version to the next: letters, digits and
+# marks, and all other code points that are not ASCII, white space,
+# punctuation, symbols or emoji.
+_WORD = (
+  '0-9A-Z_a-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u167f'
+  '\u1681-\u1fff\u200c\u200d\u2c00-\u2dff\u2e80-\u2fff\u3005-\u3007'
+  '\u3021-\u302f\u3031-\ud7ff\ue000-\ufdff\ufe20-\ufe2f\ufe70-\ufefe'
+  '\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uffdc'
+  '\U00010000-\U0001efff\U00020000-\U0010ffff'
+)
+# A word may hold apostrophes: don't. Anything else is a token by itself.
+PIECE = f"[{_WORD}]+(?:['\u2019][{_WORD}]+)*|[^{_WORD}]"
+_PIECE = re.compile(PIECE)
+
+
+class WordTokenizer(base.Tokenizer):
+  """A dictionary of the pieces of some text; others become `<|unk|>`.
+
+  Args:
+    words: distinct, each one match of `PIECE`, then `UNKNOWN`, `END_OF_TEXT`.
+  """
+
+  name = 'word'
+
+  def __init__(self, words: list[str]):
+    self.words = words
+    self.vocab_size = len(words)
+    self.unknown = self.vocab_size - 2
+    self.end_of_text = self.vocab_size - 1
+    # Text that spells <|eos|> is several pieces, never the token itself.
+    self._ids = {word: i for i, word in enumerate(words)}
+    self._bytes = [word.encode() for word in words]
+
+  @classmethod
+  def build(cls, text: str) -> 'WordTokenizer':
+    base.check_learnable(text)
+    words = set()
+    for chunk in base.chunks(text):
+      words.update(_PIECE.findall(chunk))
+    return cls([*sorted(words), UNKNOWN, END_OF_TEXT])
+
+  def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
+    ids = [self._encode_chunk(chunk) for chunk in base.chunks(text)]
+    return np.concatenate([np.zeros([0], np.int32), *ids])
+
+  def _encode_chunk(self, text: str) -> np.ndarray:
+    ids = (self._ids.get(p, self.unknown) for p in _PIECE.findall(text))
+    return np.fromiter(ids, np.int32)
+
+  def decode_bytes(self, ids: Any) -> bytes:
+    return base.join_tokens(ids, self._bytes)
+
+  def to_json(self) -> dict[str, Any]:
+    return {'kind': self.name, 'words': self.words}
+
+  @classmethod
+  def from_json(cls, fields: dict[str, Any]) -> 'WordTokenizer':
+    base.check_fields(fields, 'words')
+    words = fields['words']
+    if not isinstance(words, list) or words[-2:] != [UNKNOWN, END_OF_TEXT]:
+      raise InputError(
+        f"'words' must be a list that ends with {UNKNOWN!r}, {END_OF_TEXT!r}"
+      )
+    _check_words(words[:-2])
+    return cls(words)
+
+
+def _check_words(words: list[Any]) -> None:
+  seen = set()
+  for i, word in enumerate(words):
+    if not isinstance(word, str) or not _PIECE.fullmatch(word):
+      raise InputError(f"'words' entry {i} is not one word: {word!r:.60}")
+    base.check_learnable(word)
+    if word in seen:
+      raise InputError(f"'words' entry {i} comes twice: {word!r:.60}")
+    seen.add(word)
