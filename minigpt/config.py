@@ -69,6 +69,9 @@ class GPTConfig:
     True, 'use the token embedding as the output head too'
   )
   mlp_ratio: int = _option(4, 'width of the MLP as a multiple of emb_dim')
+  init_std: float = _option(
+    0.02, 'spread of the initial weights; narrow models like more'
+  )
 
   def __post_init__(self):
     _check_positive(
@@ -79,6 +82,7 @@ class GPTConfig:
       'n_heads',
       'n_layers',
       'mlp_ratio',
+      'init_std',
     )
     _check_fraction(self, 'drop_rate')
     _check(
@@ -162,6 +166,9 @@ class TrainConfig:
     250, 'steps between evaluations; 0: only at the end'
   )
   eval_batches: int = _option(0, 'batches per evaluation; 0: the whole split')
+  eval_stride: int = _option(
+    0, 'distance between evaluated windows; 0: context_length'
+  )
   sample_every: int = _option(
     0, 'steps between printed samples; 0: only at the end'
   )
@@ -193,6 +200,7 @@ class TrainConfig:
       'grad_clip',
       'eval_every',
       'eval_batches',
+      'eval_stride',
       'sample_every',
       'checkpoint_every',
       'patience',
@@ -246,6 +254,8 @@ PRESETS = {
       n_layers=1,
       mlp_ratio=2,
       drop_rate=0.0,
+      tie_embeddings=False,
+      init_std=0.1,
     ),
     data=dict(val_fraction=0.0, stride=1),
     train=dict(
@@ -253,8 +263,10 @@ PRESETS = {
       batch_size=2,
       learning_rate=1e-2,
       min_learning_rate=1e-3,
+      beta2=0.95,
       warmup_steps=10,
       eval_every=17,
+      eval_stride=1,
       steps_per_call=17,
     ),
   ),

@@ -201,15 +201,23 @@ def window_order(windows: Windows, examples: np.ndarray, seed: int):
   Args:
     examples: int64 [...], counted from 0 over all epochs.
   """
-  flat = examples.reshape(-1)
-  epoch, place = flat // windows.count, flat % windows.count
-  key = np.stack([np.full_like(epoch, seed), epoch, np.zeros_like(epoch)], -1)
+  epoch, place = np.divmod(examples.reshape(-1), windows.count)
   # The kernel of tf.random.experimental.index_shuffle, which itself fails on
   # one key for each index.
   index = tf.raw_ops.RandomIndexShuffle(
-    index=place, seed=key, max_index=np.int64(windows.count - 1)
+    index=place,
+    seed=_epoch_keys(seed, epoch),
+    max_index=np.int64(windows.count - 1),
+    rounds=8,
   )
   return index.numpy().reshape(examples.shape) * windows.stride
+
+
+def _epoch_keys(seed: int, epochs: np.ndarray) -> np.ndarray:
+  """int64 [n] -> int64 [n, 3]; hashed, as near keys give near orders."""
+  distinct, places = np.unique(epochs, return_inverse=True)
+  keys = [np.random.SeedSequence([seed, e]).generate_state(3) for e in distinct]
+  return np.array(keys, np.int64)[places]
 
 
 def train_batches(
@@ -252,26 +260,33 @@ class EvalBatch(NamedTuple):
 
 
 def eval_batches(
-  tokens: np.ndarray, context_length: int, batch_size: int, limit: int = 0
+  tokens: np.ndarray,
+  context_length: int,
+  batch_size: int,
+  stride: int = 0,
+  limit: int = 0,
 ) -> Iterator[EvalBatch]:
-  """Windows side by side, so that every token but the first is scored once.
+  """Windows that together score every token but the first just once.
 
   Args:
+    stride: distance between windows, at most `context_length` (0 means that).
+      A smaller one gives each token more context and takes more windows.
     limit: number of batches, evenly spread over the tokens; 0: all of them.
   """
-  starts = np.arange(0, len(tokens) - 1, context_length)
+  n, t = len(tokens), context_length
+  stride = stride or t
+  starts = np.arange(0, max(n - 1 - t, 0) + stride, stride)
   if limit and limit * batch_size < len(starts):
-    places = np.linspace(0, len(starts) - 1, limit * batch_size)
-    starts = starts[places.astype(np.int64)]
-  offsets = np.arange(context_length + 1)
+    spread = np.linspace(0, len(starts) - 1, limit * batch_size)
+    starts = starts[spread.astype(np.int64)]
   for i in range(0, len(starts), batch_size):
-    places = starts[i : i + batch_size, None] + offsets
-    places = np.pad(
-      places,
-      [(0, batch_size - len(places)), (0, 0)],
-      constant_values=len(tokens),
+    first = starts[i : i + batch_size]
+    first = np.pad(first, [0, batch_size - len(first)], constant_values=n)
+    places = first[:, None] + np.arange(t + 1)
+    is_new = (places[:, 1:] > first[:, None] + t - stride) | (
+      places[:, :1] == 0
     )
     yield EvalBatch(
-      tokens[np.minimum(places, len(tokens) - 1)].astype(np.int32),
-      (places[:, 1:] < len(tokens)).astype(np.float32),
+      tokens[np.minimum(places, n - 1)].astype(np.int32),
+      ((places[:, 1:] < n) & is_new).astype(np.float32),
     )

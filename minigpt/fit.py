@@ -148,6 +148,7 @@ class Fit:
       self.prepared.val,
       context,
       eval_batch_size(recipe.batch_size, context),
+      recipe.eval_stride,
       recipe.eval_batches,
     )
     better = found.loss < self.best_loss

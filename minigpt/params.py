@@ -60,7 +60,7 @@ class Params(NamedTuple):
 
 
 def init_params(config: GPTConfig, seed: int = 0) -> Params:
-  """Draws GPT-2's initial weights: normal(0, 0.02), biases 0, gains 1.
+  """Draws GPT-2's initial weights: normal(0, init_std), biases 0, gains 1.
 
   Projections back into the residual stream are scaled by 1/sqrt(2 * n_layers),
   one factor for each of the additions on the way (Radford et al. 2019, 2.3).
@@ -69,13 +69,15 @@ def init_params(config: GPTConfig, seed: int = 0) -> Params:
   c = config
   draws = iter(range(2**31))
 
-  def normal(*shape: int, std: float = 0.02) -> tf.Variable:
+  def normal(*shape: int, std: float = c.init_std) -> tf.Variable:
     rng = [seed, next(draws)]
     return tf.Variable(
       std * tf.random.stateless_normal(shape, rng, alg='philox')
     )
 
-  def linear(n_in: int, n_out: int, bias: bool, std: float = 0.02) -> Linear:
+  def linear(
+    n_in: int, n_out: int, bias: bool, std: float = c.init_std
+  ) -> Linear:
     b = tf.Variable(tf.zeros([n_out])) if bias else ABSENT
     return Linear(normal(n_in, n_out, std=std), b)
 
@@ -83,7 +85,7 @@ def init_params(config: GPTConfig, seed: int = 0) -> Params:
     b = tf.Variable(tf.zeros([c.emb_dim])) if c.bias else ABSENT
     return LayerNorm(tf.Variable(tf.ones([c.emb_dim])), b)
 
-  residual_std = 0.02 / math.sqrt(2 * c.n_layers)
+  residual_std = c.init_std / math.sqrt(2 * c.n_layers)
 
   def block() -> Block:
     return Block(

@@ -1,20 +1,40 @@
 """The shell around every program: flags from configs, faults as one line.
 
-Only programs import this module. Importing it before TensorFlow keeps
-TensorFlow's start-up notices off the terminal.
+Only programs import this module, and import it first: it also keeps off the
+terminal what TensorFlow says of missing GPUs before its log level counts.
 """
 
+import contextlib
 import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-
 from absl import app, flags, logging
 
 from minigpt.errors import InputError, UsageError
+
+
+@contextlib.contextmanager
+def _stderr_closed():
+  """Silences native code, which knows nothing of sys.stderr."""
+  sys.stderr.flush()
+  kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
+
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+with _stderr_closed():
+  import tensorflow as tf
+
+  tf.config.get_visible_devices()
 
 _DEFINE = {
   bool: flags.DEFINE_boolean,

@@ -156,11 +156,12 @@ def evaluate(
   tokens: np.ndarray,
   context_length: int,
   batch_size: int,
+  stride: int = 0,
   limit: int = 0,
 ) -> Evaluation:
-  """Scores the tokens; `limit` batches of them where it is not 0."""
+  """Scores the tokens; see `data.eval_batches` for the arguments."""
   sums = np.zeros(3)
-  for batch in eval_batches(tokens, context_length, batch_size, limit):
+  for batch in eval_batches(tokens, context_length, batch_size, stride, limit):
     sums += eval_step(*batch).numpy()
   loss, hits, n_tokens = sums
   return Evaluation(float(loss / n_tokens), float(hits / n_tokens))

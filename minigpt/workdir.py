@@ -28,6 +28,7 @@ FREE = {
   'steps_per_call',
   'eval_every',
   'eval_batches',
+  'eval_stride',
   'sample_every',
   'checkpoint_every',
   'keep_checkpoints',
