@@ -69,6 +69,9 @@ class GPTConfig:
     True, 'use the token embedding as the output head too'
   )
   mlp_ratio: int = _option(4, 'width of the MLP as a multiple of emb_dim')
+  vocab_padding: int = _option(
+    0, 'embedding rows beyond the vocabulary; no token is ever one of them'
+  )
 
   def __post_init__(self):
     _check_positive(
@@ -80,6 +83,7 @@ class GPTConfig:
       'n_layers',
       'mlp_ratio',
     )
+    _check_not_negative(self, 'vocab_padding')
     _check_fraction(self, 'drop_rate')
     _check(
       self.emb_dim % self.n_heads == 0,
