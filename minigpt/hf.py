@@ -4,28 +4,28 @@ The format stores what `params` holds, in the same orientation, so exchanging
 weights is a table of names. Nothing that is read can run code.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
-import operator
 import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from minigpt import openai, params
+from minigpt import openai, params, tokenizers
+from minigpt.checkpoint import new_directory
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.tokenizers import Tokenizer
 from minigpt.weights import Description, Stored, assemble, read_json
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
+# Ours, beside those that `transformers` reads.
+TOKENIZER = 'minigpt_tokenizer.json'
 
 
 def is_pretrained(path: str | os.PathLike) -> bool:
@@ -62,7 +62,10 @@ def read(path: str | os.PathLike) -> tuple[GPTConfig, params.Params]:
 
 
 def write(
-  path: str | os.PathLike, config: GPTConfig, weights: params.Params
+  path: str | os.PathLike,
+  config: GPTConfig,
+  weights: params.Params,
+  tokenizer: Tokenizer,
 ) -> None:
   """Writes a directory that `transformers` loads as a GPT2LMHeadModel.
 
@@ -72,13 +75,21 @@ def write(
   Raises:
     InputError: `path` exists, or cannot be written.
   """
+  path = Path(path)
   safetensors = _import_safetensors()
-  with _new_directory(Path(path)) as new:
-    _write_json(new / 'config.json', _describe(config))
-    _write_json(new / 'generation_config.json', _describe_generation(config))
-    safetensors.numpy.save_file(
-      _tensors(config, weights), new / WEIGHTS, metadata={'format': 'pt'}
-    )
+  with new_directory(path) as scratch:
+    tokenizers.save(tokenizer, scratch / TOKENIZER)
+    for name, content in (
+      ('config.json', _describe(config, tokenizer)),
+      ('generation_config.json', _describe_generation(config, tokenizer)),
+    ):
+      (scratch / name).write_text(json.dumps(content, indent=2) + '\n')
+    try:
+      safetensors.numpy.save_file(
+        _tensors(config, weights), scratch / WEIGHTS, metadata={'format': 'pt'}
+      )
+    except safetensors.SafetensorError as error:
+      raise InputError(f'{path} could not be written ({error})') from None
 
 
 def name_of(leaf: str) -> str:
@@ -157,8 +168,9 @@ def _vocab_size(description: Description, rows: int) -> int:
     n_tokens = rows - description.integer('vocab_padding', least=0)
   else:
     # nanoGPT pads GPT-2's 50,257 tokens to a multiple of 64 for speed.
+    ids = vocabulary(description.file.parent)
     default = 50257 if rows == 50304 else rows
-    n_tokens = _tokenizer_size(description.file.parent) or default
+    n_tokens = 1 + max(ids.values()) if ids else default
   if not 0 < n_tokens <= rows:
     raise InputError(
       f'{description.file}: {n_tokens} tokens do not fit an embedding of '
@@ -167,24 +179,31 @@ def _vocab_size(description: Description, rows: int) -> int:
   return n_tokens
 
 
-def _tokenizer_size(path: Path) -> int | None:
-  """1 + the largest id in the tokenizer's files; None where there are none."""
-  ids = []
-  for file in (path / 'vocab.json', path / 'added_tokens.json'):
-    if file.is_file():
-      ids.extend(read_json(file).values())
+def vocabulary(path: Path) -> dict[str, int]:
+  """The ids of the tokens in the tokenizer's files, as far as there are any.
+
+  Raises:
+    InputError: the files hold no such table.
+  """
+  ids = {}
+  for name in ('encoder.json', 'vocab.json', 'added_tokens.json'):
+    ids |= read_json(path / name) if (path / name).is_file() else {}
   file = path / 'tokenizer.json'
   try:
     if file.is_file():
       tokenizer = read_json(file)
-      ids.extend(tokenizer['model']['vocab'].values())
-      ids.extend(token['id'] for token in tokenizer['added_tokens'])
-    return 1 + max(map(operator.index, ids)) if ids else None
-  except (KeyError, TypeError, AttributeError):
+      ids |= tokenizer['model']['vocab']
+      ids |= {
+        added['content']: added['id'] for added in tokenizer['added_tokens']
+      }
+  except (KeyError, TypeError, ValueError):
+    ids = {'': None}
+  if not all(type(i) is int and i >= 0 for i in ids.values()):
     raise InputError(
       f'{path}: its tokenizer is no table of tokens and ids; remove its files '
       'to read the weights alone'
-    ) from None
+    )
+  return ids
 
 
 def _import_safetensors() -> ModuleType:
@@ -272,7 +291,7 @@ def _tensors(
   return tensors
 
 
-def _describe(config: GPTConfig) -> dict[str, Any]:
+def _describe(config: GPTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
   return {
     'model_type': 'gpt2',
     'architectures': ['GPT2LMHeadModel'],
@@ -289,36 +308,18 @@ def _describe(config: GPTConfig) -> dict[str, Any]:
     'embd_pdrop': config.drop_rate,
     'attn_pdrop': config.drop_rate,
     'tie_word_embeddings': config.tie_embeddings,
-  } | _special_tokens(config)
+  } | _special_tokens(tokenizer)
 
 
-def _describe_generation(config: GPTConfig) -> dict[str, Any]:
+def _describe_generation(
+  config: GPTConfig, tokenizer: Tokenizer
+) -> dict[str, Any]:
   rows = config.vocab_size + config.vocab_padding
   padding = list(range(config.vocab_size, rows))
-  return _special_tokens(config) | {'suppress_tokens': padding or None}
+  return _special_tokens(tokenizer) | {'suppress_tokens': padding or None}
 
 
-def _special_tokens(config: GPTConfig) -> dict[str, int | None]:
-  """GPT-2's end of text; `transformers` would assume it in any vocabulary."""
-  token = 50256 if config.vocab_size == 50257 else None
+def _special_tokens(tokenizer: Tokenizer) -> dict[str, int | None]:
+  """Without them `transformers` would assume GPT-2's in any vocabulary."""
+  token = tokenizer.end_of_text
   return {'bos_token_id': token, 'eos_token_id': token}
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-  file.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-
-
-@contextlib.contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
-  """A directory that appears at `path` complete or, on a fault, not at all."""
-  if path.exists():
-    raise InputError(f'{path}: it exists already; choose another path')
-  new = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    new.mkdir(parents=True)
-    yield new
-    new.rename(path)
-  except OSError as e:
-    raise InputError(f'{path}: it cannot be written: {e.strerror}') from None
-  finally:
-    shutil.rmtree(new, ignore_errors=True)
