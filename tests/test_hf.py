@@ -460,7 +460,7 @@ def test_a_truncated_file(model):
     hf.read(model)
 
 
-@pytest.mark.parametrize('shard', ['gone', '../model/model.safetensors'])
+@pytest.mark.parametrize('shard', ['gone', '../model/other.safetensors'])
 def test_shards_that_are_not_there(model, shard):
   (model / hf.INDEX).write_text(json.dumps({'weight_map': {'wte': shard}}))
   (model / WEIGHTS).rename(model / 'other.safetensors')
