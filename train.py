@@ -21,7 +21,7 @@ from minigpt.config import (
 )
 from minigpt.errors import UsageError
 from minigpt.fit import Fit, Prepared, describe, finish, fit, prepare
-from minigpt.params import init_params
+from minigpt.params import specs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')
 _PRESET = flags.DEFINE_string('preset', 'shakespeare-char', 'starting point')
@@ -37,7 +37,7 @@ def main() -> None:
     given |= program.given(config)
   if _DRY_RUN.value:
     prepared = prepare(settle(preset_values(_PRESET.value, given)))
-    print(describe(prepared, init_params(prepared.run.model)))
+    print(describe(prepared, specs(prepared.run.model)))
     return
   if _WORKDIR.value is None:
     raise UsageError('--workdir is missing; say where the run shall live')

@@ -5,10 +5,12 @@ every tensor carries a checksum, and `info.json`. It is written under another
 name, flushed to the disk, then renamed.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,19 +38,34 @@ def save(
   path = folder / f'step-{step:08d}'
   if path.exists():
     return path
-  scratch = folder / f'.tmp-{path.name}-{os.getpid()}'
-  try:
-    scratch.mkdir(parents=True)
+  with new_directory(path) as scratch:
     state.write(str(scratch / 'state'))
     (scratch / 'info.json').write_text(json.dumps({'step': step, **info}))
+  return path
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+  """Gives a scratch directory that becomes `path` when all went well.
+
+  Raises:
+    InputError: `path` is there already, or cannot be written; then nothing is
+      left behind.
+  """
+  if path.exists():
+    raise InputError(f'{path} is there already; choose another path')
+  scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
+  try:
+    scratch.mkdir(parents=True)
+    yield scratch
     publish(scratch, path)
   except (OSError, tf.errors.OpError) as error:
-    shutil.rmtree(scratch, ignore_errors=True)
     raise InputError(
-      f'checkpoint {path} could not be written ({_reason(error)}); the ones '
-      'before it are untouched'
+      f'{path} could not be written ({_reason(error)}); what was there before '
+      'is untouched'
     ) from None
-  return path
+  finally:
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def publish(scratch: Path, path: Path) -> None:

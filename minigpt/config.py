@@ -72,6 +72,9 @@ class GPTConfig:
   init_std: float = _option(
     0.02, 'spread of the initial weights; narrow models like more'
   )
+  vocab_padding: int = _option(
+    0, 'embedding rows beyond the vocabulary; no token is ever one of them'
+  )
 
   def __post_init__(self):
     _check_positive(
@@ -84,6 +87,7 @@ class GPTConfig:
       'mlp_ratio',
       'init_std',
     )
+    _check_not_negative(self, 'vocab_padding')
     _check_fraction(self, 'drop_rate')
     _check(
       self.emb_dim % self.n_heads == 0,

@@ -149,7 +149,7 @@ def decode_step(
   """Logits of each row's next token, f32 [B, V], and the longer caches."""
   last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
   hidden, caches = cached_gpt(last, p, config, state.caches, state.length - 1)
-  return tf.cast(unembed(hidden[:, 0], p), tf.float32), caches
+  return tf.cast(unembed(hidden[:, 0], p, config), tf.float32), caches
 
 
 def slide(state: State, p: Params, config: GPTConfig) -> State:

@@ -49,10 +49,13 @@ def hidden_states(
   return layernorm(x, p.ln_f)
 
 
-def unembed(x: tf.Tensor, p: params.Params) -> tf.Tensor:
-  """Scores every token as the next one: [..., D] -> [..., V]."""
+def unembed(
+  x: tf.Tensor, p: params.Params, config: GPTConfig
+) -> tf.Tensor:  # [..., D] -> [..., V]
+  """Scores every token as the next one; rows of padding get no score."""
   head = p.wte if params.is_absent(p.head) else p.head
-  return tf.matmul(x, head, transpose_b=True)
+  logits = tf.matmul(x, head, transpose_b=True)
+  return logits[..., : config.vocab_size] if config.vocab_padding else logits
 
 
 def gpt(
@@ -70,7 +73,7 @@ def gpt(
   Returns:
     [B, T, V]; entry t depends on tokens 0 to t alone.
   """
-  return unembed(hidden_states(tokens, p, config, rng), p)
+  return unembed(hidden_states(tokens, p, config, rng), p, config)
 
 
 def empty_caches(

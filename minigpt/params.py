@@ -5,10 +5,12 @@ Fields carry the names of OpenAI's GPT-2 checkpoint and weights are stored
 absent leaf (a bias that the config leaves out, the head of a tied model) is
 the empty tuple: `tf.nest` skips it, `tape.gradient` accepts it.
 
-Shapes: V vocabulary, C context length, D emb_dim, F mlp_dim.
+Shapes: V vocabulary and its padding, C context length, D emb_dim, F mlp_dim.
 """
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -59,31 +61,32 @@ class Params(NamedTuple):
   head: Leaf = ABSENT  # [V, D]; absent when wte serves as the head too
 
 
-def init_params(config: GPTConfig, seed: int = 0) -> Params:
-  """Draws GPT-2's initial weights: normal(0, init_std), biases 0, gains 1.
+def build(
+  config: GPTConfig, leaf: Callable[[list[int], float, float], Leaf]
+) -> Params:
+  """The tree of a model, each leaf made by `leaf(shape, mean, std)`.
 
-  Projections back into the residual stream are scaled by 1/sqrt(2 * n_layers),
-  one factor for each of the additions on the way (Radford et al. 2019, 2.3).
-  The same seed gives the same weights on every device.
+  Mean and deviation are those of GPT-2's initial weights: normal(0, init_std),
+  biases 0, gains 1. Projections back into the residual stream are scaled by
+  1/sqrt(2 * n_layers), one factor for each of the additions on the way
+  (Radford et al. 2019, 2.3).
   """
   c = config
-  draws = iter(range(2**31))
+  n_rows = c.vocab_size + c.vocab_padding
 
-  def normal(*shape: int, std: float = c.init_std) -> tf.Variable:
-    rng = [seed, next(draws)]
-    return tf.Variable(
-      std * tf.random.stateless_normal(shape, rng, alg='philox')
-    )
+  def vector(n: int, present: bool = True, mean: float = 0.0) -> Leaf:
+    return leaf([n], mean, 0.0) if present else ABSENT
 
   def linear(
     n_in: int, n_out: int, bias: bool, std: float = c.init_std
   ) -> Linear:
-    b = tf.Variable(tf.zeros([n_out])) if bias else ABSENT
-    return Linear(normal(n_in, n_out, std=std), b)
+    return Linear(leaf([n_in, n_out], 0.0, std), vector(n_out, bias))
 
   def layernorm() -> LayerNorm:
-    b = tf.Variable(tf.zeros([c.emb_dim])) if c.bias else ABSENT
-    return LayerNorm(tf.Variable(tf.ones([c.emb_dim])), b)
+    return LayerNorm(vector(c.emb_dim, mean=1.0), vector(c.emb_dim, c.bias))
+
+  def embedding(n: int) -> Leaf:
+    return leaf([n, c.emb_dim], 0.0, c.init_std)
 
   residual_std = c.init_std / math.sqrt(2 * c.n_layers)
 
@@ -102,12 +105,32 @@ def init_params(config: GPTConfig, seed: int = 0) -> Params:
     )
 
   return Params(
-    wte=normal(c.vocab_size, c.emb_dim),
-    wpe=normal(c.context_length, c.emb_dim),
+    wte=embedding(n_rows),
+    wpe=embedding(c.context_length),
     blocks=tuple(block() for _ in range(c.n_layers)),
     ln_f=layernorm(),
-    head=ABSENT if c.tie_embeddings else normal(c.vocab_size, c.emb_dim),
+    head=ABSENT if c.tie_embeddings else embedding(n_rows),
   )
+
+
+def init_params(config: GPTConfig, seed: int = 0) -> Params:
+  """Draws initial weights; the same seed, the same weights on every device."""
+  draws = itertools.count()
+
+  def draw(shape: list[int], mean: float, std: float) -> tf.Variable:
+    if std == 0:
+      return tf.Variable(tf.fill(shape, mean))
+    rng = [seed, next(draws)]
+    return tf.Variable(
+      mean + std * tf.random.stateless_normal(shape, rng, alg='philox')
+    )
+
+  return build(config, draw)
+
+
+def specs(config: GPTConfig) -> Params:
+  """The tree with the shape of each leaf as a tf.TensorSpec: no memory."""
+  return build(config, lambda shape, mean, std: tf.TensorSpec(shape))
 
 
 def cast(params: Any, dtype: tf.DType) -> Any:

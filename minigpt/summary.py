@@ -8,7 +8,11 @@ def summary(p: Params, config: GPTConfig) -> str:
   """Parameters by part, their total, and the memory of a training state."""
   c = config
   rows = [
-    ('token embeddings', f'{c.vocab_size:,} x {c.emb_dim}', count(p.wte)),
+    (
+      'token embeddings',
+      f'{c.vocab_size + c.vocab_padding:,} x {c.emb_dim}',
+      count(p.wte),
+    ),
     (
       'position embeddings',
       f'{c.context_length:,} x {c.emb_dim}',

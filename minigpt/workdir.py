@@ -19,6 +19,7 @@ from minigpt import checkpoint, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.errors import InputError, UsageError
 from minigpt.model import GPT
+from minigpt.params import Params
 from minigpt.tokenizers import Tokenizer
 
 # What may change between two sittings of one run without making it another.
@@ -72,6 +73,26 @@ def create(workdir: Path, run: Run, tokenizer: Tokenizer) -> None:
     ) from None
   tokenizers.save(tokenizer, workdir / 'tokenizer.json')
   save_config(workdir, run)
+
+
+def write(
+  path: Path, config: GPTConfig, weights: Params, tokenizer: Tokenizer
+) -> None:
+  """Writes weights that were trained elsewhere as a run of no steps.
+
+  Raises:
+    InputError: `path` exists, or cannot be written; nothing is left behind.
+  """
+  data = DataConfig(dataset='', tokenizer=tokenizer.name)
+  variables = tf.nest.map_structure(tf.Variable, weights)
+  with checkpoint.new_directory(path) as scratch:
+    create(scratch, Run(config, data, TrainConfig()), tokenizer)
+    checkpoint.save(
+      checkpoints(scratch),
+      0,
+      tf.train.Checkpoint(params=variables),
+      {'val_loss': None},
+    )
 
 
 def save_config(workdir: Path, run: Run) -> None:

@@ -1,0 +1,103 @@
+"""GPT-2 as OpenAI published it: hparams.json and a TensorFlow checkpoint.
+
+Source: https://github.com/openai/gpt-2, src/model.py.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt import params
+from minigpt.config import GPTConfig
+from minigpt.errors import InputError
+from minigpt.weights import Description, Stored, assemble
+
+HPARAMS = 'hparams.json'
+
+
+def read(path: Path) -> tuple[GPTConfig, params.Params]:
+  """Reads hparams.json, model.ckpt.index and model.ckpt.data-*.
+
+  Returns:
+    The config, and the tree with float32 arrays for leaves.
+
+  Raises:
+    InputError: the files are damaged or do not fit together.
+  """
+  hparams = Description(path / HPARAMS)
+  config = hparams.config(
+    vocab_size=hparams.integer('n_vocab'),
+    context_length=hparams.integer('n_ctx'),
+    emb_dim=hparams.integer('n_embd'),
+    n_heads=hparams.integer('n_head'),
+    n_layers=hparams.integer('n_layer'),
+    qkv_bias=True,
+  )
+  return config, assemble(path, config, _open(path), name_of)
+
+
+def name_of(leaf: str) -> str:
+  """'blocks.0.attn.c_attn.w' -> 'model/h0/attn/c_attn/w'."""
+  return 'model/' + leaf.replace('blocks.', 'h').replace('.', '/')
+
+
+def _open(path: Path) -> dict[str, Stored]:
+  prefix = _checkpoint_prefix(path)
+  with _faults_of(f'{prefix}: damaged checkpoint'):
+    reader = tf.train.load_checkpoint(prefix)
+  shapes = reader.get_variable_to_shape_map()
+  dtypes = reader.get_variable_to_dtype_map()
+  _check_size(
+    prefix, sum(math.prod(shapes[name]) * dtypes[name].size for name in shapes)
+  )
+
+  def load(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    with _faults_of(f'{prefix}: {name} cannot be read'):
+      return reader.get_tensor(name).reshape(shape)
+
+  def stored(name: str) -> Stored:
+    shape = tuple(shapes[name])
+    if len(shape) == 3:  # [1, in, out]: a convolution of width 1
+      shape = shape[1:]
+    return Stored(
+      shape, dtypes[name].name, functools.partial(load, name, shape)
+    )
+
+  return {name: stored(name) for name in shapes}
+
+
+def _checkpoint_prefix(path: Path) -> str:
+  prefix = tf.train.latest_checkpoint(path)
+  if prefix:
+    return prefix
+  indexes = list(path.glob('*.index'))
+  if len(indexes) != 1:
+    raise InputError(
+      f'{path}: it holds {len(indexes)} TensorFlow checkpoints (*.index) and '
+      'no file `checkpoint` that names one of them'
+    )
+  return str(indexes[0].with_suffix(''))
+
+
+def _check_size(prefix: str, claimed: int) -> None:
+  """An index may claim any size; the data beside it is what there is."""
+  directory, name = Path(prefix).parent, Path(prefix).name
+  held = sum(f.stat().st_size for f in directory.glob(f'{name}.data-*'))
+  if claimed > held:
+    raise InputError(
+      f'{prefix}: its index lists {claimed:,} bytes, its data holds {held:,}'
+    )
+
+
+@contextlib.contextmanager
+def _faults_of(culprit: str) -> Iterator[None]:
+  try:
+    yield
+  except (tf.errors.OpError, RuntimeError, ValueError) as e:
+    line = str(e).partition('\n')[0]
+    raise InputError(f'{culprit}: {line}') from None

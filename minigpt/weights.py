@@ -1,0 +1,127 @@
+"""From tensors in somebody else's files to a tree of parameters.
+
+A reader of a format opens its files, says what their headers claim (`Stored`)
+and how they name the leaves of `params`. Here the claims are held against the
+config; only when everything fits is memory taken.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from minigpt import params
+from minigpt.config import GPTConfig
+from minigpt.errors import InputError, UsageError
+
+DTYPES = ('float32', 'float16', 'bfloat16')
+
+
+class Stored(NamedTuple):
+  """A tensor in a file: what the header says of it, and how to read it."""
+
+  shape: tuple[int, ...]
+  dtype: str
+  load: Callable[[], np.ndarray]
+
+
+def assemble(
+  path: Path,
+  config: GPTConfig,
+  stored: dict[str, Stored],
+  name_of: Callable[[str], str],
+) -> params.Params:
+  """Reads the tree of `config` as float32 arrays.
+
+  Args:
+    path: what errors name as the culprit.
+    name_of: 'blocks.0.attn.c_attn.w' to the name of that leaf in `stored`.
+
+  Raises:
+    InputError: a tensor is missing, unknown, or of another shape or dtype.
+  """
+  if config.n_layers > len(stored):
+    raise InputError(
+      f'{path}: {len(stored)} tensors are too few for {config.n_layers} layers'
+    )
+  specs = params.specs(config)
+  shapes = {
+    name_of(leaf): tuple(spec.shape)
+    for leaf, spec in params.named_leaves(specs).items()
+  }
+  _check_names(path, set(shapes), set(stored))
+  for name, shape in shapes.items():
+    _check_header(path, name, stored[name], shape)
+  leaves = [_load(path, name, stored[name]) for name in shapes]
+  return tf.nest.pack_sequence_as(specs, leaves)
+
+
+def _check_names(path: Path, wanted: set[str], found: set[str]) -> None:
+  for names, fault in (
+    (wanted - found, 'it lacks'),
+    (found - wanted, 'a GPT-2 of this size does not have'),
+  ):
+    if names:
+      more = f' and {len(names) - 1} more' if len(names) > 1 else ''
+      raise InputError(f'{path}: {fault} the tensor {min(names)}{more}')
+
+
+def _check_header(
+  path: Path, name: str, stored: Stored, shape: tuple[int, ...]
+) -> None:
+  if stored.shape != shape:
+    raise InputError(
+      f'{path}: {name} has shape {list(stored.shape)}; the config asks for '
+      f'{list(shape)}'
+    )
+  if stored.dtype not in DTYPES:
+    raise InputError(
+      f'{path}: {name} is {stored.dtype}; only {", ".join(DTYPES)} can be read'
+    )
+
+
+def _load(path: Path, name: str, stored: Stored) -> np.ndarray:
+  array = np.asarray(stored.load(), np.float32)
+  if not np.isfinite(array).all():
+    logging.warning('%s: %s holds NaN or infinity', path, name)
+  return array
+
+
+def read_json(file: Path) -> dict[str, Any]:
+  """Reads a JSON object, or raises InputError."""
+  try:
+    content = json.loads(file.read_text(encoding='utf-8'))
+  except OSError as e:
+    raise InputError(f'{file}: {e.strerror}') from None
+  except (ValueError, RecursionError) as e:
+    raise InputError(f'{file}: it is not JSON: {e}') from None
+  if not isinstance(content, dict):
+    raise InputError(f'{file}: it is not a JSON object')
+  return content
+
+
+class Description:
+  """The sizes that a JSON file states; each fault names the file."""
+
+  def __init__(self, file: Path):
+    self.file = file
+    self.content = read_json(file)
+
+  def integer(self, key: str, default: int | None = None, least: int = 1):
+    value = self.content.get(key, default)
+    if type(value) is not int or not least <= value < 2**31:
+      raise InputError(
+        f'{self.file}: {key} is {value!r}; it must be an integer from {least} '
+        'up'
+      )
+    return value
+
+  def config(self, **sizes: Any) -> GPTConfig:
+    try:
+      return GPTConfig(**sizes)
+    except (UsageError, TypeError) as e:
+      raise InputError(f'{self.file}: {e}') from None
