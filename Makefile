@@ -1,0 +1,34 @@
+# `make demo` and `make test` set themselves up: all they need is Python, make
+# and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format wheel clean
+
+demo: .venv/ready
+	$(BIN)/python train.py --workdir=runs/demo --preset=shakespeare-char \
+	  --dataset=stdlib --steps=1000 --eval_batches=16 --sample_every=250
+	$(BIN)/python -m minigpt.generate --workdir=runs/demo \
+	  --prompt="def main(" --max_new_tokens=300 --seed=1
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: .venv/ready
+	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+.venv/ready: setup.cfg pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info
