@@ -141,9 +141,9 @@ class Completer:
 
 def _sampling(request: Request, n_rows: int) -> decoding.Sampling:
   return decoding.Sampling(
-    temperature=tf.fill([n_rows], request.temperature),
+    temperature=tf.fill([n_rows], float(request.temperature)),
     top_k=tf.fill([n_rows], request.top_k),
-    top_p=tf.fill([n_rows], request.top_p),
+    top_p=tf.fill([n_rows], float(request.top_p)),
     seed=request.seed + tf.range(n_rows),
   )
 

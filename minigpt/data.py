@@ -65,6 +65,8 @@ def _read(dataset: str) -> str | np.ndarray:
   paths = sorted(filter(os.path.isfile, glob.glob(dataset, recursive=True)))
   if paths:
     return '\n'.join(map(_text_file, paths))
+  if os.path.isdir(dataset):
+    raise InputError(f"{dataset} is a directory; name its files, as in '*.txt'")
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
     raise InputError(f'{dataset}: no such file; check the path')
   raise unknown('dataset', dataset, [*_SOURCES, 'a path'])

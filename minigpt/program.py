@@ -76,10 +76,11 @@ def run(main: Callable[[], int | None]) -> None:
   prints one line and no traceback.
   """
   logging.set_verbosity(logging.WARNING)
-  app.run(lambda argv: sys.exit(_guarded(main)), flags_parser=_parse_flags)
+  app.run(lambda argv: sys.exit(guarded(main)), flags_parser=_parse_flags)
 
 
-def _guarded(main: Callable[[], int | None]) -> int:
+def guarded(main: Callable[[], int | None]) -> int:
+  """Calls `main`; returns its exit code, having printed what went wrong."""
   try:
     return main() or 0
   except UsageError as error:

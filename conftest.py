@@ -1,0 +1,1 @@
+"""Puts the top-level programs on the path of the tests."""

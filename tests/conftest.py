@@ -1,0 +1,38 @@
+"""What several tests share: small models, and the real data's absence."""
+
+import os
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+import pytest
+import tensorflow as tf
+
+from minigpt.config import GPTConfig
+from minigpt.model import GPT
+
+
+@pytest.fixture(scope='session')
+def config():
+  return GPTConfig(
+    vocab_size=17,
+    context_length=12,
+    emb_dim=16,
+    n_heads=2,
+    n_layers=2,
+    drop_rate=0.0,
+    qkv_bias=True,
+    init_std=0.2,
+  )
+
+
+@pytest.fixture(scope='session')
+def model(config):
+  """A random model; session-wide, so tests must not train it."""
+  return GPT(config, seed=3)
+
+
+@pytest.fixture(scope='session')
+def tokens(config):
+  return tf.random.stateless_uniform(
+    [3, config.context_length], [1, 2], 0, config.vocab_size, tf.int32
+  )

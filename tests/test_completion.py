@@ -1,0 +1,92 @@
+import pytest
+
+from minigpt import tokenizers
+from minigpt.completion import Completer, Request, bucket
+from minigpt.config import GPTConfig
+from minigpt.errors import InputError, UsageError
+from minigpt.model import GPT
+
+ALPHABET = 'abcdefghijklmnop '
+
+
+@pytest.fixture(scope='module')
+def complete():
+  config = GPTConfig(17, 64, 16, 2, 1, drop_rate=0.0, init_std=0.3)
+  tokenizer = tokenizers.build('char', ALPHABET)
+  return Completer(GPT(config).params, config, tokenizer)
+
+
+def test_prompts_of_new_lengths_do_not_compile_anew(complete):
+  complete(['abc'], Request(max_new_tokens=20))
+  n_traces = complete.n_traces
+  for prompt in ('a', 'abcdefg', 'abcdefghijklmno'):
+    complete([prompt], Request(max_new_tokens=17, temperature=0))
+  assert complete.n_traces == n_traces > 0
+
+
+def test_streamed_pieces_add_up_to_the_text(complete):
+  pieces = ['', '']
+  request = Request(max_new_tokens=40, seed=3, stop=('ab', 'pp'))
+
+  def on_text(row, text):
+    pieces[row] += text
+
+  assert complete(['abc', 'k'], request, on_text) == pieces
+
+
+def test_each_row_stops_at_its_first_stop_string(complete):
+  free = complete(['abc', 'k'], Request(max_new_tokens=40, seed=3))
+  stop = free[0][17:19]  # Across the border of two chunks or inside one.
+  texts = complete(
+    ['abc', 'k'], Request(max_new_tokens=40, seed=3, stop=[stop])
+  )
+  assert texts == [text.split(stop)[0] for text in free]
+  assert texts[0] != free[0]
+
+
+def test_samples_differ_by_seed_and_repeat_with_it(complete):
+  a, b = complete(['abc', 'abc'], Request(max_new_tokens=30, seed=1))
+  assert a != b
+  assert complete(['abc'], Request(max_new_tokens=30, seed=2)) == [b]
+
+
+def test_a_prompt_beyond_the_context_keeps_its_end(complete):
+  end = (ALPHABET * 5)[-64:]
+  request = Request(max_new_tokens=8, temperature=0)
+  assert complete([ALPHABET * 5], request) == complete([end], request)
+
+
+def test_number_of_tokens(complete):
+  for n in (1, 16, 17, 70):
+    [text] = complete(['abc'], Request(max_new_tokens=n))
+    assert len(text) == n
+
+
+@pytest.mark.parametrize(
+  'bad',
+  [
+    {'max_new_tokens': 0},
+    {'temperature': -1.0},
+    {'temperature': float('nan')},
+    {'top_k': -1},
+    {'top_p': 0.0},
+    {'top_p': 1.5},
+    {'stop': ['']},
+  ],
+)
+def test_requests_out_of_range_are_refused(complete, bad):
+  with pytest.raises(UsageError, match=next(iter(bad))):
+    complete(['abc'], Request(**bad))
+
+
+def test_prompts_the_model_cannot_read_are_refused(complete):
+  with pytest.raises(InputError, match='é'):
+    complete(['é'], Request())
+  with pytest.raises(UsageError, match='empty'):
+    complete([''], Request())
+
+
+def test_buckets():
+  sizes = [bucket(n, 100) for n in (1, 16, 17, 33, 65, 500)]
+  assert sizes == [16, 16, 32, 64, 100, 100]
+  assert bucket(3, 8) == 8

@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import decoding
+from minigpt.decoding import Sampling
+from minigpt.model import gpt
+
+
+def greedy(n_rows):
+  return sampling(n_rows, temperature=0.0)
+
+
+def sampling(n_rows, temperature=1.0, top_k=0, top_p=1.0, seed=0):
+  return Sampling(
+    tf.fill([n_rows], temperature),
+    tf.fill([n_rows], top_k),
+    tf.fill([n_rows], top_p),
+    seed + tf.range(n_rows),
+  )
+
+
+def run(model, prompts, n_new, how, n_slots=None, stop_token=None):
+  config = model.config
+  lengths = np.array(list(map(len, prompts)), np.int32)
+  padded = np.full([len(prompts), max(lengths)], 9, np.int32)
+  for row, prompt in zip(padded, prompts, strict=True):
+    row[: len(prompt)] = prompt
+  state = decoding.start(
+    tf.constant(padded),
+    tf.constant(lengths),
+    model.params,
+    config,
+    n_slots or config.context_length,
+  )
+  state, drawn = decoding.generate(
+    state, n_new, n_new, how, model.params, config, stop_token
+  )
+  return state, drawn.tokens.numpy(), drawn.log_prob.numpy()
+
+
+def uncached(model, prompt, n_new):
+  """Greedy text by full forward passes over the window."""
+  context = model.config.context_length
+  window, new = list(prompt), []
+  for _ in range(n_new):
+    logits = gpt(tf.constant([window]), model.params, model.config)[0, -1]
+    new.append(int(np.argmax(logits)))
+    if len(window) == context:
+      window = window[context - context // 2 :]
+    window.append(new[-1])
+  return new
+
+
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 1, 2, 3, 4, 5]]
+
+
+def test_cached_greedy_equals_full_forward_also_past_the_context(model):
+  _, tokens, _ = run(model, PROMPTS, 30, greedy(3))
+  for row, prompt in zip(tokens, PROMPTS, strict=True):
+    assert row.tolist() == uncached(model, prompt, 30)
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
+def test_a_row_does_not_depend_on_its_neighbours(model, temperature):
+  how = sampling(3, temperature, top_k=9, top_p=0.9)
+  _, together, log_probs = run(model, PROMPTS, 20, how)
+  for i, prompt in enumerate(PROMPTS):
+    alone = Sampling(*(part[i : i + 1] for part in how))
+    _, tokens, log_prob = run(model, [prompt], 20, alone)
+    assert tokens[0].tolist() == together[i].tolist()
+    np.testing.assert_allclose(log_prob[0], log_probs[i], rtol=1e-3, atol=1e-4)
+
+
+def test_fewer_slots_give_the_same_text(model):
+  _, roomy, _ = run(model, [[1, 2, 3]], 6, greedy(1))
+  _, tight, _ = run(model, [[1, 2, 3]], 6, greedy(1), n_slots=9)
+  assert tight.tolist() == roomy.tolist()
+
+
+def test_log_probs_are_the_models(model):
+  _, tokens, log_prob = run(model, [[1, 2, 3]], 5, sampling(1, 1.3))
+  text = [1, 2, 3, *tokens[0]]
+  logits = gpt(tf.constant([text]), model.params, model.config)[0]
+  expected = np.array(tf.nn.log_softmax(logits))[range(2, 7), tokens[0]]
+  np.testing.assert_allclose(log_prob[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_stops_at_its_stop_token_and_the_others_go_on(model):
+  _, free, _ = run(model, PROMPTS, 8, greedy(3))
+  stop = int(free[0, 2])
+  state, tokens, log_prob = run(model, PROMPTS, 8, greedy(3), stop_token=stop)
+  for row, expected in zip(tokens, free.tolist(), strict=True):
+    end = expected.index(stop) + 1 if stop in expected else 8
+    assert row.tolist() == expected[:end] + [stop] * (8 - end)
+  assert state.done.numpy()[0]
+  first = free[0].tolist().index(stop) + 1
+  assert state.n_drawn.numpy()[0] == first
+  assert (log_prob[0, first:] == 0).all()
+
+
+def test_going_on_in_parts_equals_going_on_at_once(model):
+  how = sampling(3, seed=5)
+  _, at_once, _ = run(model, PROMPTS, 16, how)
+  state, first, _ = run(model, PROMPTS, 7, how)
+  _, rest = decoding.generate(state, 9, 9, how, model.params, model.config)
+  parts = np.concatenate([first, rest.tokens], 1)
+  np.testing.assert_array_equal(parts, at_once)
+
+
+def test_top_k_by_hand():
+  logits = tf.constant([[1.0, 3.0, 2.0, 0.0]] * 3)
+  kept = np.isfinite(decoding.keep_top_k(logits, tf.constant([1, 3, 0])))
+  assert kept.tolist() == [
+    [False, True, False, False],
+    [True, True, True, False],
+    [True, True, True, True],
+  ]
+  assert np.isfinite(decoding.keep_top_k(logits, tf.constant([9, 9, 9]))).all()
+
+
+def test_top_p_by_hand():
+  logits = tf.math.log([[0.1, 0.5, 0.3, 0.1]] * 4)
+  p = tf.constant([0.01, 0.5, 0.7, 1.0])
+  kept = np.isfinite(decoding.keep_top_p(logits, p))
+  assert kept.tolist() == [
+    [False, True, False, False],
+    [False, True, False, False],
+    [False, True, True, False],
+    [True, True, True, True],
+  ]
+
+
+def test_draws_follow_the_softmax():
+  n = 4000
+  logits = tf.tile(tf.math.log([[0.1, 0.6, 0.3]]), [n, 1])
+  draw = tf.function(decoding.draw)  # Eagerly, each row would be a call.
+  drawn = draw(logits, sampling(n), tf.zeros([n], tf.int32))
+  shares = np.bincount(drawn, minlength=3) / n
+  np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.03)
+  cold = draw(logits, sampling(n, 0.5), tf.zeros([n], tf.int32))
+  square = np.array([0.01, 0.36, 0.09]) / 0.46
+  shares = np.bincount(cold, minlength=3) / n
+  np.testing.assert_allclose(shares, square, atol=0.03)
+
+
+def test_a_draw_depends_on_seed_and_turn():
+  noise = [
+    decoding.gumbel(tf.constant([seed]), tf.constant([turn]), 5).numpy()
+    for seed, turn in ((0, 0), (0, 1), (1, 0))
+  ]
+  again = decoding.gumbel(tf.constant([0]), tf.constant([0]), 5)
+  np.testing.assert_array_equal(noise[0], again)
+  assert len({n.tobytes() for n in noise}) == 3

@@ -1,0 +1,110 @@
+"""train.py as a user meets it: in its own process, or with parsed flags."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+import train
+from minigpt import data, program
+
+ROOT = Path(train.__file__).parent
+
+
+def run(capsys, *argv):
+  """The exit code and the lines on stderr."""
+  with flagsaver.flagsaver():
+    try:
+      flags.FLAGS(['train.py', *map(str, argv)])
+      code = program.guarded(train.main)
+    except flags.Error:
+      code = 2
+  return code, capsys.readouterr().err.strip().splitlines()
+
+
+@pytest.mark.parametrize(
+  ('argv', 'code', 'words'),
+  [
+    (['--preset=mini'], 2, '--workdir is missing'),
+    (['--preset=mimi', '--workdir=w'], 2, "did you mean 'mini'"),
+    (['--dataset=sampl', '--workdir=w'], 2, "did you mean 'sample'"),
+    (['--dataset=no/such.txt', '--workdir=w'], 1, 'no/such.txt'),
+    (['--tokenizer=bpe', '--workdir=w'], 2, 'unknown tokenizer'),
+    (['--compute_dtype=float23', '--workdir=w'], 2, 'compute_dtype'),
+    (['--emb_dim=10', '--n_heads=3', '--workdir=w'], 2, 'emb_dim=10'),
+    (['--batch_size=0', '--workdir=w'], 2, 'batch_size=0'),
+    (['--learning_rate=-1', '--workdir=w'], 2, 'learning_rate=-1'),
+    (['--learning_rate=nan', '--workdir=w'], 2, 'learning_rate=nan'),
+    (['--context_length=-5', '--workdir=w'], 2, 'context_length=-5'),
+    (['--context_length=500', '--workdir=w'], 2, 'fewer than'),
+    (['--val_fraction=1', '--workdir=w'], 2, 'val_fraction=1'),
+    (['--workdir=/dev/null/w'], 1, '/dev/null/w'),
+    (['--steps=5', '--epochs=1', '--workdir=w'], 2, 'give only one'),
+  ],
+)
+def test_bad_input_gets_one_line(
+  capsys, tmp_path, monkeypatch, argv, code, words
+):
+  monkeypatch.chdir(tmp_path)
+  found, lines = run(capsys, '--dataset=sample', *argv)
+  assert found == code
+  assert len(lines) == 1 and words in lines[0]
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_parameters_and_writes_nothing(
+  capsys, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  with flagsaver.flagsaver():
+    flags.FLAGS(['train.py', '--dry_run', '--preset=mini', '--dataset=sample'])
+    assert program.guarded(train.main) == 0
+  assert '38,528' in capsys.readouterr().out
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_the_specifications_run_learns_its_text(tmp_path):
+  """Ten epochs at batch 2, then greedy text; both as programs of their own."""
+  workdir = tmp_path / 'mini'
+  trained = subprocess.run(
+    [
+      sys.executable,
+      'train.py',
+      '--preset=mini',
+      '--dataset=sample',
+      f'--workdir={workdir}',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=240,
+  )
+  assert trained.returncode == 0, trained.stderr
+  assert 'compiled in' in trained.stdout
+  assert 'best validation loss' in trained.stdout
+  last = (workdir / 'metrics.jsonl').read_text().splitlines()[-1]
+  assert json.loads(last)['step'] == 170
+  assert json.loads(last)['val_accuracy'] >= 0.95
+  written = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'minigpt.generate',
+      f'--workdir={workdir}',
+      '--prompt=the ',
+      '--temperature=0',
+      '--max_new_tokens=36',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=240,
+  )
+  assert written.returncode == 0, written.stderr
+  assert written.stderr == ''
+  assert written.stdout.rstrip('\n') in data.SAMPLE
+  assert len(written.stdout) == 41

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import training
+from minigpt.config import GPTConfig, TrainConfig
+from minigpt.model import GPT, loss_fn
+from minigpt.params import named_leaves
+
+CONFIG = GPTConfig(17, 8, 16, 2, 1, drop_rate=0.0, init_std=0.2)
+RECIPE = TrainConfig(steps=20, warmup_steps=2, learning_rate=1e-2)
+
+
+def windows(*shape, seed=0):
+  return np.random.default_rng(seed).integers(0, 17, [*shape, 9], np.int32)
+
+
+@pytest.fixture(scope='module')
+def steps_of_three():
+  state = training.TrainState(GPT(CONFIG))
+  return state, training.compiled_train_steps(state, CONFIG, RECIPE)
+
+
+@pytest.fixture
+def fresh(steps_of_three):
+  """The compiled steps on a state set back to the beginning."""
+  state, train_steps = steps_of_three
+  blank = training.TrainState(GPT(CONFIG))
+  for old, new in zip(state.variables, blank.variables, strict=True):
+    old.assign(new)
+  return state, train_steps
+
+
+def eager_step(batch, state, config=CONFIG, recipe=RECIPE):
+  return training.train_step(tf.constant(batch), state, config, recipe)
+
+
+def test_compiled_steps_equal_eager_steps(fresh):
+  state, train_steps = fresh
+  batch = windows(3, 1, 4)
+  metrics = train_steps(batch, 3)
+  eager = training.TrainState(GPT(CONFIG))
+  for i in range(3):
+    expected = eager_step(batch[i], eager)
+    for name, value in expected._asdict().items():
+      found = getattr(metrics, name)[i]
+      np.testing.assert_allclose(found, value, rtol=1e-4, err_msg=name)
+  assert state.step.numpy() == 3
+  for name, leaf in named_leaves(state.params).items():
+    expected = named_leaves(eager.params)[name]
+    np.testing.assert_allclose(leaf, expected, 1e-3, 1e-5, err_msg=name)
+
+
+def test_one_call_of_three_is_three_calls_of_one(fresh):
+  state, train_steps = fresh
+  batch = windows(3, 1, 4)
+  train_steps(batch, 3)
+  in_one = [v.numpy() for v in state.variables]
+  blank = training.TrainState(GPT(CONFIG))
+  for old, new in zip(state.variables, blank.variables, strict=True):
+    old.assign(new)
+  for i in range(3):
+    train_steps(np.roll(batch, -i, axis=0), 1)
+  for a, b in zip(in_one, state.variables, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_no_steps_change_nothing(fresh):
+  state, train_steps = fresh
+  before = [v.numpy() for v in state.variables]
+  train_steps(windows(3, 1, 4), 0)
+  for a, b in zip(before, state.variables, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+  p = GPT(CONFIG).params
+  batch = windows(3, 2)
+  loss, grads = training.mean_loss_and_grads(
+    tf.constant(batch), p, CONFIG, 'float32', None
+  )
+  whole_loss, whole = training.loss_and_grads(
+    tf.reshape(batch, [6, 9]), p, CONFIG, 'float32', None
+  )
+  np.testing.assert_allclose(loss, whole_loss, rtol=1e-6)
+  for name, grad in named_leaves(grads).items():
+    expected = named_leaves(whole)[name]
+    np.testing.assert_allclose(grad, expected, 1e-4, 1e-6, err_msg=name)
+
+
+def test_bfloat16_is_near_float32_and_gives_float32_gradients():
+  p = GPT(CONFIG).params
+  batch = tf.constant(windows(4))
+  args = (batch, p, CONFIG)
+  loss, grads = training.loss_and_grads(*args, 'bfloat16', None)
+  expected = loss_fn(*args)
+  np.testing.assert_allclose(loss, expected, rtol=2e-2)
+  assert abs(loss.numpy() - expected.numpy()) > 0
+  assert {g.dtype for g in tf.nest.flatten(grads)} == {tf.float32}
+
+
+def test_large_gradients_are_clipped():
+  recipe = TrainConfig(grad_clip=1e-4, weight_decay=0.0, warmup_steps=0)
+  batch = windows(1, 4)
+  clipped = training.TrainState(GPT(CONFIG))
+  norm = eager_step(batch, clipped, recipe=recipe).grad_norm.numpy()
+  assert norm > 1e-2  # reported as it was
+  mu = tf.linalg.global_norm(tf.nest.flatten(clipped.moments.mu)).numpy()
+  np.testing.assert_allclose(mu, 0.1 * 1e-4, rtol=1e-3)
+
+
+def test_dropout_differs_between_steps_but_not_between_runs():
+  config = GPTConfig(17, 8, 16, 2, 1, drop_rate=0.5)
+  still = TrainConfig(warmup_steps=0, learning_rate=1e-12, min_learning_rate=0)
+  batch = windows(1, 4)
+
+  def losses(seed):
+    state = training.TrainState(GPT(config))
+    recipe = TrainConfig(**{**vars(still), 'seed': seed})
+    return [
+      eager_step(batch, state, config, recipe).loss.numpy() for _ in range(2)
+    ]
+
+  first = losses(0)
+  assert first[0] != first[1]
+  assert first == losses(0)
+  assert first[0] != losses(1)[0]
+
+
+def test_evaluation_is_the_mean_over_all_tokens():
+  p = GPT(CONFIG).params
+  tokens = np.random.default_rng(1).integers(0, 17, 30)
+  eval_step = training.compiled_eval_step(p, CONFIG, 'float32')
+  found = training.evaluate(eval_step, tokens, 8, 3)
+  losses, hits = [], []
+  for start in range(0, 29, 8):
+    window = tf.constant(tokens[start : start + 9][None], tf.int32)
+    n = window.shape[1] - 1
+    losses.append(n * loss_fn(window, p, CONFIG).numpy())
+    logits = training.gpt(window[:, :-1], p, CONFIG)
+    hits.append(np.sum(np.argmax(logits, -1) == window[:, 1:]))
+  np.testing.assert_allclose(found.loss, sum(losses) / 29, rtol=1e-5)
+  np.testing.assert_allclose(found.accuracy, sum(hits) / 29, rtol=1e-6)
