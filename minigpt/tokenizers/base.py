@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
 from minigpt.errors import InputError
+from minigpt.tokenizers.in_graph import InGraphTokenizer
 
 
 class Tokenizer(Protocol):
@@ -20,6 +21,7 @@ class Tokenizer(Protocol):
 
   name: str
   vocab_size: int
+  tokens: list[bytes]  # by id
   end_of_text: int | None  # the id that ends a document, where there is one
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
@@ -32,7 +34,8 @@ class Tokenizer(Protocol):
     Raises:
       InputError: an id lies outside the vocabulary.
     """
-    ...
+    ids = _check_ids(ids, self.vocab_size)
+    return b''.join(map(self.tokens.__getitem__, ids.tolist()))
 
   def decode(self, ids: Any) -> str:  # int [T] ->
     """The text, with U+FFFD where the bytes are not valid UTF-8."""
@@ -45,6 +48,10 @@ class Tokenizer(Protocol):
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'Tokenizer':
     """Raises InputError for fields that `to_json` cannot have written."""
+    ...
+
+  def in_graph(self) -> InGraphTokenizer:
+    """The same tokenizer as TensorFlow operations."""
     ...
 
   def assets(self) -> dict[str, bytes]:
@@ -83,7 +90,7 @@ def check_fields(fields: dict[str, Any], *names: str) -> None:
     )
 
 
-def check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
+def _check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
   """Raises InputError unless `ids` is a row of ids of the vocabulary."""
   ids = np.asarray(ids)
   if ids.size == 0:
@@ -100,10 +107,6 @@ def check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
       f'vocabulary of {vocab_size}: decode with the tokenizer that encoded'
     )
   return ids
-
-
-def join_tokens(ids: Any, tokens: Sequence[bytes]) -> bytes:
-  return b''.join(map(tokens.__getitem__, check_ids(ids, len(tokens))))
 
 
 # Between something visible and the ASCII white space after it, no tokenizer

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from minigpt.errors import InputError
-from minigpt.tokenizers import base
+from minigpt.tokenizers import base, in_graph
 
 
 class CharTokenizer(base.Tokenizer):
@@ -21,10 +22,11 @@ class CharTokenizer(base.Tokenizer):
   def __init__(self, characters: str):
     self.characters = characters
     self.vocab_size = len(characters)
-    self._codes = base.code_points(characters)
+    self.tokens = [character.encode() for character in characters]
+    codes = base.code_points(characters)
     # The last entry stands for every code point beyond the vocabulary.
-    self._ids = np.full([int(self._codes[-1]) + 2], -1, np.int32)
-    self._ids[self._codes] = np.arange(self.vocab_size)
+    self._ids = np.full([int(codes[-1]) + 2], -1, np.int32)
+    self._ids[codes] = np.arange(self.vocab_size)
 
   @classmethod
   def build(cls, text: str) -> 'CharTokenizer':
@@ -47,9 +49,8 @@ class CharTokenizer(base.Tokenizer):
       'leave it out, or train on text that has it'
     )
 
-  def decode_bytes(self, ids: Any) -> bytes:
-    codes = self._codes[base.check_ids(ids, self.vocab_size)]
-    return codes.tobytes().decode('utf-32-le').encode()
+  def in_graph(self) -> 'CharInGraph':
+    return CharInGraph(self.characters)
 
   def to_json(self) -> dict[str, Any]:
     return {'kind': self.name, 'characters': self.characters}
@@ -64,3 +65,40 @@ class CharTokenizer(base.Tokenizer):
     if list(characters) != sorted(set(characters)):
       raise InputError("'characters' must be sorted and without repeats")
     return cls(characters)
+
+
+class CharInGraph(in_graph.InGraphTokenizer):
+  """Byte-exact twin of `CharTokenizer`."""
+
+  def __init__(self, characters: str):
+    super().__init__([character.encode() for character in characters])
+    self.codes = tf.constant([ord(character) for character in characters])
+
+  def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
+    """See `InGraphTokenizer.encode`.
+
+    A character that is not in the vocabulary fails with INVALID_ARGUMENT that
+    names `field` and the character.
+    """
+    codes = in_graph.code_points(text)
+    ids = tf.searchsorted(self.codes, codes.flat_values)
+    ids = tf.minimum(ids, tf.size(self.codes) - 1)
+    known = tf.gather(self.codes, ids) == codes.flat_values
+    unseen = in_graph.first(tf.boolean_mask(codes.flat_values, ~known))
+    message = [
+      field,
+      ': character ',
+      _describe(unseen),
+      ' is not in the vocabulary',
+    ]
+    tf.debugging.Assert(tf.reduce_all(known), [tf.strings.join(message)])
+    return codes.with_flat_values(ids)
+
+
+def _describe(code: tf.Tensor) -> tf.Tensor:
+  """int32 [] -> string [], as in 'A' (U+0041)."""
+  nibbles = tf.bitwise.right_shift(code, [16, 12, 8, 4, 0]) & 15
+  digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
+  character = tf.strings.unicode_encode(code[None], 'UTF-8')
+  name = tf.strings.regex_replace(digits, '^0', '')
+  return tf.strings.join(["'", character, "' (U+", name, ')'])

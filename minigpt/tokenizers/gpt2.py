@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.errors import InputError
-from minigpt.tokenizers import base
+from minigpt.tokenizers import base, bpe, in_graph
 
 
 @functools.cache
@@ -40,14 +40,15 @@ class GPT2Tokenizer(base.Tokenizer):
 
   def __init__(self):
     self._encoding = _encoding()
+    token = self._encoding.decode_single_token_bytes
+    self.tokens = [token(i) for i in range(self.vocab_size)]
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     ids = [self._encoding.encode_ordinary(c) for c in base.chunks(text)]
     return np.concatenate([np.array(part, np.int32) for part in [[], *ids]])
 
-  def decode_bytes(self, ids: Any) -> bytes:
-    ids = base.check_ids(ids, self.vocab_size)
-    return self._encoding.decode_bytes(ids.tolist())
+  def in_graph(self) -> bpe.BPEInGraph:
+    return bpe.BPEInGraph(self.tokens, _kinds())
 
   def to_json(self) -> dict[str, Any]:
     return {'kind': self.name}
@@ -61,11 +62,33 @@ class GPT2Tokenizer(base.Tokenizer):
     """The JSON, and the vocabulary in tiktoken's format: base64, rank."""
     lines = (
       base64.b64encode(token) + b' %d\n' % rank
-      for rank, token in enumerate(self.tokens()[: self.end_of_text])
+      for rank, token in enumerate(self.tokens[: self.end_of_text])
     )
     return super().assets() | {'gpt2.tiktoken': b''.join(lines)}
 
-  def tokens(self) -> list[bytes]:
-    """The bytes of every token, by id."""
-    single = self._encoding.decode_single_token_bytes
-    return [single(i) for i in range(self.vocab_size)]
+
+@functools.cache
+def _kinds() -> np.ndarray:  # -> int [0x110000]
+  """What tiktoken takes for letters, numbers and white space.
+
+  Its Unicode version is neither Python's nor RE2's, so ask it: an encoding
+  whose pieces are all matches of a class drops whatever does not match.
+  """
+  import tiktoken
+
+  every = [*range(0xD800), *range(0xE000, in_graph.N_CODE_POINTS)]
+  text = ''.join(map(chr, every))
+  kinds = np.full([in_graph.N_CODE_POINTS], bpe.OTHER)
+  for kind, pattern in _PATTERNS:
+    matches = tiktoken.Encoding(
+      'matches',
+      pat_str=pattern,
+      mergeable_ranks={bytes([b]): b for b in range(256)},
+      special_tokens={},
+    )
+    found = matches.decode(matches.encode_ordinary(text))
+    kinds[base.code_points(found)] = kind
+  return kinds
+
+
+_PATTERNS = [(bpe.LETTER, r'\p{L}'), (bpe.NUMBER, r'\p{N}'), (bpe.SPACE, r'\s')]

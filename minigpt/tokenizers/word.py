@@ -8,9 +8,11 @@ import re
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from minigpt.errors import InputError
-from minigpt.tokenizers import base
+from minigpt.tokenizers import base, in_graph
+from minigpt.tokenizers.in_graph import shift
 
 UNKNOWN = '<|unk|>'
 END_OF_TEXT = '<|eos|>'
@@ -19,7 +21,7 @@ END_OF_TEXT = '<|eos|>'
 # Python, in RE2 and from one Unicode version to the next: letters, digits and
 # marks, and all other code points that are not ASCII, white space,
 # punctuation, symbols or emoji.
-_WORD = (
+_LETTERS = (
   '0-9A-Z_a-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u167f'
   '\u1681-\u1fff\u200c\u200d\u2c00-\u2dff\u2e80-\u2fff\u3005-\u3007'
   '\u3021-\u302f\u3031-\ud7ff\ue000-\ufdff\ufe20-\ufe2f\ufe70-\ufefe'
@@ -27,7 +29,8 @@ _WORD = (
   '\U00010000-\U0001efff\U00020000-\U0010ffff'
 )
 # A word may hold apostrophes: don't. Anything else is a token by itself.
-PIECE = f"[{_WORD}]+(?:['\u2019][{_WORD}]+)*|[^{_WORD}]"
+_APOSTROPHES = "'\u2019"
+PIECE = f'[{_LETTERS}]+(?:[{_APOSTROPHES}][{_LETTERS}]+)*|[^{_LETTERS}]'
 _PIECE = re.compile(PIECE)
 
 
@@ -43,11 +46,11 @@ class WordTokenizer(base.Tokenizer):
   def __init__(self, words: list[str]):
     self.words = words
     self.vocab_size = len(words)
+    self.tokens = [word.encode() for word in words]
     self.unknown = self.vocab_size - 2
     self.end_of_text = self.vocab_size - 1
     # Text that spells <|eos|> is several pieces, never the token itself.
     self._ids = {word: i for i, word in enumerate(words)}
-    self._bytes = [word.encode() for word in words]
 
   @classmethod
   def build(cls, text: str) -> 'WordTokenizer':
@@ -65,8 +68,8 @@ class WordTokenizer(base.Tokenizer):
     ids = (self._ids.get(p, self.unknown) for p in _PIECE.findall(text))
     return np.fromiter(ids, np.int32)
 
-  def decode_bytes(self, ids: Any) -> bytes:
-    return base.join_tokens(ids, self._bytes)
+  def in_graph(self) -> 'WordInGraph':
+    return WordInGraph(self.tokens)
 
   def to_json(self) -> dict[str, Any]:
     return {'kind': self.name, 'words': self.words}
@@ -92,3 +95,39 @@ def _check_words(words: list[Any]) -> None:
     if word in seen:
       raise InputError(f"'words' entry {i} comes twice: {word!r:.60}")
     seen.add(word)
+
+
+_OTHER, _LETTER, _APOSTROPHE = range(3)  # kinds of code points
+
+
+class WordInGraph(in_graph.InGraphTokenizer):
+  """Byte-exact twin of `WordTokenizer`."""
+
+  def __init__(self, tokens: list[bytes]):
+    super().__init__(tokens)
+    self.split = in_graph.Splitter(_kinds(), _piece_starts)
+    self.ids = in_graph.table(
+      self.tokens[:-2], tf.range(len(tokens) - 2), len(tokens) - 2
+    )
+
+  def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
+    """See `InGraphTokenizer.encode`; it refuses no text."""
+    pieces, n_pieces = self.split(text)
+    return tf.RaggedTensor.from_row_lengths(self.ids.lookup(pieces), n_pieces)
+
+
+def _kinds() -> np.ndarray:  # -> int [0x110000]
+  kinds = np.full([in_graph.N_CODE_POINTS], _OTHER)
+  kinds[list(map(ord, _APOSTROPHES))] = _APOSTROPHE
+  every = ''.join(map(chr, range(in_graph.N_CODE_POINTS)))
+  for letters in re.finditer(f'[{_LETTERS}]+', every):
+    kinds[letters.start() : letters.end()] = _LETTER
+  return kinds
+
+
+def _piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
+  """Where `PIECE` starts a match: int32 [C], int32 [C] -> bool [C]."""
+  letter = kinds == _LETTER
+  behind_letter = shift(letter, 1, False)
+  joint = (kinds == _APOSTROPHE) & behind_letter & shift(letter, -1, False)
+  return ~(joint | (letter & (behind_letter | shift(joint, 1, False))))
