@@ -61,7 +61,8 @@ class BPEInGraph(in_graph.InGraphTokenizer):
     """Merges the bytes of each piece: string [U] -> int32 [U, None]."""
     characters = tf.io.decode_raw(tf.strings.reduce_join(pieces), tf.uint8)
     ids = tf.gather(self.byte_ids, tf.cast(characters, tf.int32))
-    owner = tf.repeat(tf.range(tf.size(pieces)), tf.strings.length(pieces))
+    ends = tf.cumsum(tf.strings.length(pieces))
+    owner = in_graph.row_ids(tf.concat([[0], ends], 0))
     flat = tf.TensorShape([None])
     _, ids, owner = tf.while_loop(
       lambda more, ids, owner: more,

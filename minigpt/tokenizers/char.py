@@ -96,9 +96,9 @@ class CharInGraph(in_graph.InGraphTokenizer):
 
 
 def _describe(code: tf.Tensor) -> tf.Tensor:
-  """int32 [] -> string [], as in 'A' (U+0041)."""
+  """int32 [] -> string [], as in A (U+0041)."""
   nibbles = tf.bitwise.right_shift(code, [16, 12, 8, 4, 0]) & 15
   digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
   character = tf.strings.unicode_encode(code[None], 'UTF-8')
   name = tf.strings.regex_replace(digits, '^0', '')
-  return tf.strings.join(["'", character, "' (U+", name, ')'])
+  return tf.strings.join([character, ' (U+', name, ')'])

@@ -53,6 +53,17 @@ def shift(x: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
   return tf.concat([x, pad], 0)[-by:]
 
 
+def row_ids(row_splits: tf.Tensor) -> tf.Tensor:  # [B + 1] -> [N]
+  """Which row each value is in.
+
+  `value_rowids` and `tf.repeat` make a dense [rows, longest row] on the way.
+  """
+  values = tf.range(row_splits[-1])
+  return tf.searchsorted(
+    row_splits[1:], values, side='right', out_type=row_splits.dtype
+  )
+
+
 def table(keys, values, default: int) -> tf.lookup.StaticHashTable:
   """From `keys` [N], string or int64, to `values` int32 [N]."""
   pairs = tf.lookup.KeyValueTensorInitializer(keys, values, None, tf.int32)
@@ -85,7 +96,7 @@ class Splitter(tf.Module):
   def __call__(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """string [B] -> string [P], the pieces; int64 [B], how many of each."""
     codes = code_points(text)
-    rows = codes.value_rowids()
+    rows = row_ids(codes.row_splits)
     n_codes = tf.size(rows, tf.int64)
     starts = tf.gather(self._starts(codes), tf.range(n_codes) + rows)
     splits = tf.concat([tf.where(starts)[:, 0], [n_codes]], 0)
