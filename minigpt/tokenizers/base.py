@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,8 +114,16 @@ def _check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
 _CUT = re.compile(r'\S[ \n]')
 
 
+def encode_in_chunks(
+  encode: Callable[[str], Any], text: str
+) -> np.ndarray:  # -> int32 [T]
+  """What `encode` makes of the whole text, without its Python lists at once."""
+  parts = (np.asarray(encode(chunk), np.int32) for chunk in chunks(text))
+  return np.concatenate([np.zeros([0], np.int32), *parts])
+
+
 def chunks(text: str, size: int = 1 << 20) -> Iterator[str]:
-  """Cuts long text where no token spans the cut, so memory stays bounded."""
+  """Cuts long text where no token spans the cut."""
   start = 0
   while start < len(text):
     cut = _CUT.search(text, start + size)

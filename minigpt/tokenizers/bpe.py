@@ -33,6 +33,7 @@ class BPEInGraph(in_graph.InGraphTokenizer):
 
   def __init__(self, tokens: list[bytes], kinds: np.ndarray):
     super().__init__(tokens)
+    assert len(tokens) <= _KEY_BASE and max(map(len, tokens)) <= _LONGEST
     ranks = {token: rank for rank, token in enumerate(tokens[:-1])}
     self.split = in_graph.Splitter(kinds, piece_starts)
     self.byte_ids = tf.constant([ranks[bytes([b])] for b in range(256)])
@@ -59,8 +60,8 @@ class BPEInGraph(in_graph.InGraphTokenizer):
 
   def _merge(self, pieces: tf.Tensor) -> tf.RaggedTensor:
     """Merges the bytes of each piece: string [U] -> int32 [U, None]."""
-    characters = tf.io.decode_raw(tf.strings.reduce_join(pieces), tf.uint8)
-    ids = tf.gather(self.byte_ids, tf.cast(characters, tf.int32))
+    values = tf.io.decode_raw(tf.strings.reduce_join(pieces), tf.uint8)
+    ids = tf.gather(self.byte_ids, tf.cast(values, tf.int32))
     ends = tf.cumsum(tf.strings.length(pieces))
     owner = in_graph.row_ids(tf.concat([[0], ends], 0))
     flat = tf.TensorShape([None])
@@ -101,8 +102,8 @@ def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
   '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
   """
   before, after = shift(kinds, 1, END), shift(kinds, -1, END)
-  # A blank joins what follows it; the last of other white space, and what is
-  # left of white space before the last, are pieces.
+  # The last white space before something visible is set apart from the rest:
+  # a blank joins what follows, any other is a piece by itself.
   joins_blank = shift(codes, 1, END) == ord(' ')
   starts = tf.where(
     kinds == SPACE,
@@ -112,7 +113,7 @@ def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
   # A contraction needs an apostrophe that starts a piece.
   apostrophe = (codes == ord("'")) & (before != OTHER) & ~joins_blank
   short, long = (apostrophe & follows for follows in _contractions(codes))
-  within = shift(short | long, 1, False) | shift(long, 2, False)
+  within = shift(short | long, 1, False)
   behind = shift(short, 2, False) | shift(long, 3, False)
   return (starts & ~within) | behind
 
@@ -126,7 +127,7 @@ def _contractions(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def merging_pairs(rank: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
-  """Which pairs merge in this round: int32 [M], int32 [M] -> bool [M].
+  """Which pairs merge in this round.
 
   Byte pair encoding merges the pair of lowest rank, leftmost first, until
   none is left, so all pairs of a piece's lowest rank can merge together. In
@@ -134,12 +135,19 @@ def merging_pairs(rank: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
   has a higher rank than the merge itself, so a pair can lose a token to
   another only through a chain of merges of lower rank that grows up to it as
   one token, and no token is longer than 128 bytes.
+
+  Args:
+    rank: int32 [M], of each token and the next; `_NEVER` at a piece's end.
+    owner: int32 [M], which piece each token is in.
+
+  Returns:
+    bool [M].
   """
   piece = tf.math.unsorted_segment_min(rank, owner, tf.reduce_max(owner) + 1)
   lowest = (rank == tf.gather(piece, owner)) | (rank == _nearby_min(rank))
   lowest &= rank != _NEVER
   # Of overlapping pairs, as in a a a a, every other one merges.
-  first = (rank != shift(rank, 1, _NEVER)) | (owner != shift(owner, 1, -1))
+  first = rank != shift(rank, 1, -1)
   run = tf.cumsum(tf.cast(first, tf.int32)) - 1
   start = tf.gather(tf.where(first)[:, 0], run)
   even = (tf.range(tf.size(start, tf.int64)) - start) % 2 == 0

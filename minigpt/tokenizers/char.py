@@ -35,11 +35,13 @@ class CharTokenizer(base.Tokenizer):
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Raises InputError for a character that is not in the vocabulary."""
-    codes = base.code_points(text)
-    ids = self._ids[np.minimum(codes, len(self._ids) - 1)]
+    ids = base.encode_in_chunks(self._encode, text)
     if ids.size and ids.min() < 0:
       self._refuse(text, int(np.argmin(ids)))
     return ids
+
+  def _encode(self, text: str) -> np.ndarray:  # -> int32 [T], -1: unseen
+    return self._ids[np.minimum(base.code_points(text), len(self._ids) - 1)]
 
   def _refuse(self, text: str, position: int) -> None:
     character = text[position]
@@ -85,13 +87,10 @@ class CharInGraph(in_graph.InGraphTokenizer):
     ids = tf.minimum(ids, tf.size(self.codes) - 1)
     known = tf.gather(self.codes, ids) == codes.flat_values
     unseen = in_graph.first(tf.boolean_mask(codes.flat_values, ~known))
-    message = [
-      field,
-      ': character ',
-      _describe(unseen),
-      ' is not in the vocabulary',
-    ]
-    tf.debugging.Assert(tf.reduce_all(known), [tf.strings.join(message)])
+    message = tf.strings.join(
+      [field, ': character ', _describe(unseen), ' is not in the vocabulary']
+    )
+    tf.debugging.Assert(tf.reduce_all(known), [message])
     return codes.with_flat_values(ids)
 
 

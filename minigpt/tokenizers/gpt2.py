@@ -44,8 +44,7 @@ class GPT2Tokenizer(base.Tokenizer):
     self.tokens = [token(i) for i in range(self.vocab_size)]
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
-    ids = [self._encoding.encode_ordinary(c) for c in base.chunks(text)]
-    return np.concatenate([np.array(part, np.int32) for part in [[], *ids]])
+    return base.encode_in_chunks(self._encoding.encode_ordinary, text)
 
   def in_graph(self) -> bpe.BPEInGraph:
     return bpe.BPEInGraph(self.tokens, _kinds())
@@ -65,6 +64,9 @@ class GPT2Tokenizer(base.Tokenizer):
       for rank, token in enumerate(self.tokens[: self.end_of_text])
     )
     return super().assets() | {'gpt2.tiktoken': b''.join(lines)}
+
+
+_PATTERNS = [(bpe.LETTER, r'\p{L}'), (bpe.NUMBER, r'\p{N}'), (bpe.SPACE, r'\s')]
 
 
 @functools.cache
@@ -89,6 +91,3 @@ def _kinds() -> np.ndarray:  # -> int [0x110000]
     found = matches.decode(matches.encode_ordinary(text))
     kinds[base.code_points(found)] = kind
   return kinds
-
-
-_PATTERNS = [(bpe.LETTER, r'\p{L}'), (bpe.NUMBER, r'\p{N}'), (bpe.SPACE, r'\s')]

@@ -39,7 +39,7 @@ def first(x: tf.Tensor) -> tf.Tensor:  # [N] -> [], 0 where N is 0
 
 
 def code_points(text: tf.Tensor) -> tf.RaggedTensor:
-  """string [B] -> int32 [B, None]; U+FFFD for what is not UTF-8."""
+  """string [B] -> int32 [B, None], with U+FFFD for what is not UTF-8."""
   return tf.strings.unicode_decode(
     text, 'UTF-8', errors='replace', replacement_char=REPLACEMENT
   )
@@ -150,6 +150,6 @@ class InGraphTokenizer(tf.Module, abc.ABC):
     kept = tf.RaggedTensor.from_tensor(ids, lengths)
     return tf.strings.unsorted_segment_join(
       tf.gather(self.tokens, kept.flat_values),
-      kept.value_rowids(),
+      row_ids(kept.row_splits),
       kept.nrows(),
     )

@@ -61,12 +61,10 @@ class WordTokenizer(base.Tokenizer):
     return cls([*sorted(words), UNKNOWN, END_OF_TEXT])
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
-    ids = [self._encode_chunk(chunk) for chunk in base.chunks(text)]
-    return np.concatenate([np.zeros([0], np.int32), *ids])
+    return base.encode_in_chunks(self._encode, text)
 
-  def _encode_chunk(self, text: str) -> np.ndarray:
-    ids = (self._ids.get(p, self.unknown) for p in _PIECE.findall(text))
-    return np.fromiter(ids, np.int32)
+  def _encode(self, text: str) -> list[int]:
+    return [self._ids.get(p, self.unknown) for p in _PIECE.findall(text)]
 
   def in_graph(self) -> 'WordInGraph':
     return WordInGraph(self.tokens)
