@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.errors import InputError
+from minigpt.files import fsync, reason
 
 _NAME = re.compile(r'step-(\d{8})')
 
@@ -61,7 +62,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     publish(scratch, path)
   except (OSError, tf.errors.OpError) as error:
     raise InputError(
-      f'{path} could not be written ({_reason(error)}); what was there before '
+      f'{path} could not be written ({reason(error)}); what was there before '
       'is untouched'
     ) from None
   finally:
@@ -71,37 +72,10 @@ def new_directory(path: Path) -> Iterator[Path]:
 def publish(scratch: Path, path: Path) -> None:
   """Flushes every file of `scratch`, then gives it its final name."""
   for file in scratch.rglob('*'):
-    _fsync(file)
-  _fsync(scratch)
+    fsync(file)
+  fsync(scratch)
   scratch.rename(path)
-  _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-  """Replaces the file in one stroke."""
-  scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
-  try:
-    scratch.write_text(text, encoding='utf-8')
-    _fsync(scratch)
-    scratch.replace(path)
-  except OSError as error:
-    scratch.unlink(missing_ok=True)
-    raise InputError(
-      f'{path} could not be written ({_reason(error)}); free space, or choose '
-      'another --workdir'
-    ) from None
-
-
-def _reason(error: Exception) -> str:
-  return getattr(error, 'strerror', None) or str(error).splitlines()[0]
+  fsync(path.parent)
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -143,11 +117,11 @@ def restore(
   except (AssertionError, ValueError) as error:
     raise InputError(
       f'{checkpoint.path} does not fit the model in config.json '
-      f'({_reason(error)})'
+      f'({reason(error)})'
     ) from None
   except tf.errors.OpError as error:
     raise InputError(
-      f'{checkpoint.path} is damaged ({_reason(error)}); delete it to fall '
+      f'{checkpoint.path} is damaged ({reason(error)}); delete it to fall '
       'back on the one before'
     ) from None
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import checkpoint, tokenizers
+from minigpt import checkpoint, files, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.errors import InputError, UsageError
 from minigpt.model import GPT
@@ -97,9 +97,7 @@ def write(
 
 def save_config(workdir: Path, run: Run) -> None:
   fields = {name: dataclasses.asdict(c) for name, c in run._asdict().items()}
-  checkpoint.write_text(
-    workdir / 'config.json', json.dumps(fields, indent=2) + '\n'
-  )
+  files.write_text(workdir / 'config.json', json.dumps(fields, indent=2) + '\n')
 
 
 def load_config(workdir: Path) -> Run:

@@ -125,7 +125,7 @@ def test_a_failed_save_leaves_nothing(finished, tmp_path, monkeypatch):
   def full_disk(path):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(checkpoint, '_fsync', full_disk)
+  monkeypatch.setattr(checkpoint, 'fsync', full_disk)
   with pytest.raises(InputError, match='No space left'):
     checkpoint.save(tmp_path, 1, finished.checkpoint, {})
   assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import socket
 import numpy as np
 import pytest
 
-from minigpt import tokenizers
+from minigpt import files, tokenizers
 from minigpt.errors import InputError, UsageError
 from minigpt.tokenizers import base, gpt2
 
@@ -174,7 +174,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
   def full_disk(*_):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(os, 'replace', full_disk)
+  monkeypatch.setattr(files, 'fsync', full_disk)
   with pytest.raises(InputError, match='No space left'):
     tokenizers.save(tokenizers.build('char', 'new'), path)
   assert path.read_bytes() == before
@@ -224,7 +224,7 @@ def test_load_names_the_file_and_the_fault(content, fault, tmp_path):
 def test_load_and_save_name_a_path_that_fails(tmp_path):
   with pytest.raises(InputError, match=r'cannot read .*none'):
     tokenizers.load(tmp_path / 'none')
-  with pytest.raises(InputError, match=r'cannot write .*none'):
+  with pytest.raises(InputError, match=r'none/t could not be written'):
     tokenizers.save(tokenizers.build('char', 'a'), tmp_path / 'none' / 't')
 
 

@@ -56,11 +56,11 @@ class Tokenizer(Protocol):
 
   def assets(self) -> dict[str, bytes]:
     """Files, name to content, to publish beside an exported model."""
-    return {'tokenizer.json': json_bytes(self)}
+    return {'tokenizer.json': json_text(self).encode()}
 
 
-def json_bytes(tokenizer: Tokenizer) -> bytes:
-  return (json.dumps(tokenizer.to_json()) + '\n').encode()
+def json_text(tokenizer: Tokenizer) -> str:
+  return json.dumps(tokenizer.to_json()) + '\n'
 
 
 def code_points(text: str) -> np.ndarray:  # -> uint32 [T]

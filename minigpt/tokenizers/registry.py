@@ -5,6 +5,7 @@ import os
 import pathlib
 from typing import Any
 
+from minigpt import files
 from minigpt.errors import InputError, unknown
 from minigpt.tokenizers import base
 from minigpt.tokenizers.char import CharTokenizer
@@ -31,15 +32,12 @@ def build(kind: str, text: str) -> base.Tokenizer:
 
 
 def save(tokenizer: base.Tokenizer, path: str | os.PathLike) -> None:
-  """Writes JSON; the file is there whole or not at all."""
-  path = pathlib.Path(path)
-  partial = path.with_name(f'{path.name}.tmp-{os.getpid()}')
-  try:
-    partial.write_bytes(base.json_bytes(tokenizer))
-    os.replace(partial, path)
-  except OSError as error:
-    partial.unlink(missing_ok=True)
-    raise InputError(f'cannot write {path}: {error.strerror}') from error
+  """Writes JSON; the file is there whole or not at all.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  files.write_text(pathlib.Path(path), base.json_text(tokenizer))
 
 
 def load(path: str | os.PathLike) -> base.Tokenizer:

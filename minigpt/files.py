@@ -1,0 +1,37 @@
+"""Files that are either whole or not there, also after a crash."""
+
+import os
+from pathlib import Path
+
+from minigpt.errors import InputError
+
+
+def write_text(path: Path, text: str) -> None:
+  """Replaces the file in one stroke.
+
+  Raises:
+    InputError: it cannot be written; what was there before is untouched.
+  """
+  scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
+  try:
+    scratch.write_text(text, encoding='utf-8')
+    fsync(scratch)
+    scratch.replace(path)
+  except OSError as error:
+    scratch.unlink(missing_ok=True)
+    raise InputError(
+      f'{path} could not be written ({reason(error)}); free space, or choose '
+      'another folder'
+    ) from None
+
+
+def fsync(path: Path) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def reason(error: Exception) -> str:
+  return getattr(error, 'strerror', None) or str(error).splitlines()[0]
