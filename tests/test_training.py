@@ -38,7 +38,7 @@ def eager_step(batch, state, config=CONFIG, recipe=RECIPE):
 def test_compiled_steps_equal_eager_steps(fresh):
   state, train_steps = fresh
   batch = windows(3, 1, 4)
-  metrics = train_steps(batch, 3)
+  metrics = train_steps(batch, np.int32(3))
   eager = training.TrainState(GPT(CONFIG))
   for i in range(3):
     expected = eager_step(batch[i], eager)
@@ -54,13 +54,13 @@ def test_compiled_steps_equal_eager_steps(fresh):
 def test_one_call_of_three_is_three_calls_of_one(fresh):
   state, train_steps = fresh
   batch = windows(3, 1, 4)
-  train_steps(batch, 3)
+  train_steps(batch, np.int32(3))
   in_one = [v.numpy() for v in state.variables]
   blank = training.TrainState(GPT(CONFIG))
   for old, new in zip(state.variables, blank.variables, strict=True):
     old.assign(new)
   for i in range(3):
-    train_steps(np.roll(batch, -i, axis=0), 1)
+    train_steps(np.roll(batch, -i, axis=0), np.int32(1))
   for a, b in zip(in_one, state.variables, strict=True):
     np.testing.assert_array_equal(a, b)
 
@@ -68,7 +68,7 @@ def test_one_call_of_three_is_three_calls_of_one(fresh):
 def test_no_steps_change_nothing(fresh):
   state, train_steps = fresh
   before = [v.numpy() for v in state.variables]
-  train_steps(windows(3, 1, 4), 0)
+  train_steps(windows(3, 1, 4), np.int32(0))
   for a, b in zip(before, state.variables, strict=True):
     np.testing.assert_array_equal(a, b)
 
