@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from minigpt import params
-from minigpt.ops import dropout, fold, linear
+from minigpt.ops import dropout, fold, linear, sizes
 
 
 class KVCache(NamedTuple):
@@ -56,7 +56,7 @@ def causal_mask(n: int) -> tf.Tensor:  # -> bool [n, n]
 
 def split_heads(x: tf.Tensor, n_heads: int) -> tf.Tensor:
   """[B, T, D] -> [B, H, T, K]."""
-  b, t, d = tf.shape(x)[0], x.shape[1], x.shape[2]
+  b, t, d = sizes(x)
   return tf.transpose(
     tf.reshape(x, [b, t, n_heads, d // n_heads]), [0, 2, 1, 3]
   )
@@ -64,7 +64,7 @@ def split_heads(x: tf.Tensor, n_heads: int) -> tf.Tensor:
 
 def merge_heads(x: tf.Tensor) -> tf.Tensor:
   """[B, H, T, K] -> [B, T, D]."""
-  b, h, t, k = tf.shape(x)[0], *x.shape[1:]
+  b, h, t, k = sizes(x)
   return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [b, t, h * k])
 
 
@@ -102,13 +102,14 @@ def cached_attention(
   x: tf.Tensor,
   p: params.Attention,
   n_heads: int,
-  cache: KVCache,
+  cache: KVCache | None,
   position: tf.Tensor,
 ) -> tuple[tf.Tensor, KVCache]:
   """`attention` for T new positions of each row, after those in the cache.
 
   Args:
     x: [B, T, D], row b's positions `position[b]` to `position[b] + T - 1`.
+    cache: None where there is nothing before.
     position: int32 [B].
 
   Returns:
@@ -119,10 +120,11 @@ def cached_attention(
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
   cache = KVCache(
-    write_slots(cache.k, k, position), write_slots(cache.v, v, position)
+    k if cache is None else write_slots(cache.k, k, position),
+    v if cache is None else write_slots(cache.v, v, position),
   )
-  query = position[:, None] + tf.range(x.shape[1])  # [B, T]
-  slot = tf.range(cache.k.shape[2])  # [S]
+  query = position[:, None] + tf.range(sizes(x)[1])  # [B, T]
+  slot = tf.range(sizes(cache.k)[2])  # [S]
   mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
   y = dot_product_attention(q, cache.k, cache.v, mask)
   return linear(merge_heads(y), p.c_proj), cache
@@ -132,9 +134,7 @@ def write_slots(
   cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:
   """Writes `new` [B, H, T, K] at slots `position[b]`... of [B, H, S, K]."""
-  if cache.shape[2] == new.shape[2]:
-    return new
-  n_rows, n_heads, n_new = tf.shape(new)[0], new.shape[1], new.shape[2]
+  n_rows, n_heads, n_new, _ = sizes(new)
   row, head, offset = tf.meshgrid(
     tf.range(n_rows), tf.range(n_heads), tf.range(n_new), indexing='ij'
   )

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
-from minigpt.model import Caches, cached_gpt, empty_caches, unembed
-from minigpt.ops import cross_entropy
+from minigpt.model import Caches, cached_gpt, unembed
+from minigpt.ops import cross_entropy, sizes
 from minigpt.params import Params
 
 
@@ -26,7 +26,7 @@ class Sampling(NamedTuple):
   temperature: tf.Tensor  # f32 [B]; 0: the likeliest token
   top_k: tf.Tensor  # int32 [B]; only the k likeliest; 0: all
   top_p: tf.Tensor  # f32 [B]; only the likeliest that reach p; 1: all
-  seed: tf.Tensor  # int32 [B]
+  seed: tf.Tensor  # int32 or int64 [B]
 
 
 class State(NamedTuple):
@@ -73,16 +73,15 @@ def keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
 def gumbel(seed: tf.Tensor, turn: tf.Tensor, n: int) -> tf.Tensor:
   """Standard Gumbel noise that depends on the row's own seed and turn alone.
 
-  int32 [B], int32 [B] -> f32 [B, n]
+  int [B], int32 [B] -> f32 [B, n]
   """
 
   def row(seed_and_turn):
     u = tf.random.stateless_uniform([n], seed_and_turn, alg='philox')
     return -tf.math.log(-tf.math.log(tf.maximum(u, 1e-20)))
 
-  return tf.map_fn(
-    row, tf.stack([seed, turn], -1), fn_output_signature=tf.float32
-  )
+  seeds = tf.stack([seed, tf.cast(turn, seed.dtype)], -1)
+  return tf.map_fn(row, seeds, fn_output_signature=tf.float32)
 
 
 def draw(
@@ -113,10 +112,9 @@ def prefill(
 ) -> Caches:  # int32 [B, T] -> S slots
   """Keys and values of every token; those past a row's length are never
   looked at before a real token has replaced them."""
-  n_rows, n_tokens = tf.shape(tokens)[0], tokens.shape[1]
-  caches = empty_caches(n_rows, n_tokens, config, p.wte.dtype)
+  n_rows, n_tokens = sizes(tokens)
   start = tf.zeros([n_rows], tf.int32)
-  caches = cached_gpt(tokens, p, config, caches, start)[1]
+  caches = cached_gpt(tokens, p, config, None, start)[1]
   room = [[0, 0], [0, 0], [0, n_slots - n_tokens], [0, 0]]
   return tf.nest.map_structure(lambda x: tf.pad(x, room), caches)
 
@@ -133,7 +131,7 @@ def start(
   Args:
     n_slots: S; the context length, or room for prompt and new tokens.
   """
-  room = n_slots - prompts.shape[1]
+  room = n_slots - sizes(prompts)[1]
   return State(
     window=tf.pad(prompts, [[0, 0], [0, room]]),
     length=length,
@@ -152,11 +150,9 @@ def decode_step(
   return tf.cast(unembed(hidden[:, 0], p, config), tf.float32), caches
 
 
-def slide(state: State, p: Params, config: GPTConfig) -> State:
-  """Halves the windows that are full, and computes their caches anew."""
-  n_slots = state.window.shape[1]
-  full = state.length == n_slots
-  n_kept = n_slots // 2
+def slide(state: State, full: tf.Tensor, p: Params, config: GPTConfig) -> State:
+  """Halves the windows that are `full`, and computes their caches anew."""
+  n_slots, n_kept = config.context_length, config.context_length // 2
   tail = tf.roll(state.window, n_kept - n_slots, axis=1)
   window = tf.where(full[:, None], tail, state.window)
   fresh = prefill(window[:, : max(n_kept, 1)], p, config, n_slots)
@@ -183,7 +179,7 @@ def generate(
   """Draws up to `n_new` tokens a row, until every row is done.
 
   Args:
-    n_new: int32 [], at most `n_out`.
+    n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
     stop_token: a row that draws it is done.
   """
@@ -191,48 +187,46 @@ def generate(
   empty = tf.fill([n_rows, n_out], stop_token or 0)
   drawn = Drawn(empty, tf.zeros([n_rows, n_out]))
 
+  def grows(i, state):
+    return ~state.done & (i < n_new)
+
   def turn(i, state, drawn):
-    state, token, log_prob = _turn(state, sampling, p, config, stop_token)
-    at_i = tf.range(n_out) == i
-    return (
-      i + 1,
-      state,
-      Drawn(
-        tf.where(at_i, token[:, None], drawn.tokens),
-        tf.where(at_i, log_prob[:, None], drawn.log_prob),
-      ),
+    now = grows(i, state)
+    state, token, log_prob = _turn(state, now, sampling, p, config, stop_token)
+    here = now[:, None] & (tf.range(n_out) == i)
+    drawn = Drawn(
+      tf.where(here, token[:, None], drawn.tokens),
+      tf.where(here, log_prob[:, None], drawn.log_prob),
     )
+    return i + 1, state, drawn
 
   _, state, drawn = tf.while_loop(
-    lambda i, state, _: (i < n_new) & ~tf.reduce_all(state.done),
+    lambda i, state, _: tf.reduce_any(grows(i, state)),
     turn,
     (0, state, drawn),
   )
   return state, drawn
 
 
-def _turn(state, sampling, p, config, stop_token):
-  """One token for each row that is not done."""
+def _turn(state, grows, sampling, p, config, stop_token):
+  """One token for each row that `grows`."""
   logits, caches = decode_step(state, p, config)
   token = draw(logits, sampling, state.n_drawn)
   log_prob = -cross_entropy(logits, token)
   state = state._replace(caches=caches)
-  if state.window.shape[1] == config.context_length:
-    full = state.length == config.context_length
+  if state.window.shape[1] in (None, config.context_length):
+    full = grows & (state.length == config.context_length)
     state = tf.cond(
-      tf.reduce_any(full), lambda: slide(state, p, config), lambda: state
+      tf.reduce_any(full), lambda: slide(state, full, p, config), lambda: state
     )
-  token = tf.where(state.done, stop_token or 0, token)
-  log_prob = tf.where(state.done, 0.0, log_prob)
-  return _append(state, token, stop_token), token, log_prob
+  return _append(state, grows, token, stop_token), token, log_prob
 
 
-def _append(state, token, stop_token):
-  """Puts a drawn token at the end of each row that is not done."""
-  here = tf.range(state.window.shape[1]) == state.length[:, None]
-  grows = ~state.done
+def _append(state, grows, token, stop_token):
+  """Puts a drawn token at the end of each row that `grows`."""
+  here = tf.range(sizes(state.window)[1]) == state.length[:, None]
   n = tf.cast(grows, tf.int32)
-  stops = token == stop_token if stop_token is not None else state.done
+  stops = grows & (token == stop_token) if stop_token is not None else False
   return state._replace(
     window=tf.where(here & grows[:, None], token[:, None], state.window),
     length=state.length + n,

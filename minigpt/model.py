@@ -12,7 +12,17 @@ import tensorflow as tf
 from minigpt import params
 from minigpt.attention import KVCache, attention, cached_attention
 from minigpt.config import GPTConfig
-from minigpt.ops import cross_entropy, dropout, fold, gelu, layernorm, linear
+from minigpt.ops import (
+  cross_entropy,
+  dropout,
+  fold,
+  gelu,
+  layernorm,
+  linear,
+  matmul,
+  rows,
+  sizes,
+)
 
 Caches = tuple[KVCache, ...]
 
@@ -42,7 +52,7 @@ def hidden_states(
   rng: tf.Tensor | None = None,
 ) -> tf.Tensor:  # int [B, T] -> [B, T, D]
   """The normalized output of the last block."""
-  x = tf.gather(p.wte, tokens) + p.wpe[: tokens.shape[1]]
+  x = rows(p.wte, tokens) + rows(p.wpe, slice(tokens.shape[1]))
   x = dropout(x, config.drop_rate, fold(rng, 0))
   for i, layer in enumerate(p.blocks):
     x = block(x, layer, config, fold(rng, i + 1))
@@ -54,7 +64,7 @@ def unembed(
 ) -> tf.Tensor:  # [..., D] -> [..., V]
   """Scores every token as the next one; rows of padding get no score."""
   head = p.wte if params.is_absent(p.head) else p.head
-  logits = tf.matmul(x, head, transpose_b=True)
+  logits = matmul(x, head, transpose_w=True)
   return logits[..., : config.vocab_size] if config.vocab_padding else logits
 
 
@@ -90,21 +100,23 @@ def cached_gpt(
   tokens: tf.Tensor,
   p: params.Params,
   config: GPTConfig,
-  caches: Caches,
+  caches: Caches | None,
   position: tf.Tensor,
 ) -> tuple[tf.Tensor, Caches]:
   """`hidden_states` of T new tokens a row, after those in the caches.
 
   Args:
     tokens: int [B, T], row b's tokens at `position[b]`, `position[b] + 1`, ...
+    caches: None where there is nothing before; the new ones have T slots.
     position: int32 [B], how many tokens of each row the caches hold.
 
   Returns:
     [B, T, D], and the caches with the new tokens in them.
   """
-  positions = position[:, None] + tf.range(tokens.shape[1])
-  x = tf.gather(p.wte, tokens) + tf.gather(p.wpe, positions)
+  positions = position[:, None] + tf.range(sizes(tokens)[1])
+  x = rows(p.wte, tokens) + rows(p.wpe, positions)
   updated = []
+  caches = caches or [None] * config.n_layers
   for layer, cache in zip(p.blocks, caches, strict=True):
     x, cache = _cached_block(x, layer, config, cache, position)
     updated.append(cache)

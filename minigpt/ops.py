@@ -7,7 +7,13 @@ import math
 
 import tensorflow as tf
 
-from minigpt.params import LayerNorm, Linear, is_absent
+from minigpt.params import Compact, LayerNorm, Leaf, Linear, is_absent
+
+
+def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
+  """The size of each dimension; a tensor where tracing does not know it."""
+  known, size = x.shape, tf.shape(x)
+  return [size[i] if n is None else n for i, n in enumerate(known)]
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
@@ -32,8 +38,37 @@ def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
   return x if is_absent(b) else x + b
 
 
+def matmul(
+  x: tf.Tensor, w: Leaf, transpose_w: bool = False
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  """`x w`, or `x w'`; a compact `w` is scaled after the product."""
+  if not isinstance(w, Compact):
+    return tf.matmul(x, w, transpose_b=transpose_w)
+  y = tf.matmul(x, tf.cast(w.values, x.dtype), transpose_b=transpose_w)
+  return _scaled(y, w.scale)
+
+
+def _scaled(x, scale):
+  return x if is_absent(scale) else x * scale
+
+
 def linear(x: tf.Tensor, p: Linear) -> tf.Tensor:  # [..., in] -> [..., out]
-  return add_bias(tf.matmul(x, p.w), p.b)
+  return add_bias(matmul(x, p.w), p.b)
+
+
+def rows(
+  table: Leaf, index: tf.Tensor | slice
+) -> tf.Tensor:  # [V, D], [...] -> [..., D]
+  """Rows of an embedding."""
+
+  def pick(x):
+    return x[index] if isinstance(index, slice) else tf.gather(x, index)
+
+  picked = tf.nest.map_structure(pick, table)
+  if not isinstance(table, Compact):
+    return picked
+  scale = tf.nest.map_structure(lambda s: s[..., None], picked.scale)
+  return _scaled(tf.cast(picked.values, tf.float32), scale)
 
 
 def fold(rng: tf.Tensor | None, number: int | tf.Tensor) -> tf.Tensor | None:

@@ -23,7 +23,18 @@ ABSENT = ()
 
 
 def is_absent(leaf: Leaf) -> bool:
-  return isinstance(leaf, tuple)
+  return isinstance(leaf, tuple) and not leaf
+
+
+class Compact(NamedTuple):
+  """A matrix kept in fewer bits than it is computed with.
+
+  It stands for `values * scale`: in a `Linear` with one scale for each output
+  channel, in an embedding with one for each row.
+  """
+
+  values: Leaf  # int8 or bfloat16
+  scale: Leaf = ABSENT  # f32
 
 
 class Linear(NamedTuple):
