@@ -12,6 +12,7 @@ Shapes: B rows, S window slots, N new tokens, V vocabulary.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
@@ -77,8 +78,12 @@ def gumbel(seed: tf.Tensor, turn: tf.Tensor, n: int) -> tf.Tensor:
   """
 
   def row(seed_and_turn):
-    u = tf.random.stateless_uniform([n], seed_and_turn, alg='philox')
-    return -tf.math.log(-tf.math.log(tf.maximum(u, 1e-20)))
+    # Integers, as XLA and the CPU kernel make different floats of them.
+    bits = tf.random.stateless_uniform(
+      [n], seed_and_turn, None, None, tf.uint32, alg='philox'
+    )
+    high = tf.cast(tf.bitwise.right_shift(bits, np.uint32(9)), tf.float32)
+    return -tf.math.log(-tf.math.log((high + 0.5) / 2**23))
 
   seeds = tf.stack([seed, tf.cast(turn, seed.dtype)], -1)
   return tf.map_fn(row, seeds, fn_output_signature=tf.float32)
