@@ -7,7 +7,7 @@ import math
 
 import tensorflow as tf
 
-from minigpt.params import Compact, LayerNorm, Leaf, Linear, is_absent
+from minigpt.params import ABSENT, Compact, LayerNorm, Leaf, Linear, is_absent
 
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
@@ -41,11 +41,19 @@ def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 def matmul(
   x: tf.Tensor, w: Leaf, transpose_w: bool = False
 ) -> tf.Tensor:  # [..., in] -> [..., out]
-  """`x w`, or `x w'`; a compact `w` is scaled after the product."""
-  if not isinstance(w, Compact):
-    return tf.matmul(x, w, transpose_b=transpose_w)
-  y = tf.matmul(x, tf.cast(w.values, x.dtype), transpose_b=transpose_w)
-  return _scaled(y, w.scale)
+  """`x w`, or `x w'`; a compact `w` is scaled after the product.
+
+  The leading dimensions become one: the gradient of `w` is then one product
+  over all of them, not one for each row of the batch and a sum.
+  """
+  *leading, n_in = sizes(x)
+  values, scale = w if isinstance(w, Compact) else (w, ABSENT)
+  y = tf.matmul(
+    tf.reshape(x, [-1, n_in]),
+    tf.cast(values, x.dtype),
+    transpose_b=transpose_w,
+  )
+  return _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
 
 
 def _scaled(x, scale):
