@@ -1,0 +1,85 @@
+"""The rules of the code base that a parser can check."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = {
+  path: ast.parse(path.read_text(encoding='utf-8'))
+  for path in [*sorted(ROOT.glob('minigpt/**/*.py')), *ROOT.glob('*.py')]
+}
+# Each is imported in one module alone.
+CONFINED = {
+  'tiktoken',
+  'tensorflow_datasets',
+  'safetensors',
+  'matplotlib',
+  'tqdm',
+  'tensorflow_serving',
+}
+
+
+def name_of(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def imports(tree):
+  """Full names of what a module imports, wherever it does."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def ours(tree):
+  """Names of this package's modules that a module imports."""
+  known = {name_of(path) for path in MODULES}
+  for name in imports(tree):
+    for candidate in (name, name.rpartition('.')[0]):
+      if candidate in known:
+        yield candidate
+        break
+
+
+@pytest.mark.parametrize('path', MODULES, ids=name_of)
+def test_no_keras(path):
+  """Not as a name, an attribute, an import or a word in a string."""
+  for node in ast.walk(MODULES[path]):
+    for field in ('id', 'attr', 'name', 'module', 'arg', 'value'):
+      word = getattr(node, field, None)
+      if isinstance(word, str):
+        assert 'keras' not in word.lower(), f'line {node.lineno}'
+
+
+def test_imports_form_no_cycle():
+  graph = {
+    name_of(path): set(ours(tree)) - {name_of(path), 'minigpt'}
+    for path, tree in MODULES.items()
+  }
+  assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
+
+
+def test_only_programs_know_of_flags():
+  programs = {
+    name_of(path)
+    for path, tree in MODULES.items()
+    if 'program.run(main)' in ast.unparse(tree)
+  } | {'minigpt.program'}
+  for path, tree in MODULES.items():
+    if name_of(path) not in programs:
+      assert 'absl.flags' not in set(imports(tree)), path
+    assert not set(ours(tree)) & (programs - {'minigpt.program'}), path
+
+
+def test_optional_libraries_are_imported_in_one_module_each():
+  found = {library: set() for library in CONFINED}
+  for path, tree in MODULES.items():
+    for name in imports(tree):
+      if name.split('.')[0] in CONFINED:
+        found[name.split('.')[0]].add(name_of(path))
+  assert all(len(modules) <= 1 for modules in found.values()), found
