@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# The tests compile much and run little.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=1')
 
 import pytest
 import tensorflow as tf
