@@ -203,6 +203,7 @@ END = ['<|unk|>', '<|eos|>']
     ({'kind': 'char', 'characters': 'a\udc80'}, 'lone surrogate'),
     ({'kind': 'word', 'words': 'ab'}, 'must be a list that ends'),
     ({'kind': 'word', 'words': ['a', '<|unk|>']}, 'must be a list that ends'),
+    ({'kind': 'word', 'words': END}, 'at least one word'),
     ({'kind': 'word', 'words': ['a', 7, *END]}, 'entry 1 is not one word: 7'),
     ({'kind': 'word', 'words': ['a b', *END]}, 'entry 0 is not one word'),
     ({'kind': 'word', 'words': ['a', *END, *END]}, 'entry 1 is not one'),

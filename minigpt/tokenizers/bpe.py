@@ -41,8 +41,8 @@ class BPEInGraph(in_graph.InGraphTokenizer):
     keys, values = zip(*_merges(ranks), strict=True)
     self.merges = in_graph.table(np.array(keys), values, default=_NEVER)
 
-  def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
-    """See `InGraphTokenizer.encode`; it refuses no text."""
+  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
+    del field  # no text is refused
     pieces, n_pieces = self.split(text)
     distinct, which = tf.unique(pieces)
     ids = tf.gather(self._encode_pieces(distinct), which)  # [P, None]

@@ -76,12 +76,7 @@ class CharInGraph(in_graph.InGraphTokenizer):
     super().__init__([character.encode() for character in characters])
     self.codes = tf.constant([ord(character) for character in characters])
 
-  def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
-    """See `InGraphTokenizer.encode`.
-
-    A character that is not in the vocabulary fails with INVALID_ARGUMENT that
-    names `field` and the character.
-    """
+  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
     codes = in_graph.code_points(text)
     ids = tf.searchsorted(self.codes, codes.flat_values)
     ids = tf.minimum(ids, tf.size(self.codes) - 1)

@@ -117,6 +117,8 @@ class Splitter(tf.Module):
 class InGraphTokenizer(tf.Module, abc.ABC):
   """Byte-exact twin of a Python tokenizer.
 
+  It stays on the CPU: an accelerator would only add transfers.
+
   Args:
     tokens: the bytes of every token, by id.
   """
@@ -125,9 +127,11 @@ class InGraphTokenizer(tf.Module, abc.ABC):
     super().__init__(name='tokenizer')
     self.tokens = tf.constant(tokens)  # string [V]
 
-  @abc.abstractmethod
   def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
     """Token ids of each text; what is not UTF-8 is read as U+FFFD.
+
+    Text that holds an unseen character fails with INVALID_ARGUMENT that names
+    `field` and the character, where the Python tokenizer refuses it too.
 
     Args:
       text: string [B].
@@ -136,6 +140,12 @@ class InGraphTokenizer(tf.Module, abc.ABC):
     Returns:
       int32 [B, None].
     """
+    with tf.device('CPU'):
+      return self._encode(text, field)
+
+  @abc.abstractmethod
+  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
+    """As `encode`."""
 
   def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """The exact bytes of the first `lengths[b]` tokens of each row.
@@ -147,9 +157,8 @@ class InGraphTokenizer(tf.Module, abc.ABC):
     Returns:
       string [B].
     """
-    kept = tf.RaggedTensor.from_tensor(ids, lengths)
-    return tf.strings.unsorted_segment_join(
-      tf.gather(self.tokens, kept.flat_values),
-      row_ids(kept.row_splits),
-      kept.nrows(),
-    )
+    with tf.device('CPU'):
+      kept = tf.RaggedTensor.from_tensor(ids, lengths)
+      tokens = tf.gather(self.tokens, kept.flat_values)
+      rows = row_ids(kept.row_splits)
+      return tf.strings.unsorted_segment_join(tokens, rows, kept.nrows())

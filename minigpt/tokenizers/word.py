@@ -80,6 +80,8 @@ class WordTokenizer(base.Tokenizer):
       raise InputError(
         f"'words' must be a list that ends with {UNKNOWN!r}, {END_OF_TEXT!r}"
       )
+    if len(words) == 2:
+      raise InputError("'words' must hold at least one word")
     _check_words(words[:-2])
     return cls(words)
 
@@ -108,8 +110,8 @@ class WordInGraph(in_graph.InGraphTokenizer):
       self.tokens[:-2], tf.range(len(tokens) - 2), len(tokens) - 2
     )
 
-  def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
-    """See `InGraphTokenizer.encode`; it refuses no text."""
+  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
+    del field  # no text is refused
     pieces, n_pieces = self.split(text)
     return tf.RaggedTensor.from_row_lengths(self.ids.lookup(pieces), n_pieces)
 
