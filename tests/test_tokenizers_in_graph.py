@@ -143,9 +143,12 @@ def test_twins_agree_on_batches_with_nothing_in_them(kind):
 
 
 def test_twins_know_every_character_for_what_it_is():
-  """Which depends on the version of Unicode, and shows beside an a and a 1."""
+  """Which depends on the version of Unicode, and shows beside others.
+
+  A contraction is one only after a letter, a number or white space.
+  """
   assigned = EVERY_CHARACTER[:0x33000]  # and none above is a letter
-  text = ''.join(f'a{character}1{character}' for character in assigned)
+  text = ''.join(f"a{character}1{character}'s" for character in assigned)
   batch = tf.constant([text.encode()])
   pieces, n_pieces = twin_of('word').split(batch)
   expected = [piece.encode() for piece in re.findall(word.PIECE, text)]
