@@ -28,7 +28,7 @@ def _walk(tree: Any, store: Any) -> Any:
     return tree
   if isinstance(tree, tuple):
     parts = [_walk(part, store) for part in tree]
-    return type(tree)(*parts) if hasattr(tree, '_fields') else tuple(parts)
+    return tree._make(parts) if hasattr(tree, '_make') else tuple(parts)
   return store(tree, 1)
 
 

@@ -359,7 +359,8 @@ class Server(tf.Module):
     else:
       empty = tf.cast(length == 0, tf.int32)
       ends = tf.fill([tf.reduce_sum(empty)], self._end_of_text)
-      ids = tf.concat([ids, tf.RaggedTensor.from_row_lengths(ends, empty)], 1)
+      ends = tf.RaggedTensor.from_row_lengths(ends, tf.cast(empty, tf.int64))
+      ids = tf.concat([ids, ends], 1)
       length += empty
     return self._kept(ids.to_tensor(), length, limit)
 
