@@ -88,7 +88,9 @@ def markdown(fields: dict[str, Any]) -> str:
   parts = [f'# {fields["name"]}, version {fields["version"]}', _table(plain)]
   for name, values in nested.items():
     parts += [f'## {name}', _table(values)]
-  parts.append('## signatures\n\n| signature | inputs | outputs |\n|---|---|---|')
+  parts.append(
+    '## signatures\n\n| signature | inputs | outputs |\n|---|---|---|'
+  )
   rows = [
     f'| `{name}` | {_list(sides["inputs"])} | {_list(sides["outputs"])} |'
     for name, sides in fields['signatures'].items()

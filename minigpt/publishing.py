@@ -36,14 +36,14 @@ def check_keep(keep: int | None) -> None:
 
 def publish(
   base: Path,
-  write: Callable[[Path], None],
+  write: Callable[[Path, int], None],
   version: int | None = None,
   keep: int | None = None,
 ) -> Path:
   """Makes `base/<version>` appear in one stroke.
 
   Args:
-    write: fills the directory that it is given.
+    write: fills the directory that it is given, for this version.
     version: None: one more than the highest there is.
     keep: how many versions, this one among them, survive; None: all.
 
@@ -59,7 +59,7 @@ def publish(
     raise UsageError(f'version={version}: versions start at 1')
   path = base / str(version)
   with new_directory(path) as scratch:
-    write(scratch)
+    write(scratch, version)
   if keep is not None:
     prune(base, keep)
   return path

@@ -11,7 +11,6 @@ Shapes: B rows, T tokens, S cache slots, N new tokens, L layers, V vocabulary.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -433,12 +432,3 @@ def _pattern(stop: Sequence[str]) -> str:
     for text in stop
   ]
   return rf'(?:{"|".join(escaped)})\C*' if stop else ''
-
-
-def save(server: Server, path: Path) -> None:
-  """Writes the SavedModel.
-
-  Raises:
-    OSError, tf.errors.OpError: it cannot be written.
-  """
-  tf.saved_model.save(server, str(path), signatures=server.signatures())
