@@ -199,16 +199,21 @@ class Server(tf.Module):
     n_read = tf.maximum(sizes(read.ids)[1] - 1, 1)
     hidden, _ = self._hidden(read.ids[:, :n_read])
     targets = tf.pad(read.ids, [[0, 0], [0, 1]])[:, 1 : n_read + 1]
-    # Row by row: the logits of a whole batch could fill the memory.
-    nats = tf.map_fn(
-      lambda row: cross_entropy(self._unembed(row[0]), row[1]),
-      (hidden, targets),
-      parallel_iterations=1,
-      fn_output_signature=tf.float32,
-    )
     n_scored = read.length - 1
     is_scored = tf.range(n_read) < n_scored[:, None]
-    log_prob = tf.reduce_sum(tf.where(is_scored, -nats, 0.0), -1)
+
+    def log_prob_of(row):
+      hidden, targets, is_scored = row
+      nats = cross_entropy(self._unembed(hidden), targets)
+      return tf.reduce_sum(tf.where(is_scored, -nats, 0.0))
+
+    # Row by row: the logits of a whole batch could fill the memory.
+    log_prob = tf.map_fn(
+      log_prob_of,
+      (hidden, targets, is_scored),
+      parallel_iterations=1,
+      fn_output_signature=tf.TensorSpec([]),
+    )
     mean = log_prob / tf.cast(tf.maximum(n_scored, 1), tf.float32)
     return {
       'log_prob': log_prob,
