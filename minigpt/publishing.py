@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minigpt.checkpoint import new_directory, write_text
+from minigpt.checkpoint import new_directory
 from minigpt.errors import InputError, UsageError
+from minigpt.files import write_text
 
 
 def versions(base: Path) -> list[int]:

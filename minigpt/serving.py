@@ -358,7 +358,7 @@ class Server(tf.Module):
     length = tf.cast(ids.row_lengths(), tf.int32)
     if self._end_of_text is None:
       length = require(
-        length > 0, length, f'tokens of {field}', 'must hold a character'
+        length > 0, length, f'length of {field}', 'must hold a character'
       )
     else:
       empty = tf.cast(length == 0, tf.int32)
