@@ -1,0 +1,176 @@
+"""From a trained run to a published version: graph, weights, and papers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from minigpt import data, model_card, publishing, warmup
+from minigpt.compact import WEIGHTS, compact
+from minigpt.completion import Request
+from minigpt.errors import InputError, UsageError, unknown
+from minigpt.params import Params
+from minigpt.serving import Server
+from minigpt.training import compiled_eval_step, evaluate
+from minigpt.workdir import Trained
+
+
+class Options(NamedTuple):
+  """How a model is exported.
+
+  Raises UsageError from `check` where a value is out of its range.
+  """
+
+  weights: str = 'float32'
+  max_new_tokens_limit: int = 256
+  stop: tuple[str, ...] = ()
+  batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
+  eval_batches: int = 20  # batches for the cost of smaller weights; 0: all
+  xla: bool = False
+
+  def check(self) -> 'Options':
+    if self.weights not in WEIGHTS:
+      raise unknown('weights', self.weights, WEIGHTS)
+    if self.max_new_tokens_limit < 1:
+      raise UsageError(
+        f'max_new_tokens_limit={self.max_new_tokens_limit}: it must be 1 or '
+        'more'
+      )
+    if list(self.batch_sizes) != sorted({n for n in self.batch_sizes if n > 0}):
+      raise UsageError(
+        f'batch_sizes={self.batch_sizes}: they must be positive and rise'
+      )
+    if self.eval_batches < 0:
+      raise UsageError(
+        f'eval_batches={self.eval_batches}: it must be 0 or more'
+      )
+    Request(stop=self.stop).check()
+    return self
+
+
+class Exported(NamedTuple):
+  path: Path  # the version directory
+  card: dict[str, Any]
+
+
+def export(
+  trained: Trained,
+  base: Path,
+  options: Options,
+  version: int | None = None,
+  keep: int | None = None,
+  report: Callable[[str], None] = print,
+) -> Exported:
+  """Publishes a run's best checkpoint as `base/<version>`.
+
+  Args:
+    version, keep: see `publishing.publish`.
+    report: told what could not be done, and is not needed.
+
+  Raises:
+    UsageError: an option is out of its range.
+    InputError: the version exists, or cannot be written; then nothing of it
+      is left behind.
+  """
+  options.check()
+  publishing.check_keep(keep)
+  p = compact(trained.model.params, options.weights)
+  cost = loss_change(trained, p, options, report)
+  card = {}
+
+  def write(scratch: Path, number: int) -> None:
+    about = {'name': base.resolve().name, 'version': number, **cost}
+    card.update(_write(scratch, trained, p, options, about, report))
+
+  path = publishing.publish(base, write, version, keep)
+  return Exported(path, card)
+
+
+def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
+  server = Server(
+    p,
+    trained.run.model,
+    trained.tokenizer,
+    options.max_new_tokens_limit,
+    options.stop,
+    options.xla,
+  )
+  signatures = server.signatures()
+  tf.saved_model.save(server, str(scratch), signatures=signatures)
+  for name, content in trained.tokenizer.assets().items():
+    (scratch / 'assets' / name).write_bytes(content)
+  extra = scratch / 'assets.extra'
+  extra.mkdir()
+  try:
+    name, prompt = about['name'], example(trained.tokenizer)
+    warmup.write(extra, name, prompt, options.batch_sizes)
+  except InputError as error:
+    report(f'no warm-up requests: {error}')
+  about |= {'bytes': size(scratch), **options._asdict()}
+  card = model_card.card(trained, signatures, **about)
+  model_card.write(extra, card)
+  return card
+
+
+def example(tokenizer) -> str:
+  """A short text that the tokenizer knows."""
+  return tokenizer.decode(range(min(4, tokenizer.vocab_size)))
+
+
+def size(folder: Path) -> int:
+  """Bytes of all files."""
+  return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
+
+
+def loss_change(
+  trained: Trained,
+  p: Params,
+  options: Options,
+  report: Callable[[str], None] = print,
+) -> dict[str, float]:
+  """What smaller weights cost on validation text, in nats per token.
+
+  Empty where nothing got smaller, or the run's text is not to be had.
+  """
+  if options.weights == 'float32':
+    return {}
+  config = trained.run.model
+  try:
+    val = data.read_split(trained.run.data).val
+    if isinstance(val, str):
+      val = trained.tokenizer.encode(val)
+    losses = [
+      evaluate(
+        compiled_eval_step(each, config, 'float32'),
+        val,
+        config.context_length,
+        batch_size=8,
+        limit=options.eval_batches,
+      ).loss
+      for each in (trained.model.params, p)
+    ]
+  except (InputError, UsageError) as error:
+    report(f'the cost of {options.weights} was not measured: {error}')
+    return {}
+  return {
+    'float32_val_loss': losses[0],
+    'exported_val_loss': losses[1],
+    'val_loss_change': losses[1] - losses[0],
+  }
+
+
+def summary(exported: Exported) -> str:
+  """A line for each thing worth knowing about an export."""
+  path, card = exported
+  full = 4 * card['parameters']
+  lines = [
+    f'{path}: {card["parameters"]:,} parameters in {card["weights"]}, '
+    f'{card["bytes"] / 1e6:.1f} MB (float32 weights: {full / 1e6:.1f} MB)'
+  ]
+  if 'val_loss_change' in card:
+    lines.append(
+      f'validation loss {card["float32_val_loss"]:.4f} -> '
+      f'{card["exported_val_loss"]:.4f} ({card["val_loss_change"]:+.4f} nats)'
+    )
+  return '\n'.join(lines)

@@ -1,0 +1,61 @@
+"""Requests that a server answers to itself while it loads a version.
+
+Without them, the first request of each batch size pays for setting the graph
+up. TensorFlow Serving reads them from `assets.extra`: a TFRecord file of
+PredictionLog. Needs the package tensorflow-serving-api.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from minigpt.errors import InputError
+
+FILE = 'tf_serving_warmup_requests'
+_N_NEW = 4
+
+
+def request(prompt: str, batch_size: int) -> dict[str, tf.Tensor]:
+  """Inputs of `generate`: a few tokens, drawn, so that every kernel runs."""
+  shape = [batch_size]
+  return {
+    'prompt': tf.fill(shape, prompt),
+    'max_new_tokens': tf.fill(shape, _N_NEW),
+    'temperature': tf.fill(shape, 1.0),
+    'top_k': tf.fill(shape, 5),
+    'top_p': tf.fill(shape, 0.9),
+    'seed': tf.zeros(shape, tf.int64),
+  }
+
+
+def write(
+  folder: Path, name: str, prompt: str, batch_sizes: Sequence[int]
+) -> None:
+  """One record for each batch size.
+
+  Raises:
+    InputError: tensorflow-serving-api is missing.
+  """
+  prediction_log = _api()
+  with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
+    for batch_size in batch_sizes:
+      log = prediction_log.PredictionLog()
+      asked = log.predict_log.request
+      asked.model_spec.name = name
+      asked.model_spec.signature_name = 'generate'
+      for key, value in request(prompt, batch_size).items():
+        asked.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+      writer.write(log.SerializeToString())
+
+
+def _api() -> Any:
+  try:
+    from tensorflow_serving.apis import prediction_log_pb2
+  except ImportError as error:
+    raise InputError(
+      f'tensorflow-serving-api cannot be imported ({error}); pip install '
+      "'minigpt[serve]'"
+    ) from None
+  return prediction_log_pb2
