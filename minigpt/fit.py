@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt import checkpoint, data, plots, tokenizers, workdir
+from minigpt import checkpoint, data, figures, tokenizers, workdir
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings
 from minigpt.errors import InputError
@@ -254,8 +254,8 @@ def _call(fit_: Fit, steps: range, windows: np.ndarray) -> list[dict]:
 def finish(fit_: Fit, seconds: float) -> str:
   """Writes the last sample and the picture; returns the closing words."""
   text = fit_.sample()
-  if plots.can_plot():
-    plots.plot_losses(fit_.path / 'metrics.jsonl', fit_.path / 'loss.png')
+  if figures.can_draw():
+    figures.save(figures.losses([fit_.path]), fit_.path / 'loss')
   found = checkpoint.list_checkpoints(workdir.checkpoints(fit_.path))
   best = checkpoint.best(found)
   return (
