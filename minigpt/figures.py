@@ -13,6 +13,7 @@ import numpy as np
 from minigpt.errors import InputError
 from minigpt.progress import read_metrics
 
+FORMATS = '.png', '.svg', '.pdf'
 _MOST_POINTS = 1000  # In a curve; more of them only blur it.
 
 
@@ -63,7 +64,9 @@ def losses(runs: Sequence[Path]) -> Any:
   """
   n_panels = 1 if len(runs) == 1 else 2
   figure = new_figure(3 + 4 * n_panels, 4)
-  panels = figure.subplots(1, n_panels, sharey=True, squeeze=False)[0]
+  panels = figure.subplots(
+    1, n_panels, sharex=True, sharey=True, squeeze=False
+  )[0]
   for i, run in enumerate(runs):
     metrics = read_metrics(run / 'metrics.jsonl')
     if not metrics:
@@ -83,6 +86,41 @@ def losses(runs: Sequence[Path]) -> Any:
   return figure
 
 
+def attention(
+  weights: np.ndarray,
+  labels: Sequence[str],
+  layers: Sequence[int],
+  heads: Sequence[int],
+) -> Any:
+  """Attention maps f32 [L, H, T, T], a row of the figure for each layer.
+
+  Raises:
+    InputError: matplotlib is not installed.
+  """
+  alone = len(layers) == len(heads) == 1
+  # One map has room for its labels; in a grid only short prompts have it.
+  shows_labels = alone or len(labels) <= 16
+  side = max(1.6, 0.16 * len(labels)) if shows_labels else 1.6
+  figure = new_figure(side * len(heads) + 1, side * len(layers) + 1)
+  grid = figure.subplots(
+    len(layers), len(heads), sharex=True, sharey=True, squeeze=False
+  )
+  for row, layer in zip(grid, layers, strict=True):
+    for axes, head in zip(row, heads, strict=True):
+      image = axes.imshow(weights[layer, head], vmin=0, vmax=1, cmap='Purples')
+      axes.set_title(f'layer {layer}, head {head}', fontsize=8)
+      places = range(len(labels)) if shows_labels else []
+      names = labels if shows_labels else []
+      # Dollar signs would be read as mathematics.
+      names = [name.replace('$', r'\$') for name in names]
+      axes.set_xticks(places, names, fontsize=7, rotation=90)
+      axes.set_yticks(places, names, fontsize=7)
+  figure.colorbar(image, ax=grid, label='attention weight', shrink=0.8)
+  figure.supxlabel('looked at', fontsize=9)
+  figure.supylabel('looking', fontsize=9)
+  return figure
+
+
 def save(figure: Any, path: Path) -> list[Path]:
   """Writes `path`, or `path`.png and `path`.svg where it names no format.
 
@@ -90,7 +128,7 @@ def save(figure: Any, path: Path) -> list[Path]:
     InputError: the file cannot be written, or the format is unknown.
   """
   pictures = [path]
-  if path.suffix not in ('.png', '.svg', '.pdf'):
+  if path.suffix not in FORMATS:
     pictures = [path.with_name(path.name + end) for end in ('.png', '.svg')]
   for picture in pictures:
     try:

@@ -74,6 +74,17 @@ def test_a_missing_matplotlib_is_said(monkeypatch):
     figures.new_figure(1, 1)
 
 
+def test_a_suffix_chooses_the_format(tmp_path):
+  figure = figures.new_figure(1, 1)
+  assert figures.save(figure, tmp_path / 'v1.5') == [
+    tmp_path / 'v1.5.png',
+    tmp_path / 'v1.5.svg',
+  ]
+  assert figures.save(figure, tmp_path / 'a.pdf') == [tmp_path / 'a.pdf']
+  with pytest.raises(InputError, match='No such file'):
+    figures.save(figure, tmp_path / 'missing' / 'a.png')
+
+
 def plots(cwd, *arguments):
   return subprocess.run(
     [sys.executable, '-m', 'minigpt.plots', *arguments],
@@ -91,11 +102,3 @@ def test_the_program_writes_png_and_svg(tmp_path):
   assert (result.returncode, result.stdout) == (0, 'losses.png\nlosses.svg\n')
   assert (tmp_path / 'losses.png').read_bytes()[1:4] == b'PNG'
   assert '<svg' in (tmp_path / 'losses.svg').read_text()
-  one = plots(tmp_path, 'a', '--output=b/only.svg')
-  assert one.stdout == 'b/only.svg\n'
-
-
-def test_the_program_asks_for_a_run(tmp_path):
-  result = plots(tmp_path)
-  assert result.returncode == 2
-  assert 'at least one work directory' in result.stderr
