@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,13 +157,18 @@ class Fit:
     self.best_loss = min(self.best_loss, found.loss)
     return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
 
-  def sample(self) -> str:
+  def continuation(self) -> str:
     """Continues the first tokens of the validation part."""
     prompt = self.prepared.tokenizer.decode(self.prepared.val[:8])
     [text] = self.completer([prompt], Request(seed=self.run.train.seed))
-    with open(self.path / 'samples.txt', 'a', encoding='utf-8') as file:
-      file.write(f'--- step {self.step}\n{prompt}{text}\n')
     return prompt + text
+
+  def sample(self) -> str:
+    """A continuation, written to samples.txt too."""
+    text = self.continuation()
+    with open(self.path / 'samples.txt', 'a', encoding='utf-8') as file:
+      file.write(f'--- step {self.step}\n{text}\n')
+    return text
 
   def is_due(self, every: int) -> bool:
     return self.step == self.run.train.steps or bool(
@@ -175,7 +181,16 @@ def eval_batch_size(batch_size: int, context_length: int) -> int:
   return max(batch_size, 4096 // context_length)
 
 
-def fit(fit_: Fit) -> None:
+# Called with the run after each call of the train step, and the records of
+# its steps.
+Observer = Callable[[Fit, list[dict[str, Any]]], None]
+
+
+def no_observer(fit_: Fit, records: list[dict[str, Any]]) -> None:
+  pass
+
+
+def fit(fit_: Fit, observe: Observer = no_observer) -> None:
   """Trains from the state's step to the recipe's last."""
   recipe = fit_.run.train
   first = fit_.step
@@ -204,6 +219,7 @@ def fit(fit_: Fit) -> None:
       for record in records:
         metrics_file.write(record)
       progress.step(records[-1], important='val_loss' in records[-1])
+      observe(fit_, records)
       if fit_.is_due(every_save):
         fit_.save(records[-1])
       if recipe.sample_every and fit_.is_due(recipe.sample_every):
