@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test lint format docs wheel clean
 
 demo: .venv/ready
 	$(BIN)/python train.py --workdir=runs/demo --preset=shakespeare-char \
@@ -21,6 +21,14 @@ lint: .venv/ready
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Programs define flags when they are imported, so only libraries are read.
+LIBRARIES = $(shell grep -L 'absl import.*flags\|__version__' minigpt/*.py)
+
+docs: .venv/ready
+	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc \
+	  --docformat google --output-directory build/docs \
+	  minigpt.tokenizers $(subst /,.,$(LIBRARIES:.py=))
 
 wheel: .venv/ready
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program, tokenizers, workdir
+from minigpt import board, program, tokenizers, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -20,12 +20,27 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError
-from minigpt.fit import Fit, Prepared, describe, finish, fit, prepare
+from minigpt.fit import (
+  Fit,
+  Observer,
+  Prepared,
+  describe,
+  finish,
+  fit,
+  no_observer,
+  prepare,
+)
 from minigpt.params import specs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')
 _PRESET = flags.DEFINE_string('preset', 'shakespeare-char', 'starting point')
 _RESUME = flags.DEFINE_bool('resume', True, 'continue the run in --workdir')
+_TENSORBOARD = flags.DEFINE_bool(
+  'tensorboard', False, 'write events to the folder tensorboard in --workdir'
+)
+_PROFILE_STEPS = flags.DEFINE_string(
+  'profile_steps', '', 'steps to profile for TensorBoard, like 10:13'
+)
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'describe the run and stop')
 program.define_flags(GPTConfig, DataConfig, TrainConfig)
 
@@ -42,14 +57,21 @@ def main() -> None:
   if _WORKDIR.value is None:
     raise UsageError('--workdir is missing; say where the run shall live')
   path = Path(_WORKDIR.value)
+  observer = _observer(path)
   resumes = workdir.holds_run(path)
   run = Fit(path, (_continued if resumes else _new)(path, given))
   print(describe(run.prepared, run.model.params))
   run.restore()
   if resumes:
     print(f'continuing {path} after step {run.step}')
-  fit(run)
+  fit(run, observer)
   print(finish(run, time.monotonic() - started))
+
+
+def _observer(path: Path) -> Observer:
+  if _TENSORBOARD.value or _PROFILE_STEPS.value:
+    return board.open_board(path / 'tensorboard', _PROFILE_STEPS.value)
+  return no_observer
 
 
 def _new(path: Path, given: dict) -> Prepared:

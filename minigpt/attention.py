@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from minigpt import params
 from minigpt.ops import dropout, fold, linear, sizes
+from minigpt.taps import Tap, no_tap
 
 
 class KVCache(NamedTuple):
@@ -34,18 +35,20 @@ def dot_product_attention(
   mask: tf.Tensor | None = None,
   drop_rate: float = 0.0,
   rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
 ) -> tf.Tensor:  # [..., T, K], [..., S, K], [..., S, K] -> [..., T, K]
   """softmax(q k' / sqrt(K)) v, the softmax in f32.
 
   Args:
     mask: bool, broadcast to [..., T, S]; False hides a key from a query.
+    tap: sees `scores` and `weights`, f32 [..., T, S].
   """
   scores = tf.matmul(q, k, transpose_b=True) / math.sqrt(q.shape[-1])
   scores = tf.cast(scores, tf.float32)
   if mask is not None:
     scores = tf.where(mask, scores, -math.inf)
-  weights = tf.cast(tf.nn.softmax(scores), v.dtype)
-  return tf.matmul(dropout(weights, drop_rate, rng), v)
+  weights = tap('weights', tf.nn.softmax(tap('scores', scores)))
+  return tf.matmul(dropout(tf.cast(weights, v.dtype), drop_rate, rng), v)
 
 
 def causal_mask(n: int) -> tf.Tensor:  # -> bool [n, n]
@@ -87,6 +90,7 @@ def attention(
   n_heads: int,
   drop_rate: float = 0.0,
   rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
 ) -> tf.Tensor:
   """Causal multi-head attention: [B, T, D] -> [B, T, D]."""
   q, k, v = (
@@ -94,7 +98,7 @@ def attention(
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
   mask = causal_mask(x.shape[1])
-  y = dot_product_attention(q, k, v, mask, drop_rate, fold(rng, 0))
+  y = dot_product_attention(q, k, v, mask, drop_rate, fold(rng, 0), tap)
   return dropout(linear(merge_heads(y), p.c_proj), drop_rate, fold(rng, 1))
 
 
@@ -104,6 +108,7 @@ def cached_attention(
   n_heads: int,
   cache: KVCache | None,
   position: tf.Tensor,
+  tap: Tap = no_tap,
 ) -> tuple[tf.Tensor, KVCache]:
   """`attention` for T new positions of each row, after those in the cache.
 
@@ -126,7 +131,7 @@ def cached_attention(
   query = position[:, None] + tf.range(sizes(x)[1])  # [B, T]
   slot = tf.range(sizes(cache.k)[2])  # [S]
   mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
-  y = dot_product_attention(q, cache.k, cache.v, mask)
+  y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
   return linear(merge_heads(y), p.c_proj), cache
 
 

@@ -19,6 +19,7 @@ from minigpt.config import GPTConfig
 from minigpt.model import Caches, cached_gpt, unembed
 from minigpt.ops import cross_entropy, sizes
 from minigpt.params import Params
+from minigpt.taps import Tap, no_tap
 
 
 class Sampling(NamedTuple):
@@ -147,11 +148,13 @@ def start(
 
 
 def decode_step(
-  state: State, p: Params, config: GPTConfig
+  state: State, p: Params, config: GPTConfig, tap: Tap = no_tap
 ) -> tuple[tf.Tensor, Caches]:
   """Logits of each row's next token, f32 [B, V], and the longer caches."""
   last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
-  hidden, caches = cached_gpt(last, p, config, state.caches, state.length - 1)
+  hidden, caches = cached_gpt(
+    last, p, config, state.caches, state.length - 1, tap
+  )
   return tf.cast(unembed(hidden[:, 0], p, config), tf.float32), caches
 
 

@@ -3,12 +3,13 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt import checkpoint, data, plots, tokenizers, workdir
+from minigpt import checkpoint, data, figures, tokenizers, workdir
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings
 from minigpt.errors import InputError
@@ -156,13 +157,18 @@ class Fit:
     self.best_loss = min(self.best_loss, found.loss)
     return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
 
-  def sample(self) -> str:
+  def continuation(self) -> str:
     """Continues the first tokens of the validation part."""
     prompt = self.prepared.tokenizer.decode(self.prepared.val[:8])
     [text] = self.completer([prompt], Request(seed=self.run.train.seed))
-    with open(self.path / 'samples.txt', 'a', encoding='utf-8') as file:
-      file.write(f'--- step {self.step}\n{prompt}{text}\n')
     return prompt + text
+
+  def sample(self) -> str:
+    """A continuation, written to samples.txt too."""
+    text = self.continuation()
+    with open(self.path / 'samples.txt', 'a', encoding='utf-8') as file:
+      file.write(f'--- step {self.step}\n{text}\n')
+    return text
 
   def is_due(self, every: int) -> bool:
     return self.step == self.run.train.steps or bool(
@@ -175,7 +181,16 @@ def eval_batch_size(batch_size: int, context_length: int) -> int:
   return max(batch_size, 4096 // context_length)
 
 
-def fit(fit_: Fit) -> None:
+# Called with the run after each call of the train step, and the records of
+# its steps.
+Observer = Callable[[Fit, list[dict[str, Any]]], None]
+
+
+def no_observer(fit_: Fit, records: list[dict[str, Any]]) -> None:
+  pass
+
+
+def fit(fit_: Fit, observe: Observer = no_observer) -> None:
   """Trains from the state's step to the recipe's last."""
   recipe = fit_.run.train
   first = fit_.step
@@ -204,6 +219,7 @@ def fit(fit_: Fit) -> None:
       for record in records:
         metrics_file.write(record)
       progress.step(records[-1], important='val_loss' in records[-1])
+      observe(fit_, records)
       if fit_.is_due(every_save):
         fit_.save(records[-1])
       if recipe.sample_every and fit_.is_due(recipe.sample_every):
@@ -254,8 +270,8 @@ def _call(fit_: Fit, steps: range, windows: np.ndarray) -> list[dict]:
 def finish(fit_: Fit, seconds: float) -> str:
   """Writes the last sample and the picture; returns the closing words."""
   text = fit_.sample()
-  if plots.can_plot():
-    plots.plot_losses(fit_.path / 'metrics.jsonl', fit_.path / 'loss.png')
+  if figures.can_draw():
+    figures.save(figures.losses([fit_.path]), fit_.path / 'loss')
   found = checkpoint.list_checkpoints(workdir.checkpoints(fit_.path))
   best = checkpoint.best(found)
   return (

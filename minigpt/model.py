@@ -23,12 +23,15 @@ from minigpt.ops import (
   rows,
   sizes,
 )
+from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
 
 
-def mlp(x: tf.Tensor, p: params.MLP) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  return linear(gelu(linear(x, p.c_fc)), p.c_proj)
+def mlp(
+  x: tf.Tensor, p: params.MLP, tap: Tap = no_tap
+) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
+  return linear(tap('hidden', gelu(linear(x, p.c_fc))), p.c_proj)
 
 
 def block(
@@ -36,13 +39,14 @@ def block(
   p: params.Block,
   config: GPTConfig,
   rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
   """Attention, then MLP, each on a normalized copy and added back."""
-  rate = config.drop_rate
-  x = x + attention(
-    layernorm(x, p.ln_1), p.attn, config.n_heads, rate, fold(rng, 0)
-  )
-  return x + dropout(mlp(layernorm(x, p.ln_2), p.mlp), rate, fold(rng, 1))
+  rate, n_heads = config.drop_rate, config.n_heads
+  y = layernorm(x, p.ln_1)
+  x = x + attention(y, p.attn, n_heads, rate, fold(rng, 0), under(tap, 'attn'))
+  y = mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
+  return tap('residual', x + dropout(y, rate, fold(rng, 1)))
 
 
 def hidden_states(
@@ -50,12 +54,13 @@ def hidden_states(
   p: params.Params,
   config: GPTConfig,
   rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
 ) -> tf.Tensor:  # int [B, T] -> [B, T, D]
   """The normalized output of the last block."""
   x = rows(p.wte, tokens) + rows(p.wpe, slice(tokens.shape[1]))
-  x = dropout(x, config.drop_rate, fold(rng, 0))
+  x = tap('embedding', dropout(x, config.drop_rate, fold(rng, 0)))
   for i, layer in enumerate(p.blocks):
-    x = block(x, layer, config, fold(rng, i + 1))
+    x = block(x, layer, config, fold(rng, i + 1), under(tap, f'blocks.{i}'))
   return layernorm(x, p.ln_f)
 
 
@@ -73,17 +78,19 @@ def gpt(
   p: params.Params,
   config: GPTConfig,
   rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
 ) -> tf.Tensor:
   """Logits of the token after each position.
 
   Args:
     tokens: int [B, T], T at most `config.context_length`.
     rng: int32 [2] seed of the dropout; None: no dropout.
+    tap: sees the intermediates; see `taps`.
 
   Returns:
     [B, T, V]; entry t depends on tokens 0 to t alone.
   """
-  return unembed(hidden_states(tokens, p, config, rng), p, config)
+  return unembed(hidden_states(tokens, p, config, rng, tap), p, config)
 
 
 def empty_caches(
@@ -102,6 +109,7 @@ def cached_gpt(
   config: GPTConfig,
   caches: Caches | None,
   position: tf.Tensor,
+  tap: Tap = no_tap,
 ) -> tuple[tf.Tensor, Caches]:
   """`hidden_states` of T new tokens a row, after those in the caches.
 
@@ -114,21 +122,24 @@ def cached_gpt(
     [B, T, D], and the caches with the new tokens in them.
   """
   positions = position[:, None] + tf.range(sizes(tokens)[1])
-  x = rows(p.wte, tokens) + rows(p.wpe, positions)
+  x = tap('embedding', rows(p.wte, tokens) + rows(p.wpe, positions))
   updated = []
   caches = caches or [None] * config.n_layers
-  for layer, cache in zip(p.blocks, caches, strict=True):
-    x, cache = _cached_block(x, layer, config, cache, position)
+  for i, (layer, cache) in enumerate(zip(p.blocks, caches, strict=True)):
+    here = under(tap, f'blocks.{i}')
+    x, cache = _cached_block(x, layer, config, cache, position, here)
     updated.append(cache)
   return layernorm(x, p.ln_f), tuple(updated)
 
 
-def _cached_block(x, p, config, cache, position):
+def _cached_block(x, p, config, cache, position, tap):
+  y, n_heads = layernorm(x, p.ln_1), config.n_heads
   y, cache = cached_attention(
-    layernorm(x, p.ln_1), p.attn, config.n_heads, cache, position
+    y, p.attn, n_heads, cache, position, under(tap, 'attn')
   )
   x = x + y
-  return x + mlp(layernorm(x, p.ln_2), p.mlp), cache
+  y = mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
+  return tap('residual', x + y), cache
 
 
 def loss_fn(
@@ -136,9 +147,10 @@ def loss_fn(
   p: params.Params,
   config: GPTConfig,
   rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
 ) -> tf.Tensor:  # int [B, T + 1] -> []
   """Mean cross entropy of every token given those before it, in nats."""
-  logits = gpt(windows[:, :-1], p, config, rng)
+  logits = gpt(windows[:, :-1], p, config, rng, tap)
   return tf.reduce_mean(cross_entropy(logits, windows[:, 1:]))
 
 

@@ -62,11 +62,19 @@ def adamw_update(
     The new parameter and its new moments mu and nu.
   """
   c = config
-  t = tf.cast(step + 1, tf.float32)
   mu = c.beta1 * moments.mu + (1 - c.beta1) * grad
   nu = c.beta2 * moments.nu + (1 - c.beta2) * tf.square(grad)
-  mu_hat = mu / (1 - c.beta1**t)
-  nu_hat = nu / (1 - c.beta2**t)
-  decay = c.weight_decay if len(param.shape) > 1 else 0.0
-  update = mu_hat / (tf.sqrt(nu_hat) + 1e-8) + decay * param
+  update = adamw_direction(param, Moments(mu, nu), step, config)
   return param - rate * update, mu, nu
+
+
+def adamw_direction(
+  param: tf.Tensor, moments: Moments, step: tf.Tensor, config: TrainConfig
+) -> tf.Tensor:
+  """What a step with these moments takes off `param`, at a rate of 1."""
+  c = config
+  t = tf.cast(step + 1, tf.float32)
+  mu_hat = moments.mu / (1 - c.beta1**t)
+  nu_hat = moments.nu / (1 - c.beta2**t)
+  decay = c.weight_decay if len(param.shape) > 1 else 0.0
+  return mu_hat / (tf.sqrt(nu_hat) + 1e-8) + decay * param

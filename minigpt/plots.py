@@ -1,33 +1,29 @@
-"""Pictures of a run's metrics; needs matplotlib (the `viz` extra)."""
+"""Draws the loss curves of one or many runs.
 
-import importlib.util
+  python -m minigpt.plots runs/*
+
+writes losses.png and losses.svg; --output names another file.
+"""
+
 from pathlib import Path
 
-from minigpt.progress import read_metrics
+from absl import flags
+
+from minigpt import figures, program
+from minigpt.errors import UsageError
+
+_OUTPUT = flags.DEFINE_string(
+  'output', 'losses', '.png, .svg or .pdf file; without a suffix: PNG and SVG'
+)
 
 
-def can_plot() -> bool:
-  return importlib.util.find_spec('matplotlib') is not None
+def main(runs: list[str]) -> None:
+  if not runs:
+    raise UsageError('name at least one work directory')
+  figure = figures.losses([Path(run) for run in runs])
+  for picture in figures.save(figure, Path(_OUTPUT.value)):
+    print(picture)
 
 
-def plot_losses(metrics_path: Path, picture: Path) -> None:
-  """Draws training and validation loss over steps as a PNG or SVG file."""
-  import matplotlib  # Optional, and slow to import.
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  metrics = read_metrics(metrics_path)
-  figure, axes = plt.subplots(figsize=(7, 4), layout='constrained')
-  for key, label, style in (
-    ('train_loss', 'training', {'alpha': 0.6, 'linewidth': 1}),
-    ('val_loss', 'validation', {'marker': 'o', 'markersize': 4}),
-  ):
-    points = [(m['step'], m[key]) for m in metrics if key in m]
-    axes.plot(*zip(*points, strict=True), label=label, **style)
-  axes.set_xlabel('step')
-  axes.set_ylabel('loss (nats per token)')
-  axes.grid(alpha=0.3)
-  axes.legend()
-  figure.savefig(picture, dpi=150)
-  plt.close(figure)
+if __name__ == '__main__':
+  program.run(main, takes_arguments=True)

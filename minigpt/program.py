@@ -5,6 +5,7 @@ terminal what TensorFlow says of missing GPUs before its log level counts.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import typing
@@ -69,14 +70,26 @@ def given(config: type) -> dict[str, Any]:
   }
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[..., int | None], takes_arguments: bool = False) -> None:
   """Parses flags, calls `main`, and exits with its code.
+
+  Args:
+    takes_arguments: call `main` with the list of what is no flag; without
+      it, such an argument is refused.
 
   A UsageError exits with 2, an InputError with 1, Ctrl-C with 130; each
   prints one line and no traceback.
   """
   logging.set_verbosity(logging.WARNING)
-  app.run(lambda argv: sys.exit(guarded(main)), flags_parser=_parse_flags)
+
+  def parse(argv: Sequence[str]) -> Sequence[str]:
+    return _parse_flags(argv, takes_arguments)
+
+  def call(argv: Sequence[str]) -> None:
+    arguments = [argv[1:]] if takes_arguments else []
+    sys.exit(guarded(functools.partial(main, *arguments)))
+
+  app.run(call, flags_parser=parse)
 
 
 def guarded(main: Callable[[], int | None]) -> int:
@@ -91,10 +104,10 @@ def guarded(main: Callable[[], int | None]) -> int:
     return _fail('interrupted', 130)
 
 
-def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
+def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> Sequence[str]:
   try:
     rest = flags.FLAGS(argv)
-    if len(rest) > 1:
+    if len(rest) > 1 and not takes_arguments:
       raise flags.Error(f'unexpected argument {rest[1]!r}; flags start with --')
   except flags.Error as error:
     sys.exit(_fail(f'{error}; --help lists the flags', 2))

@@ -4,7 +4,7 @@ config.json       model, data and training configuration
 tokenizer.json    the vocabulary
 metrics.jsonl     one JSON object for every step
 samples.txt       text written during training
-loss.png          the curves, where matplotlib is installed
+loss.png, .svg    the curves, where matplotlib is installed
 checkpoints/      step-00000250/, ...: the newest and the best
 """
 

@@ -1,0 +1,53 @@
+"""Training by hand: loss, gradient tape, AdamW."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt import data, tokenizers
+from minigpt.config import GPTConfig, TrainConfig
+from minigpt.model import GPT, loss_fn
+from minigpt.optim import Moments, adamw_update, learning_rate
+
+tokenizer = tokenizers.build('char', data.SAMPLE)
+config = GPTConfig(
+  vocab_size=tokenizer.vocab_size,
+  context_length=16,
+  emb_dim=32,
+  n_heads=2,
+  n_layers=1,
+  drop_rate=0.0,
+)
+recipe = TrainConfig(steps=150, learning_rate=1e-2, warmup_steps=10)
+model = GPT(config, seed=0)
+mus = [tf.Variable(tf.zeros_like(v)) for v in model.variables]
+nus = [tf.Variable(tf.zeros_like(v)) for v in model.variables]
+
+
+@tf.function
+def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
+  with tf.GradientTape() as tape:
+    loss = loss_fn(windows, model.params, config)
+  grads = tape.gradient(loss, model.variables)
+  rate = learning_rate(i, recipe)
+  for param, grad, mu, nu in zip(model.variables, grads, mus, nus, strict=True):
+    updated = adamw_update(param, grad, Moments(mu, nu), i, rate, recipe)
+    for variable, value in zip((param, mu, nu), updated, strict=True):
+      variable.assign(value)
+  return loss
+
+
+tokens = tokenizer.encode(data.SAMPLE)
+windows = data.make_windows(tokens, 16, 1, config.vocab_size)
+calls = [range(i, i + 1) for i in range(recipe.steps)]
+batches = data.train_batches(windows, (1, 8), 0, calls, 1)
+losses = [
+  float(step(batch[0, 0], tf.constant(i))) for i, batch in enumerate(batches)
+]
+print(f'guessing costs ln {config.vocab_size} = ', end='')
+print(f'{math.log(config.vocab_size):.2f} nats per token')
+print(f'the first step costs {losses[0]:.1f}')
+below = next(i for i, loss in enumerate(losses) if loss < 1.0)
+print(f'below 1.0 before step 100: {below < 100}')
+print(f'the last ten steps cost less than 0.5: {np.mean(losses[-10:]) < 0.5}')

@@ -1,0 +1,49 @@
+"""Generation: one token after another, with a cache for the past."""
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt import data, decoding
+from minigpt.config import preset_values, settle
+from minigpt.fit import prepare
+from minigpt.model import GPT, cached_gpt, empty_caches, gpt, unembed
+from minigpt.training import TrainState, compiled_train_steps
+
+run, tokenizer, windows, _ = prepare(settle(preset_values('mini', {})))
+config, recipe = run.model, run.train
+model = GPT(config, recipe.seed)
+train_steps = compiled_train_steps(TrainState(model), config, recipe)
+calls = [range(i, i + 17) for i in range(0, recipe.steps, 17)]
+for windows_ in data.train_batches(windows, (1, 2), 0, calls, 17):
+  train_steps(windows_, np.int32(17))
+
+# Without a cache: read everything, take the likeliest, read everything again.
+ids = tokenizer.encode('the stars').tolist()
+for _ in range(12):
+  logits = gpt(tf.constant([ids]), model.params, config)
+  ids.append(int(tf.argmax(logits[0, -1])))
+print('without a cache:', repr(tokenizer.decode(ids)))
+
+# With one: keys and values of the past stay, each turn reads what is new.
+caches, position = empty_caches(1, 32, config), 0
+new, said = tokenizer.encode('the stars').tolist(), 'the stars'
+for _ in range(12):
+  hidden, caches = cached_gpt(
+    tf.constant([new]), model.params, config, caches, tf.constant([position])
+  )
+  position += len(new)
+  logits = unembed(hidden[:, -1], model.params, config)
+  new = [int(tf.argmax(logits[0]))]
+  said += tokenizer.decode(new)
+print('with a cache:   ', repr(said))
+print(f'tokens read: {sum(range(9, 21))} without, {position} with')
+
+# Draws of eight seeds after "the ", ever further from the likeliest.
+logits = gpt(tf.constant([tokenizer.encode('the ')]), model.params, config)
+for temperature in (0.0, 1.0, 3.0):
+  sampling = decoding.Sampling(
+    tf.fill([8], temperature), tf.zeros([8], tf.int32), tf.ones(8), tf.range(8)
+  )
+  rows = tf.repeat(logits[:, -1], 8, axis=0)
+  drawn = decoding.draw(rows, sampling, tf.zeros([8], tf.int32))
+  print(f'temperature {temperature}:', repr(tokenizer.decode(drawn)))

@@ -1,0 +1,128 @@
+"""What TensorBoard shows of a run (the `viz` extra).
+
+A board is an observer of `fit`: it is called after every call of the train
+step, and writes scalars for each; at evaluations also a sample, attention
+maps and histograms of the parameters.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt import fit, workdir
+from minigpt.errors import UsageError
+from minigpt.inspection import inspect
+from minigpt.optim import Moments, adamw_direction
+from minigpt.params import named_leaves
+
+_MOST_TOKENS = 64  # In an attention map; more would not be seen.
+
+
+def open_board(path: Path, profile_steps: str = '') -> 'fit.Observer':
+  """An observer that writes to `path`; without tensorboard, one that says so.
+
+  Args:
+    profile_steps: 'A:B' also profiles the calls that make steps A to B.
+
+  Raises:
+    UsageError: `profile_steps` is no such range.
+  """
+  steps = _parse_steps(profile_steps)
+  if importlib.util.find_spec('tensorboard') is None:
+    print(
+      'tensorboard is not installed, so nothing is written for it: pip '
+      "install 'minigpt[viz]'"
+    )
+    return fit.no_observer
+  return Board(path, steps)
+
+
+def _parse_steps(text: str) -> range:
+  if not text:
+    return range(0)
+  first, _, last = text.partition(':')
+  if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+    raise UsageError(f'profile_steps={text}: it must be two steps like 10:13')
+  return range(int(first), int(last))
+
+
+class Board:
+  """Writes events for `tensorboard --logdir`."""
+
+  def __init__(self, path: Path, profile_steps: range = range(0)):
+    self._path = str(path)
+    self._writer = None  # Made when there is something to write.
+    self._to_profile = profile_steps
+    self._profiling = False
+
+  def __call__(self, run: fit.Fit, records: list[dict[str, Any]]) -> None:
+    is_first = self._writer is None
+    if is_first:
+      self._writer = tf.summary.create_file_writer(self._path)
+    with self._writer.as_default():
+      if is_first:
+        _write_settings(run)
+      for record in records:
+        _write_scalars(record)
+      if 'val_loss' in records[-1]:
+        _write_state(run, records[-1]['learning_rate'])
+    self._writer.flush()
+    self._profile(run.step, run.run.train.steps)
+
+  def _profile(self, step: int, last: int) -> None:
+    """Starts or stops before the next call, which makes step + 1."""
+    if not self._to_profile:
+      return
+    if self._profiling and step >= min(self._to_profile.stop, last):
+      tf.profiler.experimental.stop()
+      self._profiling, self._to_profile = False, range(0)
+    elif not self._profiling and self._to_profile.start <= step + 1 <= last:
+      tf.profiler.experimental.start(self._path)
+      self._profiling = True
+
+
+def _write_settings(run: fit.Fit) -> None:
+  from tensorboard.plugins.hparams import api  # Optional.
+
+  api.hparams(workdir.values(run.run))
+
+
+def _write_scalars(record: dict[str, Any]) -> None:
+  for name, value in record.items():
+    if name != 'step':
+      tf.summary.scalar(name, value, record['step'])
+
+
+def _write_state(run: fit.Fit, rate: float) -> None:
+  """What is worth a look only now and then."""
+  step = run.step
+  tf.summary.text('sample', f'```\n{run.continuation()}\n```', step)
+  for name, ratio in update_ratios(run, rate).items():
+    tf.summary.scalar(f'update_ratio/{name}', ratio, step)
+  for name, leaf in named_leaves(run.model.params).items():
+    tf.summary.histogram(name, leaf, step)
+  tokens = run.prepared.val[: min(_MOST_TOKENS, run.run.model.context_length)]
+  found = inspect(np.asarray(tokens), run.model.params, run.run.model)
+  for i, heads in enumerate(found.attention):
+    # Ink on paper: the larger the weight, the darker.
+    images = 1 - np.sqrt(heads)[..., None]
+    tf.summary.image(f'attention/{i}', images, step, max_outputs=len(heads))
+
+
+def update_ratios(run: fit.Fit, rate: float) -> dict[str, float]:
+  """Size of the last update of each matrix, relative to its own.
+
+  About 1e-3 is healthy; far less hardly learns, far more forgets.
+  """
+  state = run.state
+  mus, nus = (named_leaves(tree) for tree in state.moments)
+  ratios = {}
+  for name, param in named_leaves(state.params).items():
+    if len(param.shape) > 1:
+      moments = Moments(mus[name], nus[name])
+      moved = adamw_direction(param, moments, state.step - 1, run.run.train)
+      ratios[name] = rate * float(tf.norm(moved) / tf.norm(param))
+  return ratios

@@ -1,0 +1,108 @@
+"""What a run writes for TensorBoard, read back from its events."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import board, fit, workdir
+from minigpt.config import preset_values, settle
+from minigpt.errors import UsageError
+from minigpt.params import named_leaves
+
+accumulator = pytest.importorskip(
+  'tensorboard.backend.event_processing.event_accumulator'
+)
+
+SMALL = {
+  'emb_dim': 16,
+  'context_length': 16,
+  'epochs': 0.0,
+  'steps': 8,
+  'steps_per_call': 2,
+  'eval_every': 4,
+  'eval_stride': 0,
+}
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  path = tmp_path_factory.mktemp('runs') / 'run'
+  prepared = fit.prepare(settle(preset_values('mini', SMALL)))
+  workdir.create(path, prepared.run, prepared.tokenizer)
+  run = fit.Fit(path, prepared)
+  run.completer = lambda prompts, request: [' and so on']
+  fit.fit(run, board.open_board(path / 'tensorboard', '3:6'))
+  return run
+
+
+@pytest.fixture(scope='module')
+def events(run):
+  found = accumulator.EventAccumulator(
+    str(run.path / 'tensorboard'), size_guidance={'tensors': 0}
+  )
+  return found.Reload()
+
+
+def values(events, tag):
+  return {e.step: tf.make_ndarray(e.tensor_proto) for e in events.Tensors(tag)}
+
+
+def test_scalars_are_the_metrics_of_the_run(run, events):
+  lines = (run.path / 'metrics.jsonl').read_text().splitlines()
+  metrics = [json.loads(line) for line in lines]
+  for name in ('train_loss', 'val_loss', 'learning_rate', 'grad_norm'):
+    wanted = {m['step']: m[name] for m in metrics if name in m}
+    assert values(events, name) == pytest.approx(wanted)
+  assert len(values(events, 'train_loss')) == 8
+  assert list(values(events, 'val_loss')) == [4, 8]
+
+
+def test_update_ratios_are_those_of_the_last_step(run):
+  rate = 1e-2
+  ratios = board.update_ratios(run, rate)
+  assert set(ratios) == {
+    name
+    for name, leaf in named_leaves(run.model.params).items()
+    if len(leaf.shape) == 2
+  }
+  # Adam's direction is about one in every entry, whatever the gradient.
+  wpe = run.model.params.wpe
+  assert 0.1 < ratios['wpe'] / (
+    rate * np.sqrt(wpe.shape.num_elements()) / np.linalg.norm(wpe)
+  ) < 2  # fmt: skip
+
+
+def test_evaluations_show_sample_maps_and_histograms(run, events):
+  assert list(values(events, 'sample')) == [4, 8]
+  assert b'and so on' in values(events, 'sample')[8].item()
+  width, height, *images = values(events, 'attention/0')[8]
+  assert (width, height, len(images)) == (b'16', b'16', 2)
+  image = tf.io.decode_png(images[0]).numpy()[..., 0]
+  assert (image[np.triu_indices(16, 1)] == 255).all()
+  assert image[0, 0] == 0
+  for name, leaf in named_leaves(run.model.params).items():
+    bins = values(events, name)[8]
+    assert bins[:, 2].sum() == leaf.shape.num_elements()
+
+
+def test_hyperparameters_are_there(events):
+  assert events.PluginTagToContent('hparams')
+
+
+def test_the_asked_for_steps_are_profiled(run):
+  assert list(run.path.glob('tensorboard/plugins/profile/*/*.xplane.pb'))
+
+
+def test_steps_to_profile_are_checked(tmp_path):
+  for text in ('10', '13:10', 'a:b', '-1:3'):
+    with pytest.raises(UsageError, match='two steps like 10:13'):
+      board.open_board(tmp_path, text)
+
+
+def test_without_tensorboard_training_goes_on(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(board.importlib.util, 'find_spec', lambda name: None)
+  assert board.open_board(tmp_path / 'tensorboard') is fit.no_observer
+  assert 'tensorboard is not installed' in capsys.readouterr().out
+  assert not list(tmp_path.iterdir())
