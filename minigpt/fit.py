@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt import checkpoint, data, plots, tokenizers, workdir
+from minigpt import checkpoint, data, finetune, plots, tokenizers, workdir
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings
 from minigpt.errors import InputError
@@ -125,6 +125,10 @@ class Fit:
   def restore(self) -> None:
     """Goes back to the newest checkpoint; without one, to the first step."""
     found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
+    source = self.run.train.init_from
+    if source and not found:
+      start = finetune.load_start(source, self.run.model)
+      finetune.assign(self.model.params, start)
     if found:
       checkpoint.restore(found[-1], self.checkpoint)
       self.best_loss = found[-1].info['best_loss']

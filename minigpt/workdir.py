@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import checkpoint, files, tokenizers
+from minigpt import checkpoint, files, hf, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.errors import InputError, UsageError
 from minigpt.model import GPT
@@ -125,6 +125,15 @@ def values(run: Run) -> dict[str, Any]:
   return {k: v for c in run for k, v in dataclasses.asdict(c).items()}
 
 
+def check_can_continue(workdir: Path, saved: Run) -> None:
+  """Raises UsageError where the run is one of `write`, which has no data."""
+  if not saved.data.dataset:
+    raise UsageError(
+      f'{workdir} holds a converted model, not a run to continue: give '
+      f'--init_from={workdir} and another --workdir'
+    )
+
+
 def check_same_run(workdir: Path, saved: Run, asked: dict[str, Any]) -> None:
   """Raises UsageError where what is asked for contradicts the saved run."""
   known = values(saved)
@@ -135,6 +144,14 @@ def check_same_run(workdir: Path, saved: Run, asked: dict[str, Any]) -> None:
         f'{known[name]}: drop it to continue that run, or choose another '
         '--workdir'
       )
+
+
+def load_weights(path: Path) -> tuple[GPTConfig, Params]:
+  """Reads the model of a run, or of Hugging Face's or OpenAI's directory."""
+  if hf.is_pretrained(path):
+    return hf.read(path)
+  trained = load_trained(path)
+  return trained.run.model, trained.model.params
 
 
 def load_trained(workdir: Path) -> Trained:
