@@ -261,6 +261,11 @@ class EvalBatch(NamedTuple):
   weights: np.ndarray  # float32 [B, T]; 0 where a window runs past the end
 
 
+def eval_starts(n_tokens: int, context_length: int, stride: int) -> np.ndarray:
+  """Where the windows that score `n_tokens` begin."""
+  return np.arange(0, max(n_tokens - 1 - context_length, 0) + stride, stride)
+
+
 def eval_batches(
   tokens: np.ndarray,
   context_length: int,
@@ -277,7 +282,7 @@ def eval_batches(
   """
   n, t = len(tokens), context_length
   stride = stride or t
-  starts = np.arange(0, max(n - 1 - t, 0) + stride, stride)
+  starts = eval_starts(n, t, stride)
   if limit and limit * batch_size < len(starts):
     spread = np.linspace(0, len(starts) - 1, limit * batch_size)
     starts = starts[spread.astype(np.int64)]

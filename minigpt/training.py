@@ -3,13 +3,14 @@
 Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data import eval_batches
+from minigpt.data import EvalBatch, eval_batches
 from minigpt.model import GPT, gpt, loss_fn
 from minigpt.ops import cross_entropy, fold
 from minigpt.optim import Moments, adamw_update, clip_scale, learning_rate
@@ -160,8 +161,17 @@ def evaluate(
   limit: int = 0,
 ) -> Evaluation:
   """Scores the tokens; see `data.eval_batches` for the arguments."""
+  return evaluate_batches(
+    eval_step, eval_batches(tokens, context_length, batch_size, stride, limit)
+  )
+
+
+def evaluate_batches(
+  eval_step: tf.types.experimental.PolymorphicFunction,
+  batches: Iterable[EvalBatch],
+) -> Evaluation:
   sums = np.zeros(3)
-  for batch in eval_batches(tokens, context_length, batch_size, stride, limit):
+  for batch in batches:
     sums += eval_step(*batch).numpy()
   loss, hits, n_tokens = sums
   return Evaluation(float(loss / n_tokens), float(hits / n_tokens))
