@@ -115,7 +115,8 @@ class DataConfig:
   dataset: str = _option(
     'sample',
     "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
-    'files, or a .npy file of token ids',
+    'files, or a .npy file of token ids, or a .jsonl file of prompts and '
+    'completions',
   )
   tokenizer: str = _option('char', "'char', 'word' or 'gpt2'")
   val_fraction: float = _option(
@@ -129,6 +130,10 @@ class DataConfig:
   stride: int = _option(
     0,
     'distance between the starts of neighbouring windows; 0: context_length',
+  )
+  truncate: bool = _option(
+    False,
+    'cut the beginning of prompts and completions longer than the context',
   )
 
   def __post_init__(self):
@@ -189,10 +194,22 @@ class TrainConfig:
     'model to start from: a run, or GPT-2 as Hugging Face or OpenAI published '
     'it',
   )
+  lora_rank: int = _option(
+    0, 'train adapters of this rank beside a frozen --init_from; 0: all weights'
+  )
+  lora_alpha: float = _option(
+    16.0, 'adapters count alpha / rank times as much as the weights'
+  )
 
   def __post_init__(self):
+    _check(
+      not self.lora_rank or bool(self.init_from),
+      f'lora_rank={self.lora_rank} without init_from',
+      'adapters need a trained model to stand beside; give --init_from',
+    )
     _check_positive(
       self,
+      'lora_alpha',
       'steps',
       'batch_size',
       'grad_accum',
@@ -214,6 +231,7 @@ class TrainConfig:
       'checkpoint_every',
       'patience',
       'seed',
+      'lora_rank',
     )
     _check_fraction(self, 'beta1', 'beta2')
     _check(

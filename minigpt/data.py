@@ -11,7 +11,7 @@ import glob
 import os
 import sysconfig
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -159,6 +159,10 @@ class Windows(NamedTuple):
   def count(self) -> int:
     return (len(self.tokens) - self.context_length - 1) // self.stride + 1
 
+  @property
+  def n_tokens(self) -> int:
+    return len(self.tokens)
+
   def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
     offsets = np.arange(self.context_length + 1)
     return self.tokens[starts[..., None] + offsets].astype(np.int32)
@@ -223,7 +227,7 @@ def _epoch_keys(seed: int, epochs: np.ndarray) -> np.ndarray:
 
 
 def train_batches(
-  windows: Windows,
+  windows: Any,
   batch_shape: tuple[int, int],
   seed: int,
   calls: list[range],
@@ -232,28 +236,34 @@ def train_batches(
   """The windows of each range of steps, read ahead of their use.
 
   Args:
+    windows: `Windows`, or anything else with its count, stride and `at`.
     batch_shape: (A, B), accumulated gradients and windows in each.
     calls: steps that one call of the train step makes, at most `call_length`;
       a shorter range is filled up with batches that it does not use.
 
   Yields:
-    int32 [K, A, B, T + 1] for each range, K = `call_length`.
+    int32 [K, A, B, T + 1] for each range, K = `call_length`; or the nest of
+    arrays that the windows are made of.
   """
   per_step = batch_shape[0] * batch_shape[1]
 
   def read(first: np.ndarray) -> np.ndarray:
     examples = first * per_step + np.arange(call_length * per_step)
     starts = window_order(windows, examples, seed)
-    return windows.at(starts.reshape(call_length, *batch_shape))
+    parts = windows.at(starts.reshape(call_length, *batch_shape))
+    return tf.nest.flatten(parts)
 
   firsts = tf.data.Dataset.from_tensor_slices(
     np.array([steps.start for steps in calls], np.int64)
   )
-  return (
-    firsts.map(lambda first: tf.numpy_function(read, [first], tf.int32))
+  like = windows.at(np.zeros([1, 1, 1], np.int64))
+  dtypes = [part.dtype for part in tf.nest.flatten(like)]
+  batches = (
+    firsts.map(lambda first: tuple(tf.numpy_function(read, [first], dtypes)))
     .prefetch(2)
     .as_numpy_iterator()
   )
+  return (tf.nest.pack_sequence_as(like, list(parts)) for parts in batches)
 
 
 class EvalBatch(NamedTuple):

@@ -270,7 +270,7 @@ def completions(
   longest = max(
     len(encode(model.tokenizer, p.where, p.completion)) for p in pairs
   )
-  request = Request(max_new_tokens=longest + 16, temperature=0, stop=stop)
+  request = Request(max_new_tokens=longest + 16, temperature=0.0, stop=stop)
   complete = Completer(*model)
   texts = [''] * len(pairs)
   starts = range(0, len(pairs), _PROMPTS_PER_BATCH)

@@ -61,7 +61,11 @@ def _scaled(x, scale):
 
 
 def linear(x: tf.Tensor, p: Linear) -> tf.Tensor:  # [..., in] -> [..., out]
-  return add_bias(matmul(x, p.w), p.b)
+  y = add_bias(matmul(x, p.w), p.b)
+  if is_absent(p.adapter):
+    return y
+  a, b, scale = p.adapter
+  return y + scale * matmul(matmul(x, a), b)
 
 
 def rows(

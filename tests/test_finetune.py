@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from minigpt import finetune, params, pretrained, tokenizers, workdir
-from minigpt.config import GPTConfig, preset_values, settle
+from minigpt.config import (
+  DataConfig,
+  GPTConfig,
+  TrainConfig,
+  preset_values,
+  settle,
+)
 from minigpt.errors import InputError, UsageError
 from minigpt.fit import Fit, prepare
 from minigpt.model import gpt
@@ -92,9 +98,13 @@ def test_what_contradicts_the_model_is_refused(source, given, message):
 
 
 def test_another_model_in_the_same_place_is_refused(source):
-  other = dataclasses.replace(CONFIG, n_heads=4)
+  other = workdir.Run(
+    dataclasses.replace(CONFIG, n_heads=4),
+    DataConfig(),
+    TrainConfig(init_from=str(source[0])),
+  )
   with pytest.raises(InputError, match='no longer the model'):
-    finetune.load_start(str(source[0]), other)
+    workdir.load_start(other)
 
 
 def test_the_program_trains_on_and_continues_without_its_source(
