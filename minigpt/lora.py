@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from minigpt import params
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.params import MLP, Adapter, Attention, Linear, Params
+from minigpt.params import MLP, Adapted, Adapter, Attention, Linear, Params
 
 
 class BlockAdapters(NamedTuple):
@@ -56,9 +56,8 @@ def scale(recipe: TrainConfig) -> float:
 def attach(p: Params, adapters: Adapters, scale: float) -> Params:
   """The model with an adapter beside each dense layer of its blocks."""
 
-  def linear(layer: Linear, adapter: Adapter) -> Linear:
-    dtype = adapter.a.dtype
-    return layer._replace(adapter=Adapter(*adapter[:2], tf.cast(scale, dtype)))
+  def linear(layer: Linear, adapter: Adapter) -> Adapted:
+    return Adapted(layer, adapter, tf.cast(scale, adapter.a.dtype))
 
   return _with(p, adapters, linear)
 
@@ -73,7 +72,9 @@ def merge(p: Params, adapters: Adapters, scale: float) -> Params:
 
 
 def _with(
-  p: Params, adapters: Adapters, linear: Callable[[Linear, Adapter], Linear]
+  p: Params,
+  adapters: Adapters,
+  linear: Callable[[Linear, Adapter], Linear | Adapted],
 ) -> Params:
   blocks = tuple(
     block._replace(

@@ -39,18 +39,24 @@ class Compact(NamedTuple):
   scale: Leaf = ABSENT  # f32
 
 
-class Adapter(NamedTuple):
-  """What `lora` adds to a dense layer: scale * a b."""
-
-  a: Leaf  # [in, R]
-  b: Leaf  # [R, out]
-  scale: Leaf = ABSENT  # []
-
-
 class Linear(NamedTuple):
   w: Leaf  # [in, out]
   b: Leaf = ABSENT  # [out]
-  adapter: Adapter | tuple[()] = ABSENT
+
+
+class Adapter(NamedTuple):
+  """What `lora` trains beside a dense layer."""
+
+  a: Leaf  # [in, R]
+  b: Leaf  # [R, out]
+
+
+class Adapted(NamedTuple):
+  """A dense layer to which `scale * a b` is added."""
+
+  layer: Linear
+  adapter: Adapter
+  scale: Leaf  # []
 
 
 class LayerNorm(NamedTuple):
