@@ -13,14 +13,12 @@ evaluations.jsonl in the directory of the model.
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
-from tqdm import tqdm
 
 from minigpt import checkpoint, evaluation, examples, hf, program, workdir
 from minigpt.config import DataConfig
@@ -28,6 +26,7 @@ from minigpt.data import check_ids, read_split
 from minigpt.errors import InputError, UsageError
 from minigpt.evaluation import Model
 from minigpt.pretrained import load
+from minigpt.progress import watch
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, "run, or directory in Hugging Face's or OpenAI's format"
@@ -99,7 +98,7 @@ def _text(path: Path, model: Model) -> dict[str, Any]:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
   tokens = _tokens(path, model)
   return {'window': window, 'stride': stride} | evaluation.running_text(
-    model, tokens, window, stride, _watch
+    model, tokens, window, stride, watch
   )
 
 
@@ -128,13 +127,7 @@ def _examples(model: Model) -> dict[str, Any]:
   if _DATASET.value is None:
     raise UsageError(f'--task={_TASK.value} needs a --dataset of JSON lines')
   read, measure = _EXAMPLES[_TASK.value]
-  return measure(model, read(_DATASET.value)[: _LIMIT.value or None], _watch)
-
-
-def _watch(batches, n):
-  """A bar on a terminal, a line now and then elsewhere."""
-  interval = 0.1 if sys.stderr.isatty() else 10.0
-  return tqdm(batches, total=n, unit='batch', mininterval=interval)
+  return measure(model, read(_DATASET.value)[: _LIMIT.value or None], watch)
 
 
 def _readable(value: Any) -> str:
