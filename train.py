@@ -2,16 +2,20 @@
 
   python train.py --preset=shakespeare-char --dataset=stdlib --workdir=runs/s
 
-A preset carries the model and its recipe; any flag overrides it. The same
-command again continues the run from its newest checkpoint.
+  python train.py --init_from=downloads/gpt2 --dataset=a.txt --workdir=runs/a
+
+A preset carries the model and its recipe; any flag overrides it. --init_from
+takes the model, its weights and its tokenizer from elsewhere. The same command
+again continues the run from its newest checkpoint.
 """
 
+import os
 import time
 from pathlib import Path
 
 from absl import flags
 
-from minigpt import board, program, tokenizers, workdir
+from minigpt import board, finetune, pretrained, program, tokenizers, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -33,7 +37,11 @@ from minigpt.fit import (
 from minigpt.params import specs
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')
-_PRESET = flags.DEFINE_string('preset', 'shakespeare-char', 'starting point')
+_PRESET = flags.DEFINE_string(
+  'preset',
+  None,
+  "starting point (default: 'shakespeare-char', with --init_from 'finetune')",
+)
 _RESUME = flags.DEFINE_bool('resume', True, 'continue the run in --workdir')
 _TENSORBOARD = flags.DEFINE_bool(
   'tensorboard', False, 'write events to the folder tensorboard in --workdir'
@@ -50,8 +58,10 @@ def main() -> None:
   given = {}
   for config in (GPTConfig, DataConfig, TrainConfig):
     given |= program.given(config)
+  if given.get('init_from'):
+    given['init_from'] = os.path.abspath(given['init_from'])
   if _DRY_RUN.value:
-    prepared = prepare(settle(preset_values(_PRESET.value, given)))
+    prepared = _prepared(given)
     print(describe(prepared, specs(prepared.run.model)))
     return
   if _WORKDIR.value is None:
@@ -74,8 +84,18 @@ def _observer(path: Path) -> Observer:
   return no_observer
 
 
+def _prepared(given: dict) -> Prepared:
+  if not given.get('init_from'):
+    preset = _PRESET.value or 'shakespeare-char'
+    return prepare(settle(preset_values(preset, given)))
+  start = pretrained.load(Path(given['init_from']))
+  values = preset_values(_PRESET.value or 'finetune', given)
+  values |= finetune.start_values(start, given)
+  return prepare(settle(values), start.tokenizer)
+
+
 def _new(path: Path, given: dict) -> Prepared:
-  prepared = prepare(settle(preset_values(_PRESET.value, given)))
+  prepared = _prepared(given)
   workdir.create(path, prepared.run, prepared.tokenizer)
   return prepared
 
@@ -86,6 +106,7 @@ def _continued(path: Path, given: dict) -> Prepared:
   if flags.FLAGS['preset'].present:
     given = preset_values(_PRESET.value, given)
   saved = workdir.load_config(path)
+  workdir.check_can_continue(path, saved)
   workdir.check_same_run(path, saved, given)
   settings = settle({**workdir.values(saved), **given})
   tokenizer = tokenizers.load(path / 'tokenizer.json')

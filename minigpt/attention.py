@@ -57,6 +57,12 @@ def causal_mask(n: int) -> tf.Tensor:  # -> bool [n, n]
   return position[None, :] <= position[:, None]
 
 
+def segment_mask(segments: tf.Tensor) -> tf.Tensor:
+  """`causal_mask` within each segment: int [B, T] -> bool [B, T, T]."""
+  same = segments[:, :, None] == segments[:, None, :]
+  return same & causal_mask(segments.shape[1])
+
+
 def split_heads(x: tf.Tensor, n_heads: int) -> tf.Tensor:
   """[B, T, D] -> [B, H, T, K]."""
   b, t, d = sizes(x)
@@ -91,13 +97,18 @@ def attention(
   drop_rate: float = 0.0,
   rng: tf.Tensor | None = None,
   tap: Tap = no_tap,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
-  """Causal multi-head attention: [B, T, D] -> [B, T, D]."""
+  """Causal multi-head attention: [B, T, D] -> [B, T, D].
+
+  Args:
+    mask: bool [B, 1, T, T] that takes the place of the causal one.
+  """
   q, k, v = (
     split_heads(part, n_heads)
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
-  mask = causal_mask(x.shape[1])
+  mask = causal_mask(x.shape[1]) if mask is None else mask
   y = dot_product_attention(q, k, v, mask, drop_rate, fold(rng, 0), tap)
   return dropout(linear(merge_heads(y), p.c_proj), drop_rate, fold(rng, 1))
 

@@ -5,13 +5,13 @@ programs that are compiled already.
 """
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from minigpt import decoding
+from minigpt import beam, decoding, logit_rules
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.params import Params
@@ -22,7 +22,7 @@ _SMALLEST = 16  # Smallest bucket.
 
 
 class Request(NamedTuple):
-  """What to write, and how; see `decoding.Sampling`.
+  """What to write, and how; see `decoding.Sampling`, `logit_rules`, `beam`.
 
   Raises UsageError from `check` where a value is out of its range.
   """
@@ -33,6 +33,12 @@ class Request(NamedTuple):
   top_p: float = 1.0
   seed: int = 0
   stop: Sequence[str] = ()
+  repetition_penalty: float = 1.0
+  min_new_tokens: int = 0
+  logit_bias: Mapping[int, float] = {}
+  banned: Sequence[str] = ()
+  num_beams: int = 1  # from 2 on, nothing is drawn: temperature plays no part
+  length_penalty: float = 1.0
 
   def check(self) -> 'Request':
     for holds, name, rule in (
@@ -41,6 +47,18 @@ class Request(NamedTuple):
       (self.top_k >= 0, 'top_k', 'must be 0 or more'),
       (0 < self.top_p <= 1, 'top_p', 'must lie in (0, 1]'),
       (all(self.stop), 'stop', 'must not be empty'),
+      (
+        0 < self.repetition_penalty < np.inf,
+        'repetition_penalty',
+        'must be greater than 0',
+      ),
+      (
+        0 <= self.min_new_tokens <= self.max_new_tokens,
+        'min_new_tokens',
+        'must lie between 0 and max_new_tokens',
+      ),
+      (all(self.banned), 'banned', 'must not be empty'),
+      (self.num_beams > 0, 'num_beams', 'must be greater than 0'),
     ):
       if not holds:
         raise UsageError(f'{name}={getattr(self, name)}: it {rule}')
@@ -66,13 +84,28 @@ class Completer:
       return decoding.start(prompts, length, p, config, room.shape[0])
 
     @tf.function(jit_compile=True, autograph=False)
-    def generate(state, n_new, sampling):
+    def generate(state, n_new, sampling, rules):
       self.n_traces += 1
       return decoding.generate(
-        state, n_new, _CHUNK, sampling, p, config, tokenizer.end_of_text
+        state, n_new, _CHUNK, sampling, p, config, tokenizer.end_of_text, rules
       )
 
-    self._start, self._generate = start, generate
+    @tf.function(jit_compile=True, autograph=False)
+    def search(state, n_new, width, length_penalty, rules):
+      self.n_traces += 1
+      return beam.search(
+        state,
+        n_new,
+        state.window.shape[1],
+        width.shape[0],
+        length_penalty,
+        p,
+        config,
+        tokenizer.end_of_text,
+        rules,
+      )
+
+    self._start, self._generate, self._search = start, generate, search
 
   def __call__(
     self,
@@ -93,18 +126,44 @@ class Completer:
       InputError: a prompt holds what the tokenizer does not know.
     """
     request.check()
+    rules = _rules(request, len(prompts), self.tokenizer)
+    if request.num_beams > 1:
+      return self._best_beams(prompts, request, rules, on_text)
     rows = [_Row(self.tokenizer, request.stop) for _ in prompts]
     state = self._first_state(prompts, request.max_new_tokens)
     sampling = _sampling(request, len(prompts))
     for n_drawn in range(0, request.max_new_tokens, _CHUNK):
       n_new = min(_CHUNK, request.max_new_tokens - n_drawn)
-      state, drawn = self._generate(state, tf.constant(n_new), sampling)
+      state, drawn = self._generate(state, tf.constant(n_new), sampling, rules)
       self._read(rows, state, drawn.tokens.numpy(), n_drawn, on_text)
       done = [row.stopped for row in rows]
       if all(done):
         break
       state = state._replace(done=tf.constant(done))
     for i, row in enumerate(rows):
+      on_text(i, row.finish())
+    return [row.text for row in rows]
+
+  def _best_beams(self, prompts, request, rules, on_text):
+    state = self._first_state(prompts, request.max_new_tokens)
+    n_new, context = request.max_new_tokens, self.config.context_length
+    if state.length.numpy().max() + n_new > context:
+      raise UsageError(
+        f'max_new_tokens={n_new}: with the prompt it exceeds the context of '
+        f'{context}, and beams cannot slide; ask for fewer'
+      )
+    # The number of beams is a shape: XLA needs it when it compiles.
+    width = tf.zeros([request.num_beams, 0])
+    length_penalty = tf.constant(request.length_penalty)
+    found = self._search(
+      state, tf.constant(n_new), width, length_penalty, rules
+    )
+    rows = [_Row(self.tokenizer, request.stop) for _ in prompts]
+    for i, row in enumerate(rows):
+      n = int(found.n_tokens[i, 0])
+      tokens = found.tokens[i, 0, :n].numpy()
+      ends = n and tokens[-1] == self.tokenizer.end_of_text
+      on_text(i, row.add(tokens[: n - 1] if ends else tokens))
       on_text(i, row.finish())
     return [row.text for row in rows]
 
@@ -137,6 +196,37 @@ class Completer:
         n = counts[i] - 1 if ended[i] else counts[i]  # The end is no text.
         on_text(i, row.add(tokens[i, :n]))
         row.stopped |= bool(ended[i])
+
+
+def _rules(
+  request: Request, n_rows: int, tokenizer: Tokenizer
+) -> logit_rules.Rules | None:
+  """The rules of every row; None where the request has none."""
+  default = Request()
+  if all(
+    getattr(request, name) == getattr(default, name)
+    for name in ('repetition_penalty', 'min_new_tokens', 'logit_bias', 'banned')
+  ):
+    return None
+  n_tokens = tokenizer.vocab_size
+  bias = np.zeros([n_rows, n_tokens], np.float32)
+  for token, value in request.logit_bias.items():
+    if not 0 <= token < n_tokens:
+      raise UsageError(
+        f'logit_bias: token {token} is not one of the {n_tokens} of the '
+        'vocabulary'
+      )
+    bias[:, token] = value
+  banned = ()
+  if request.banned:
+    pieces = [tokenizer.decode_bytes([i]) for i in range(n_tokens)]
+    banned = logit_rules.ban(request.banned, pieces)
+  return logit_rules.Rules(
+    repetition_penalty=tf.fill([n_rows], request.repetition_penalty),
+    min_new_tokens=tf.fill([n_rows], request.min_new_tokens),
+    bias=tf.constant(bias),
+    banned=banned,
+  )
 
 
 def _sampling(request: Request, n_rows: int) -> decoding.Sampling:

@@ -115,7 +115,8 @@ class DataConfig:
   dataset: str = _option(
     'sample',
     "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
-    'files, or a .npy file of token ids',
+    'files, or a .npy file of token ids, or a .jsonl file of prompts and '
+    'completions',
   )
   tokenizer: str = _option('char', "'char', 'word' or 'gpt2'")
   val_fraction: float = _option(
@@ -129,6 +130,10 @@ class DataConfig:
   stride: int = _option(
     0,
     'distance between the starts of neighbouring windows; 0: context_length',
+  )
+  truncate: bool = _option(
+    False,
+    'cut the beginning of prompts and completions longer than the context',
   )
 
   def __post_init__(self):
@@ -184,10 +189,27 @@ class TrainConfig:
     0, 'stop after this many evaluations without progress; 0: never'
   )
   seed: int = _option(0, 'decides initial weights, data order and dropout')
+  init_from: str = _option(
+    '',
+    'model to start from: a run, or GPT-2 as Hugging Face or OpenAI published '
+    'it',
+  )
+  lora_rank: int = _option(
+    0, 'train adapters of this rank beside a frozen --init_from; 0: all weights'
+  )
+  lora_alpha: float = _option(
+    16.0, 'adapters count alpha / rank times as much as the weights'
+  )
 
   def __post_init__(self):
+    _check(
+      not self.lora_rank or bool(self.init_from),
+      f'lora_rank={self.lora_rank} without init_from',
+      'adapters need a trained model to stand beside; give --init_from',
+    )
     _check_positive(
       self,
+      'lora_alpha',
       'steps',
       'batch_size',
       'grad_accum',
@@ -209,6 +231,7 @@ class TrainConfig:
       'checkpoint_every',
       'patience',
       'seed',
+      'lora_rank',
     )
     _check_fraction(self, 'beta1', 'beta2')
     _check(
@@ -300,6 +323,20 @@ PRESETS = {
     data=dict(stride=1),
     train=dict(steps=5000, batch_size=64),
   ),
+  # For --init_from, which supplies the model: small steps from good weights.
+  'finetune': Preset(
+    model={},
+    data={},
+    train=dict(
+      steps=500,
+      batch_size=4,
+      learning_rate=5e-5,
+      min_learning_rate=5e-6,
+      warmup_steps=20,
+      beta2=0.95,
+      eval_every=100,
+    ),
+  ),
   'gpt2-124m': _gpt2(emb_dim=768, n_heads=12, n_layers=12),
   'gpt2-355m': _gpt2(emb_dim=1024, n_heads=16, n_layers=24),
   'gpt2-774m': _gpt2(emb_dim=1280, n_heads=20, n_layers=36),
@@ -325,6 +362,8 @@ class Settings(NamedTuple):
 def preset_values(preset: str, given: dict[str, Any]) -> dict[str, Any]:
   """The values of a preset under those given by hand.
 
+  A model to start from takes the place of the preset's.
+
   Raises:
     UsageError: an unknown preset, or two lengths for one run.
   """
@@ -333,7 +372,8 @@ def preset_values(preset: str, given: dict[str, Any]) -> dict[str, Any]:
       raise UsageError('steps and epochs both set the length: give only one')
     given = {**given, 'epochs': 0.0}
   base = get_preset(preset)
-  return {**base.model, **base.data, **base.train, **given}
+  model = {} if given.get('init_from') else base.model
+  return {**model, **base.data, **base.train, **given}
 
 
 def settle(values: dict[str, Any]) -> Settings:

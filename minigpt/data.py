@@ -11,7 +11,7 @@ import glob
 import os
 import sysconfig
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -159,6 +159,10 @@ class Windows(NamedTuple):
   def count(self) -> int:
     return (len(self.tokens) - self.context_length - 1) // self.stride + 1
 
+  @property
+  def n_tokens(self) -> int:
+    return len(self.tokens)
+
   def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
     offsets = np.arange(self.context_length + 1)
     return self.tokens[starts[..., None] + offsets].astype(np.int32)
@@ -223,7 +227,7 @@ def _epoch_keys(seed: int, epochs: np.ndarray) -> np.ndarray:
 
 
 def train_batches(
-  windows: Windows,
+  windows: Any,
   batch_shape: tuple[int, int],
   seed: int,
   calls: list[range],
@@ -232,33 +236,44 @@ def train_batches(
   """The windows of each range of steps, read ahead of their use.
 
   Args:
+    windows: `Windows`, or anything else with its count, stride and `at`.
     batch_shape: (A, B), accumulated gradients and windows in each.
     calls: steps that one call of the train step makes, at most `call_length`;
       a shorter range is filled up with batches that it does not use.
 
   Yields:
-    int32 [K, A, B, T + 1] for each range, K = `call_length`.
+    int32 [K, A, B, T + 1] for each range, K = `call_length`; or the nest of
+    arrays that the windows are made of.
   """
   per_step = batch_shape[0] * batch_shape[1]
 
   def read(first: np.ndarray) -> np.ndarray:
     examples = first * per_step + np.arange(call_length * per_step)
     starts = window_order(windows, examples, seed)
-    return windows.at(starts.reshape(call_length, *batch_shape))
+    parts = windows.at(starts.reshape(call_length, *batch_shape))
+    return tf.nest.flatten(parts)
 
   firsts = tf.data.Dataset.from_tensor_slices(
     np.array([steps.start for steps in calls], np.int64)
   )
-  return (
-    firsts.map(lambda first: tf.numpy_function(read, [first], tf.int32))
+  like = windows.at(np.zeros([1, 1, 1], np.int64))
+  dtypes = [part.dtype for part in tf.nest.flatten(like)]
+  batches = (
+    firsts.map(lambda first: tuple(tf.numpy_function(read, [first], dtypes)))
     .prefetch(2)
     .as_numpy_iterator()
   )
+  return (tf.nest.pack_sequence_as(like, list(parts)) for parts in batches)
 
 
 class EvalBatch(NamedTuple):
   windows: np.ndarray  # int32 [B, T + 1]
   weights: np.ndarray  # float32 [B, T]; 0 where a window runs past the end
+
+
+def eval_starts(n_tokens: int, context_length: int, stride: int) -> np.ndarray:
+  """Where the windows that score `n_tokens` begin."""
+  return np.arange(0, max(n_tokens - 1 - context_length, 0) + stride, stride)
 
 
 def eval_batches(
@@ -277,7 +292,7 @@ def eval_batches(
   """
   n, t = len(tokens), context_length
   stride = stride or t
-  starts = np.arange(0, max(n - 1 - t, 0) + stride, stride)
+  starts = eval_starts(n, t, stride)
   if limit and limit * batch_size < len(starts):
     spread = np.linspace(0, len(starts) - 1, limit * batch_size)
     starts = starts[spread.astype(np.int64)]

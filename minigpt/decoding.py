@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from minigpt import logit_rules
 from minigpt.config import GPTConfig
 from minigpt.model import Caches, cached_gpt, unembed
 from minigpt.ops import cross_entropy, sizes
@@ -183,6 +184,7 @@ def generate(
   p: Params,
   config: GPTConfig,
   stop_token: int | None = None,
+  rules: logit_rules.Rules | None = None,
 ) -> tuple[State, Drawn]:
   """Draws up to `n_new` tokens a row, until every row is done.
 
@@ -190,6 +192,7 @@ def generate(
     n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
     stop_token: a row that draws it is done.
+    rules: what changes the logits before a token is drawn; None: nothing.
   """
   n_rows = tf.shape(state.window)[0]
   empty = tf.fill([n_rows, n_out], stop_token or 0)
@@ -200,7 +203,9 @@ def generate(
 
   def turn(i, state, drawn):
     now = grows(i, state)
-    state, token, log_prob = _turn(state, now, sampling, p, config, stop_token)
+    state, token, log_prob = _turn(
+      state, now, sampling, p, config, stop_token, rules
+    )
     here = now[:, None] & (tf.range(n_out) == i)
     drawn = Drawn(
       tf.where(here, token[:, None], drawn.tokens),
@@ -216,10 +221,15 @@ def generate(
   return state, drawn
 
 
-def _turn(state, grows, sampling, p, config, stop_token):
+def _turn(state, grows, sampling, p, config, stop_token, rules):
   """One token for each row that `grows`."""
   logits, caches = decode_step(state, p, config)
-  token = draw(logits, sampling, state.n_drawn)
+  ruled = logits
+  if rules:
+    ruled = logit_rules.apply(
+      logits, rules, state.window, state.length, state.n_drawn, stop_token
+    )
+  token = draw(ruled, sampling, state.n_drawn)
   log_prob = -cross_entropy(logits, token)
   state = state._replace(caches=caches)
   if state.window.shape[1] in (None, config.context_length):
@@ -227,10 +237,12 @@ def _turn(state, grows, sampling, p, config, stop_token):
     state = tf.cond(
       tf.reduce_any(full), lambda: slide(state, full, p, config), lambda: state
     )
-  return _append(state, grows, token, stop_token), token, log_prob
+  return append(state, grows, token, stop_token), token, log_prob
 
 
-def _append(state, grows, token, stop_token):
+def append(
+  state: State, grows: tf.Tensor, token: tf.Tensor, stop_token: int | None
+) -> State:
   """Puts a drawn token at the end of each row that `grows`."""
   here = tf.range(sizes(state.window)[1]) == state.length[:, None]
   n = tf.cast(grows, tf.int32)

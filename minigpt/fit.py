@@ -9,11 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt import checkpoint, data, figures, tokenizers, workdir
+from minigpt import (
+  checkpoint,
+  data,
+  examples,
+  figures,
+  lora,
+  packing,
+  tokenizers,
+  workdir,
+)
 from minigpt.completion import Completer, Request
-from minigpt.config import GPTConfig, Settings
+from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
 from minigpt.model import GPT
+from minigpt.params import specs
 from minigpt.progress import MetricsFile, Progress, clock
 from minigpt.summary import summary
 from minigpt.tokenizers import Tokenizer
@@ -21,7 +31,7 @@ from minigpt.training import (
   TrainState,
   compiled_eval_step,
   compiled_train_steps,
-  evaluate,
+  evaluate_batches,
 )
 from minigpt.workdir import Run
 
@@ -31,8 +41,10 @@ class Prepared(NamedTuple):
 
   run: Run
   tokenizer: Tokenizer
-  windows: data.Windows
-  val: np.ndarray
+  windows: data.Windows | packing.Rows
+  val: np.ndarray | packing.Rows
+  opening: str  # what samples continue
+  stop: tuple[str, ...] = ()  # what ends them
 
 
 def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
@@ -41,6 +53,8 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
   Args:
     tokenizer: that of the run which is continued; None builds one.
   """
+  if settings.data.dataset.endswith('.jsonl'):
+    return _prepare_pairs(settings, tokenizer)
   split = data.read_split(settings.data)
   if isinstance(split.train, np.ndarray):
     tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, '')
@@ -58,12 +72,46 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
       'the validation part has fewer than 2 tokens; raise --val_fraction, or '
       'set it to 0 to evaluate on the training text'
     )
-  recipe = settings.train
-  if recipe.epochs:
-    per_step = recipe.batch_size * recipe.grad_accum
-    steps = math.ceil(recipe.epochs * windows.count / per_step)
-    recipe = dataclasses.replace(recipe, steps=steps)
-  return Prepared(Run(model, settings.data, recipe), tokenizer, windows, val)
+  opening = tokenizer.decode(val[:8])
+  run = Run(model, settings.data, _with_steps(settings.train, windows.count))
+  return Prepared(run, tokenizer, windows, val, opening)
+
+
+def _prepare_pairs(settings: Settings, tokenizer: Tokenizer | None) -> Prepared:
+  pairs = examples.read_pairs(settings.data.dataset)
+  if tokenizer is None:
+    texts = [text for p in pairs for text in (p.prompt, p.completion)]
+    tokenizer = tokenizers.build(
+      settings.data.tokenizer, '\n'.join([*texts, ''])
+    )
+  model = GPTConfig(**{'vocab_size': tokenizer.vocab_size, **settings.model})
+  n_train = int(len(pairs) * (1 - settings.data.val_fraction))
+  parts = (
+    (pairs[:n_train], pairs[n_train:])
+    if settings.data.val_fraction
+    else (pairs, pairs)
+  )
+  if not all(parts):
+    raise InputError(
+      f'{settings.data.dataset} has {len(pairs)} examples, too few for a '
+      'validation part; give more, or --val_fraction=0'
+    )
+  train, val = (
+    packing.pack(p, tokenizer, model.context_length, settings.data.truncate)
+    for p in parts
+  )
+  run = Run(model, settings.data, _with_steps(settings.train, train.count))
+  stop = ('\n',) if packing.ends_with_line(tokenizer) else ()
+  return Prepared(run, tokenizer, train, val, parts[1][0].prompt, stop)
+
+
+def _with_steps(recipe: TrainConfig, n_windows: int) -> TrainConfig:
+  """Settles the length of a run that was given in epochs."""
+  if not recipe.epochs:
+    return recipe
+  per_step = recipe.batch_size * recipe.grad_accum
+  steps = math.ceil(recipe.epochs * n_windows / per_step)
+  return dataclasses.replace(recipe, steps=steps)
 
 
 def encode_split(split: data.Split, tokenizer: Tokenizer) -> data.Split:
@@ -75,16 +123,29 @@ def encode_split(split: data.Split, tokenizer: Tokenizer) -> data.Split:
 
 
 def describe(prepared: Prepared, p) -> str:
-  run, windows = prepared.run, prepared.windows
+  run, windows, val = prepared.run, prepared.windows, prepared.val
+  n_val = val.n_tokens if isinstance(val, packing.Rows) else len(val)
   return (
-    f'{summary(p, run.model)}\n'
-    f'{len(windows.tokens):,} training tokens in {windows.count:,} windows, '
-    f'{len(prepared.val):,} validation tokens, '
+    f'{summary(p, run.model)}\n{_describe_adapters(run)}'
+    f'{windows.n_tokens:,} training tokens in {windows.count:,} windows, '
+    f'{n_val:,} validation tokens, '
     f'vocabulary {run.model.vocab_size:,} ({prepared.tokenizer.name})\n'
     f'{run.train.steps:,} steps of {run.train.batch_size} x '
     f'{run.train.grad_accum} windows of {run.model.context_length} tokens '
     f'in {run.train.compute_dtype}'
   )
+
+
+def _describe_adapters(run: Run) -> str:
+  rank = run.train.lora_rank
+  if not rank:
+    return ''
+  n = sum(
+    rank * sum(layer.w.shape)
+    for block in specs(run.model).blocks
+    for layer in (*block.attn, *block.mlp)
+  )
+  return f'{"adapters, all that trains":<20} rank {rank:<13} {n:>13,}\n'
 
 
 def plan_calls(first: int, last: int, length: int, every: list[int]):
@@ -106,16 +167,16 @@ class Fit:
     self.prepared = prepared
     self.run = prepared.run
     self.model = GPT(self.run.model, self.run.train.seed)
-    self.state = TrainState(self.model)
-    self.checkpoint = self.state.checkpoint()
-    self.completer = Completer(
-      self.model.params, self.run.model, prepared.tokenizer
-    )
     recipe = self.run.train
+    self.state = _state(self.model, recipe)
+    self.checkpoint = self.state.checkpoint()
+    whole = self.state.whole(self.state.params)
+    self.completer = Completer(whole, self.run.model, prepared.tokenizer)
     self.train_steps = compiled_train_steps(self.state, self.run.model, recipe)
     self.eval_step = compiled_eval_step(
-      self.model.params, self.run.model, recipe.compute_dtype
+      whole, self.run.model, recipe.compute_dtype
     )
+    self.start = None  # Checksum of the weights beside adapters.
     self.best_loss = math.inf
     self.n_worse = 0  # Evaluations since the best one.
 
@@ -126,6 +187,11 @@ class Fit:
   def restore(self) -> None:
     """Goes back to the newest checkpoint; without one, to the first step."""
     found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
+    recipe = self.run.train
+    if recipe.init_from and (recipe.lora_rank or not found):
+      wanted = found[-1].info.get('start') if found else None
+      weights, self.start = workdir.load_start(self.run, wanted)
+      workdir.assign(self.model.params, weights)
     if found:
       checkpoint.restore(found[-1], self.checkpoint)
       self.best_loss = found[-1].info['best_loss']
@@ -137,30 +203,34 @@ class Fit:
       'val_loss': metrics.get('val_loss'),
       'best_loss': self.best_loss,
       'n_worse': self.n_worse,
+      'start': self.start if self.run.train.lora_rank else None,
     }
     checkpoint.save(folder, self.step, self.checkpoint, info)
     checkpoint.prune(folder, self.run.train.keep_checkpoints)
 
   def evaluate(self) -> dict[str, float]:
     """Scores the validation part and keeps count of the progress."""
-    recipe, context = self.run.train, self.run.model.context_length
-    found = evaluate(
-      self.eval_step,
-      self.prepared.val,
-      context,
-      eval_batch_size(recipe.batch_size, context),
-      recipe.eval_stride,
-      recipe.eval_batches,
-    )
+    found = evaluate_batches(self.eval_step, self._eval_batches())
     better = found.loss < self.best_loss
     self.n_worse = 0 if better else self.n_worse + 1
     self.best_loss = min(self.best_loss, found.loss)
     return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
 
+  def _eval_batches(self):
+    recipe, context = self.run.train, self.run.model.context_length
+    val = self.prepared.val
+    size = eval_batch_size(recipe.batch_size, context)
+    if isinstance(val, packing.Rows):
+      return packing.eval_batches(val, size, recipe.eval_batches)
+    return data.eval_batches(
+      val, context, size, recipe.eval_stride, recipe.eval_batches
+    )
+
   def continuation(self) -> str:
     """Continues the first tokens of the validation part."""
-    prompt = self.prepared.tokenizer.decode(self.prepared.val[:8])
-    [text] = self.completer([prompt], Request(seed=self.run.train.seed))
+    prompt = self.prepared.opening
+    request = Request(seed=self.run.train.seed, stop=self.prepared.stop)
+    [text] = self.completer([prompt], request)
     return prompt + text
 
   def sample(self) -> str:
@@ -174,6 +244,13 @@ class Fit:
     return self.step == self.run.train.steps or bool(
       every and self.step % every == 0
     )
+
+
+def _state(model: GPT, recipe: TrainConfig) -> TrainState:
+  if not recipe.lora_rank:
+    return TrainState(model)
+  adapters = lora.init_adapters(model.config, recipe.lora_rank, recipe.seed)
+  return TrainState(model, adapters, lora.scale(recipe))
 
 
 def eval_batch_size(batch_size: int, context_length: int) -> int:
@@ -235,26 +312,24 @@ def fit(fit_: Fit, observe: Observer = no_observer) -> None:
 
 def _compile(fit_: Fit, progress: Progress) -> None:
   """Compiles the train step by asking it for no steps at all."""
-  recipe, model = fit_.run.train, fit_.run.model
+  recipe = fit_.run.train
   progress.say('compiling the training step with XLA ...')
   started = time.monotonic()
-  shape = [
-    recipe.steps_per_call,
-    recipe.grad_accum,
-    recipe.batch_size,
-    model.context_length + 1,
-  ]
-  fit_.train_steps(np.zeros(shape, np.int32), np.int32(0))
+  shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]
+  windows = fit_.prepared.windows.at(np.zeros(shape, np.int64))
+  fit_.train_steps(windows, np.int32(0))
   progress.say(f'compiled in {time.monotonic() - started:.1f} s')
 
 
-def _call(fit_: Fit, steps: range, windows: np.ndarray) -> list[dict]:
+def _call(fit_: Fit, steps: range, windows: Any) -> list[dict]:
   """Makes the steps; returns a record of each."""
   started = time.monotonic()
   metrics = fit_.train_steps(windows, np.int32(len(steps)))
   loss, grad_norm, rate = (part.numpy() for part in metrics)
   seconds = (time.monotonic() - started) / len(steps)
-  n_tokens = windows[0, ..., 1:].size
+  recipe = fit_.run.train
+  n_windows = recipe.grad_accum * recipe.batch_size
+  n_tokens = n_windows * fit_.run.model.context_length
   return [
     {
       'step': step + 1,

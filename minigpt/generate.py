@@ -34,6 +34,24 @@ _TOP_P = flags.DEFINE_float(
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 1, 'answers to each prompt')
 _SEED = flags.DEFINE_integer('seed', _D.seed, 'the same seed, the same text')
 _STOP = flags.DEFINE_multi_string('stop', [], 'text that ends an answer')
+_REPETITION_PENALTY = flags.DEFINE_float(
+  'repetition_penalty',
+  _D.repetition_penalty,
+  'above 1: tokens that are there already become less likely',
+)
+_MIN_NEW_TOKENS = flags.DEFINE_integer(
+  'min_new_tokens', _D.min_new_tokens, 'no end of text before so many tokens'
+)
+_LOGIT_BIAS = flags.DEFINE_multi_string(
+  'logit_bias', [], 'ID=BIAS: added to the logit of a token; -100 forbids it'
+)
+_BAN = flags.DEFINE_multi_string('ban', [], 'text that must not be written')
+_NUM_BEAMS = flags.DEFINE_integer(
+  'num_beams', _D.num_beams, 'from 2 on: beam search instead of drawing'
+)
+_LENGTH_PENALTY = flags.DEFINE_float(
+  'length_penalty', _D.length_penalty, 'above 0: beams may be longer'
+)
 
 
 def main() -> None:
@@ -48,6 +66,12 @@ def main() -> None:
     _TOP_P.value,
     _SEED.value,
     tuple(_STOP.value),
+    _REPETITION_PENALTY.value,
+    _MIN_NEW_TOKENS.value,
+    dict(map(_bias, _LOGIT_BIAS.value)),
+    tuple(_BAN.value),
+    _NUM_BEAMS.value,
+    _LENGTH_PENALTY.value,
   ).check()
   trained = load_trained(Path(_WORKDIR.value))
   complete = Completer(
@@ -60,6 +84,16 @@ def main() -> None:
     texts = complete(prompts, request)
     for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
       print(f'--- {number + 1}\n{prompt}{text}')
+
+
+def _bias(text: str) -> tuple[int, float]:
+  token, _, bias = text.partition('=')
+  try:
+    return int(token), float(bias)
+  except ValueError:
+    raise UsageError(
+      f'logit_bias={text}: give a token and its bias, as in 50256=-100'
+    ) from None
 
 
 def _stream(complete: Completer, prompt: str, request: Request) -> None:

@@ -10,7 +10,12 @@ Shapes: B batch, T tokens, S cache slots, D emb_dim, V vocabulary.
 import tensorflow as tf
 
 from minigpt import params
-from minigpt.attention import KVCache, attention, cached_attention
+from minigpt.attention import (
+  KVCache,
+  attention,
+  cached_attention,
+  segment_mask,
+)
 from minigpt.config import GPTConfig
 from minigpt.ops import (
   cross_entropy,
@@ -40,11 +45,13 @@ def block(
   config: GPTConfig,
   rng: tf.Tensor | None = None,
   tap: Tap = no_tap,
+  mask: tf.Tensor | None = None,
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
   """Attention, then MLP, each on a normalized copy and added back."""
   rate, n_heads = config.drop_rate, config.n_heads
+  here = under(tap, 'attn')
   y = layernorm(x, p.ln_1)
-  x = x + attention(y, p.attn, n_heads, rate, fold(rng, 0), under(tap, 'attn'))
+  x = x + attention(y, p.attn, n_heads, rate, fold(rng, 0), here, mask)
   y = mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
   return tap('residual', x + dropout(y, rate, fold(rng, 1)))
 
@@ -55,12 +62,21 @@ def hidden_states(
   config: GPTConfig,
   rng: tf.Tensor | None = None,
   tap: Tap = no_tap,
+  segments: tf.Tensor | None = None,
 ) -> tf.Tensor:  # int [B, T] -> [B, T, D]
   """The normalized output of the last block."""
-  x = rows(p.wte, tokens) + rows(p.wpe, slice(tokens.shape[1]))
+  if segments is None:
+    mask, positions = None, rows(p.wpe, slice(tokens.shape[1]))
+  else:
+    mask = segment_mask(segments)[:, None]
+    # The n-th token of a segment sees n keys, its own among them.
+    place = tf.reduce_sum(tf.cast(mask[:, 0], tf.int32), -1) - 1
+    positions = rows(p.wpe, place)
+  x = rows(p.wte, tokens) + positions
   x = tap('embedding', dropout(x, config.drop_rate, fold(rng, 0)))
   for i, layer in enumerate(p.blocks):
-    x = block(x, layer, config, fold(rng, i + 1), under(tap, f'blocks.{i}'))
+    here = under(tap, f'blocks.{i}')
+    x = block(x, layer, config, fold(rng, i + 1), here, mask)
   return layernorm(x, p.ln_f)
 
 
@@ -79,6 +95,7 @@ def gpt(
   config: GPTConfig,
   rng: tf.Tensor | None = None,
   tap: Tap = no_tap,
+  segments: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Logits of the token after each position.
 
@@ -86,11 +103,14 @@ def gpt(
     tokens: int [B, T], T at most `config.context_length`.
     rng: int32 [2] seed of the dropout; None: no dropout.
     tap: sees the intermediates; see `taps`.
+    segments: int [B, T], which of several texts in a row each token belongs
+      to: it sees no other text, and its position counts from the text's start.
 
   Returns:
     [B, T, V]; entry t depends on tokens 0 to t alone.
   """
-  return unembed(hidden_states(tokens, p, config, rng, tap), p, config)
+  hidden = hidden_states(tokens, p, config, rng, tap, segments)
+  return unembed(hidden, p, config)
 
 
 def empty_caches(
@@ -152,6 +172,19 @@ def loss_fn(
   """Mean cross entropy of every token given those before it, in nats."""
   logits = gpt(windows[:, :-1], p, config, rng, tap)
   return tf.reduce_mean(cross_entropy(logits, windows[:, 1:]))
+
+
+def packed_loss_fn(
+  windows: tf.Tensor,
+  weights: tf.Tensor,
+  segments: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  rng: tf.Tensor | None = None,
+) -> tf.Tensor:  # int [B, T + 1], f32 [B, T], int [B, T] -> []
+  """Weighted sum of the cross entropies of several texts in each row."""
+  logits = gpt(windows[:, :-1], p, config, rng, segments=segments)
+  return tf.reduce_sum(weights * cross_entropy(logits, windows[:, 1:]))
 
 
 class GPT(tf.Module):

@@ -7,7 +7,15 @@ import math
 
 import tensorflow as tf
 
-from minigpt.params import ABSENT, Compact, LayerNorm, Leaf, Linear, is_absent
+from minigpt.params import (
+  ABSENT,
+  Adapted,
+  Compact,
+  LayerNorm,
+  Leaf,
+  Linear,
+  is_absent,
+)
 
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
@@ -60,7 +68,12 @@ def _scaled(x, scale):
   return x if is_absent(scale) else x * scale
 
 
-def linear(x: tf.Tensor, p: Linear) -> tf.Tensor:  # [..., in] -> [..., out]
+def linear(
+  x: tf.Tensor, p: Linear | Adapted
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  if isinstance(p, Adapted):
+    a, b = p.adapter
+    return linear(x, p.layer) + p.scale * matmul(matmul(x, a), b)
   return add_bias(matmul(x, p.w), p.b)
 
 

@@ -10,9 +10,11 @@ Shapes: V vocabulary and its padding, C context length, D emb_dim, F mlp_dim.
 
 import itertools
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
@@ -40,6 +42,21 @@ class Compact(NamedTuple):
 class Linear(NamedTuple):
   w: Leaf  # [in, out]
   b: Leaf = ABSENT  # [out]
+
+
+class Adapter(NamedTuple):
+  """What `lora` trains beside a dense layer."""
+
+  a: Leaf  # [in, R]
+  b: Leaf  # [R, out]
+
+
+class Adapted(NamedTuple):
+  """A dense layer to which `scale * a b` is added."""
+
+  layer: Linear
+  adapter: Adapter
+  scale: Leaf  # []
 
 
 class LayerNorm(NamedTuple):
@@ -152,6 +169,14 @@ def cast(params: Any, dtype: tf.DType) -> Any:
 def count(params: Any) -> int:
   """Number of scalars in the tree."""
   return sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(params))
+
+
+def checksum(tree: Any) -> int:
+  """CRC-32 over the bytes of all leaves."""
+  total = 0
+  for leaf in tf.nest.flatten(tree):
+    total = zlib.crc32(np.ascontiguousarray(leaf), total)
+  return total
 
 
 def named_leaves(tree: Any, prefix: str = '') -> dict[str, Leaf]:

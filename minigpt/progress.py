@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     except ValueError:
       break
   return metrics
+
+
+def watch(batches: Iterable, n: int) -> Iterable:
+  """Shows how far `n` batches have come: a bar, or a line now and then."""
+  interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+  return tqdm(batches, total=n, unit='batch', mininterval=interval)
 
 
 class Progress:

@@ -3,27 +3,47 @@
 Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data import eval_batches
-from minigpt.model import GPT, gpt, loss_fn
+from minigpt.data import EvalBatch, eval_batches
+from minigpt.lora import Adapters, attach
+from minigpt.model import GPT, gpt, loss_fn, packed_loss_fn
 from minigpt.ops import cross_entropy, fold
 from minigpt.optim import Moments, adamw_update, clip_scale, learning_rate
+from minigpt.packing import Packed
 from minigpt.params import Params, cast
+
+# What the optimizer moves.
+Trained = Params | Adapters
+# Windows of running text, or rows of several texts.
+Batch = tf.Tensor | Packed
 
 
 class TrainState(tf.Module):
   """All that a step reads and changes; a checkpoint holds just this."""
 
-  def __init__(self, model: GPT):
+  def __init__(
+    self, model: GPT, adapters: Adapters = (), adapter_scale: float = 1.0
+  ):
+    """Trains the adapters where there are any, else the whole model."""
     super().__init__(name='train_state')
-    self.params = model.params
-    self.moments = Moments(_zeros_like(model.params), _zeros_like(model.params))
+    self.params = adapters or model.params
+    self.frozen = model.params if adapters else ()
+    self.adapter_scale = adapter_scale
+    self.moments = Moments(_zeros_like(self.params), _zeros_like(self.params))
     self.step = tf.Variable(0, dtype=tf.int64)
+
+  def whole(self, trained: Trained) -> Params:
+    """The model around what trains."""
+    if not self.frozen:
+      return trained
+    dtype = tf.nest.flatten(trained)[0].dtype
+    return attach(cast(self.frozen, dtype), trained, self.adapter_scale)
 
   def checkpoint(self) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(
@@ -31,7 +51,7 @@ class TrainState(tf.Module):
     )
 
 
-def _zeros_like(params: Params) -> Params:
+def _zeros_like(params: Trained) -> Trained:
   return tf.nest.map_structure(lambda p: tf.Variable(tf.zeros_like(p)), params)
 
 
@@ -43,33 +63,53 @@ class StepMetrics(NamedTuple):
   learning_rate: tf.Tensor
 
 
+def batch_loss(
+  batch: Batch, params: Params, config: GPTConfig, rng: tf.Tensor | None
+) -> tf.Tensor:
+  if isinstance(batch, Packed):
+    return packed_loss_fn(*batch, params, config, rng)
+  return loss_fn(batch, params, config, rng)
+
+
+def _itself(trained: Trained) -> Trained:
+  return trained
+
+
 def loss_and_grads(
-  windows: tf.Tensor,
-  params: Params,
+  windows: Batch,
+  params: Trained,
   config: GPTConfig,
   compute_dtype: str,
   rng: tf.Tensor | None,
-) -> tuple[tf.Tensor, Params]:  # int [B, T + 1] -> [], f32 tree
-  """The loss and its gradient; each weight is cast once."""
+  whole: Callable[[Trained], Params] = _itself,
+) -> tuple[tf.Tensor, Trained]:  # int [B, T + 1] -> [], f32 tree
+  """The loss and its gradient; each weight is cast once.
+
+  Args:
+    whole: makes the model of what trains.
+  """
   with tf.GradientTape() as tape:
-    loss = loss_fn(windows, cast(params, compute_dtype), config, rng)
+    model = whole(cast(params, compute_dtype))
+    loss = batch_loss(windows, model, config, rng)
   grads = tape.gradient(loss, params)
   return loss, tf.nest.map_structure(tf.convert_to_tensor, grads)
 
 
 def mean_loss_and_grads(
-  windows: tf.Tensor,
-  params: Params,
+  windows: Batch,
+  params: Trained,
   config: GPTConfig,
   compute_dtype: str,
   rng: tf.Tensor | None,
-) -> tuple[tf.Tensor, Params]:  # int [A, B, T + 1] -> [], f32 tree
+  whole: Callable[[Trained], Params] = _itself,
+) -> tuple[tf.Tensor, Trained]:  # int [A, B, T + 1] -> [], f32 tree
   """`loss_and_grads` averaged over A batches, in the memory of one."""
-  n = windows.shape[0]
+  n = tf.nest.flatten(windows)[0].shape[0]
 
   def one(i):
+    batch = _at(windows, i)
     return loss_and_grads(
-      tf.gather(windows, i), params, config, compute_dtype, fold(rng, i)
+      batch, params, config, compute_dtype, fold(rng, i), whole
     )
 
   if n == 1:
@@ -83,14 +123,18 @@ def mean_loss_and_grads(
   return tf.nest.map_structure(lambda x: x / n, total[1:])
 
 
+def _at(windows: Batch, i: tf.Tensor) -> Batch:
+  return tf.nest.map_structure(lambda part: tf.gather(part, i), windows)
+
+
 def train_step(
-  windows: tf.Tensor, state: TrainState, config: GPTConfig, recipe: TrainConfig
+  windows: Batch, state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> StepMetrics:  # int [A, B, T + 1] -> []
   """Moves `state` on by one optimizer step."""
   step = state.step.read_value()
   rng = fold(tf.constant([recipe.seed, 0]), step) if config.drop_rate else None
   loss, grads = mean_loss_and_grads(
-    windows, state.params, config, recipe.compute_dtype, rng
+    windows, state.params, config, recipe.compute_dtype, rng, state.whole
   )
   norm = tf.linalg.global_norm(tf.nest.flatten(grads))
   scale = clip_scale(norm, recipe.grad_clip)
@@ -115,10 +159,10 @@ def compiled_train_steps(
 
   @tf.function(jit_compile=True, autograph=False)
   def train_steps(windows, n):  # int [K, A, B, T + 1], int [] -> [K]
-    k = windows.shape[0]
+    k = tf.nest.flatten(windows)[0].shape[0]
 
     def body(i, metrics):
-      now = train_step(tf.gather(windows, i), state, config, recipe)
+      now = train_step(_at(windows, i), state, config, recipe)
       at_i = tf.equal(tf.range(k), i)
       return i + 1, tf.nest.map_structure(
         lambda all_, one: tf.where(at_i, one, all_), metrics, now
@@ -141,8 +185,9 @@ def compiled_eval_step(
   """One XLA program for the sums over a batch: loss, hits and tokens."""
 
   @tf.function(jit_compile=True, autograph=False)
-  def eval_step(windows, weights):  # int [B, T + 1], f32 [B, T] -> f32 [3]
-    logits = gpt(windows[:, :-1], cast(params, compute_dtype), config)
+  def eval_step(windows, weights, segments=None):  # [B, T + 1], [B, T] -> [3]
+    p = cast(params, compute_dtype)
+    logits = gpt(windows[:, :-1], p, config, segments=segments)
     targets = windows[:, 1:]
     hits = tf.equal(tf.argmax(logits, -1, targets.dtype), targets)
     per_token = [cross_entropy(logits, targets), tf.cast(hits, tf.float32), 1.0]
@@ -160,8 +205,17 @@ def evaluate(
   limit: int = 0,
 ) -> Evaluation:
   """Scores the tokens; see `data.eval_batches` for the arguments."""
+  return evaluate_batches(
+    eval_step, eval_batches(tokens, context_length, batch_size, stride, limit)
+  )
+
+
+def evaluate_batches(
+  eval_step: tf.types.experimental.PolymorphicFunction,
+  batches: Iterable[EvalBatch | Packed],
+) -> Evaluation:
   sums = np.zeros(3)
-  for batch in eval_batches(tokens, context_length, batch_size, stride, limit):
+  for batch in batches:
     sums += eval_step(*batch).numpy()
   loss, hits, n_tokens = sums
   return Evaluation(float(loss / n_tokens), float(hits / n_tokens))

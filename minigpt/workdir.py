@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import checkpoint, files, tokenizers
+from minigpt import checkpoint, files, hf, lora, params, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.errors import InputError, UsageError
 from minigpt.model import GPT
@@ -35,6 +35,9 @@ FREE = {
   'keep_checkpoints',
   'patience',
 }
+
+# What may differ between a run and the model that it starts from.
+OWN = {'drop_rate', 'context_length'}
 
 
 class Run(NamedTuple):
@@ -125,6 +128,15 @@ def values(run: Run) -> dict[str, Any]:
   return {k: v for c in run for k, v in dataclasses.asdict(c).items()}
 
 
+def check_can_continue(workdir: Path, saved: Run) -> None:
+  """Raises UsageError where the run is one of `write`, which has no data."""
+  if not saved.data.dataset:
+    raise UsageError(
+      f'{workdir} holds a converted model, not a run to continue: give '
+      f'--init_from={workdir} and another --workdir'
+    )
+
+
 def check_same_run(workdir: Path, saved: Run, asked: dict[str, Any]) -> None:
   """Raises UsageError where what is asked for contradicts the saved run."""
   known = values(saved)
@@ -137,8 +149,58 @@ def check_same_run(workdir: Path, saved: Run, asked: dict[str, Any]) -> None:
       )
 
 
+def load_weights(path: Path) -> tuple[GPTConfig, Params]:
+  """Reads the model of a run, or of Hugging Face's or OpenAI's directory."""
+  if hf.is_pretrained(path):
+    return hf.read(path)
+  trained = load_trained(path)
+  return trained.run.model, trained.model.params
+
+
+def load_start(run: Run, wanted: int | None = None) -> tuple[Params, int]:
+  """Reads what a run starts from; a shorter context cuts wpe.
+
+  Args:
+    wanted: checksum of the weights that adapters were trained beside.
+
+  Returns:
+    The weights and their checksum.
+
+  Raises:
+    InputError: they are not there, or no longer the ones of this run.
+  """
+  path, config = run.train.init_from, run.model
+  found, weights = load_weights(Path(path))
+  own = {name: getattr(config, name) for name in OWN}
+  fits = (
+    dataclasses.replace(found, **own) == config
+    and config.context_length <= found.context_length
+  )
+  if fits:
+    weights = weights._replace(wpe=weights.wpe[: config.context_length])
+  checksum = params.checksum(weights)
+  if not fits or wanted not in (None, checksum):
+    raise InputError(
+      f'{path} is no longer the model that this run started from'
+    )
+  return weights, checksum
+
+
+def assign(variables: Params, weights: Params) -> None:
+  tf.nest.map_structure(lambda v, w: v.assign(w), variables, weights)
+
+
+def _load_merged(run: Run, found: checkpoint.Checkpoint, model: GPT) -> None:
+  """Sets the model to what the run started from and its adapters became."""
+  recipe = run.train
+  adapters = lora.init_adapters(run.model, recipe.lora_rank)
+  checkpoint.restore(found, tf.train.Checkpoint(params=adapters), partial=True)
+  start, _ = load_start(run, found.info.get('start'))
+  assign(model.params, lora.merge(start, adapters, lora.scale(recipe)))
+
+
 def load_trained(workdir: Path) -> Trained:
-  """Reads the best checkpoint of a run.
+  """Reads the best checkpoint of a run; adapters are merged into the model.
 
   Raises:
     InputError: there is no run or checkpoint, or it is damaged.
@@ -151,8 +213,11 @@ def load_trained(workdir: Path) -> Trained:
       f'--workdir={workdir}'
     )
   model = GPT(run.model)
-  checkpoint.restore(
-    found, tf.train.Checkpoint(params=model.params), partial=True
-  )
+  if run.train.lora_rank:
+    _load_merged(run, found, model)
+  else:
+    checkpoint.restore(
+      found, tf.train.Checkpoint(params=model.params), partial=True
+    )
   tokenizer = tokenizers.load(workdir / 'tokenizer.json')
   return Trained(run, model, tokenizer, found)

@@ -1,0 +1,176 @@
+"""Beam search, with the scores and the early stop of transformers.
+
+Every turn takes the likeliest 2 W continuations of the W beams of a row. Those
+that end are finished; the best W of the others go on. A row is done when none
+of its beams can get better than its finished ones.
+
+Shapes: B rows, W beams, N new tokens, V vocabulary.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from minigpt import decoding, logit_rules
+from minigpt.config import GPTConfig
+from minigpt.params import Params
+
+_LOWEST = (
+  -1e9
+)  # A score that loses against every other; finite, as it is added.
+
+
+class Beams(NamedTuple):
+  """Continuations of each row, the best first."""
+
+  tokens: tf.Tensor  # int32 [B, W, N], filled with the stop token or zeros
+  n_tokens: tf.Tensor  # int32 [B, W]
+  score: tf.Tensor  # f32 [B, W], log probability / n_tokens ** length_penalty
+
+
+class _Search(NamedTuple):
+  state: decoding.State  # of B * W rows
+  running: Beams  # that go on; their score is the plain log probability
+  finished: Beams
+  is_open: tf.Tensor  # bool [B], whether a running beam may still win
+
+
+def search(
+  state: decoding.State,
+  n_new: tf.Tensor,
+  n_out: int,
+  width: int,
+  length_penalty: float | tf.Tensor,
+  p: Params,
+  config: GPTConfig,
+  stop_token: int | None = None,
+  rules: logit_rules.Rules | None = None,
+) -> Beams:
+  """Finds the W best continuations of up to `n_new` tokens.
+
+  Args:
+    state: of B rows, with room for the new tokens: no window may slide.
+    n_new: int32 [], at most `n_out`.
+    length_penalty: above 0 favours long continuations.
+    rules: with B rows; they change log probabilities.
+  """
+  n_rows = tf.shape(state.window)[0]
+
+  def beams(first: float, others: float) -> Beams:
+    score = tf.where(tf.range(width) == 0, first, others)
+    return Beams(
+      tokens=tf.fill([n_rows, width, n_out], stop_token or 0),
+      n_tokens=tf.zeros([n_rows, width], tf.int32),
+      score=tf.tile(score[None], [n_rows, 1]),
+    )
+
+  def repeated(tree):
+    return tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), tree)
+
+  def repeated_rules():
+    of_rows = repeated(rules._replace(banned=()))
+    return of_rows._replace(banned=rules.banned)
+
+  of_beams = repeated_rules() if rules else None
+  begin = _Search(
+    state=repeated(state),
+    # One beam of each row counts at first, or all would be the same.
+    running=beams(0.0, _LOWEST),
+    finished=beams(_LOWEST, _LOWEST),
+    is_open=tf.fill([n_rows], True),
+  )
+
+  def turn(i, now):
+    log_probs, caches = _log_probs(now.state, p, config, stop_token, of_beams)
+    now = now._replace(state=now.state._replace(caches=caches))
+    return i + 1, _turn(
+      now, log_probs, i, n_new, width, length_penalty, stop_token
+    )
+
+  _, end = tf.while_loop(
+    lambda i, now: (i < n_new) & tf.reduce_any(now.is_open), turn, (0, begin)
+  )
+  return end.finished
+
+
+def _log_probs(state, p, config, stop_token, rules):
+  logits, caches = decoding.decode_step(state, p, config)
+  log_probs = tf.nn.log_softmax(logits)
+  if rules:
+    log_probs = logit_rules.apply(
+      log_probs, rules, state.window, state.length, state.n_drawn, stop_token
+    )
+  return log_probs, caches
+
+
+def _turn(now, log_probs, i, n_new, width, length_penalty, stop_token):
+  found, beam, token = _continuations(now.running, log_probs, i, width)
+  ends = tf.fill(tf.shape(token), i == n_new - 1)
+  if stop_token is not None:
+    ends |= token == stop_token
+  score = found.score / tf.cast(found.n_tokens, tf.float32) ** length_penalty
+  may_finish = ends & (tf.range(2 * width) < width) & now.is_open[:, None]
+  finished = _best(
+    _joined(now.finished, found._replace(score=_or_lowest(score, may_finish))),
+    width,
+  )
+  plain = _or_lowest(found.score, ~ends)
+  place = tf.math.top_k(plain, width)[1]
+  running = _pick(found._replace(score=plain), place)
+  state = _reordered(
+    now.state,
+    tf.gather(beam, place, batch_dims=1),
+    tf.gather(token, place, batch_dims=1),
+  )
+  is_open = now.is_open & _may_improve(running, finished, i, length_penalty)
+  return _Search(state, running, finished, is_open)
+
+
+def _continuations(running, log_probs, i, width):
+  """The likeliest 2 W of each row: Beams, the beam and token of each."""
+  n_tokens = log_probs.shape[-1]
+  total = tf.reshape(log_probs, [-1, width, n_tokens])
+  total = tf.reshape(total + running.score[..., None], [-1, width * n_tokens])
+  score, place = tf.math.top_k(total, 2 * width)
+  beam, token = place // n_tokens, place % n_tokens
+  found = _pick(running, beam)
+  here = tf.range(found.tokens.shape[-1]) == i
+  found = Beams(
+    tokens=tf.where(here, token[..., None], found.tokens),
+    n_tokens=found.n_tokens + 1,
+    score=score,
+  )
+  return found, beam, token
+
+
+def _may_improve(running, finished, i, length_penalty):
+  """Whether the best running beam, were it to end now, beats a finished one."""
+  length = tf.cast(i + 1, tf.float32)
+  best = running.score[:, 0] / length**length_penalty
+  return best > tf.reduce_min(finished.score, 1)
+
+
+def _or_lowest(score, counts):
+  return tf.where(counts, score, _LOWEST)
+
+
+def _joined(a: Beams, b: Beams) -> Beams:
+  return tf.nest.map_structure(lambda x, y: tf.concat([x, y], 1), a, b)
+
+
+def _best(beams: Beams, width: int) -> Beams:
+  return _pick(beams, tf.math.top_k(beams.score, width)[1])
+
+
+def _pick(beams: Beams, place: tf.Tensor) -> Beams:
+  return tf.nest.map_structure(
+    lambda x: tf.gather(x, place, batch_dims=1), beams
+  )
+
+
+def _reordered(state, beam, token):
+  """Gives each of the B * W rows the past of its beam, and its new token."""
+  n_rows, width = tf.shape(beam)[0], beam.shape[1]
+  source = tf.reshape(tf.range(n_rows)[:, None] * width + beam, [-1])
+  state = tf.nest.map_structure(lambda x: tf.gather(x, source), state)
+  return decoding.append(state, ~state.done, tf.reshape(token, [-1]), None)

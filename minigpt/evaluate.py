@@ -1,0 +1,153 @@
+"""Measures a model.
+
+  python -m minigpt.evaluate --workdir=runs/s
+  python -m minigpt.evaluate --workdir=runs/s --dataset=book.txt --stride=32
+  python -m minigpt.evaluate --workdir=downloads/gpt2 --task=choice \
+    --dataset=hellaswag_val.jsonl --json
+
+Tasks: `text` (perplexity and bits per byte of running text; without --dataset
+the run's own validation part), `choice` (HellaSwag's JSONL), `last_word`
+(LAMBADA's), `pairs` (prompts and completions). What is found is also added to
+evaluations.jsonl in the directory of the model.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from minigpt import checkpoint, evaluation, examples, hf, program, workdir
+from minigpt.config import DataConfig
+from minigpt.data import check_ids, read_split
+from minigpt.errors import InputError, UsageError
+from minigpt.evaluation import Model
+from minigpt.pretrained import load
+from minigpt.progress import watch
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "run, or directory in Hugging Face's or OpenAI's format"
+)
+_DATASET = flags.DEFINE_string(
+  'dataset', None, 'what to measure on; as in train.py, or a .jsonl file'
+)
+_TASK = flags.DEFINE_enum(
+  'task', 'text', ['text', 'choice', 'last_word', 'pairs'], 'what to measure'
+)
+_STRIDE = flags.DEFINE_integer(
+  'stride', 0, 'new tokens in each window of a text; 0: all of the window'
+)
+_WINDOW = flags.DEFINE_integer(
+  'window', 0, 'tokens the model may look back on; 0: all it can'
+)
+_LIMIT = flags.DEFINE_integer(
+  'limit', 0, 'measure on the first examples (of a text: tokens); 0: on all'
+)
+_JSON = flags.DEFINE_bool('json', False, 'print one JSON object')
+
+_EXAMPLES = {
+  'choice': (examples.read_choices, evaluation.multiple_choice),
+  'last_word': (examples.read_last_words, evaluation.last_word),
+  'pairs': (examples.read_pairs, evaluation.exactness),
+}
+
+
+def main() -> None:
+  if _WORKDIR.value is None:
+    raise UsageError('--workdir is missing; say which model to measure')
+  if _LIMIT.value < 0:
+    raise UsageError(f'limit={_LIMIT.value}: it must be 0 or more')
+  path = Path(_WORKDIR.value)
+  loaded = load(path)
+  # As variables, or XLA would copy the weights into each of its programs.
+  weights = tf.nest.map_structure(tf.Variable, loaded.weights)
+  model = Model(weights, loaded.config, loaded.tokenizer)
+  found = _text(path, model) if _TASK.value == 'text' else _examples(model)
+  found = _asked(path) | found
+  if _JSON.value:
+    print(json.dumps(found))
+  else:
+    for name, value in found.items():
+      print(f'{name:<22} {_readable(value)}')
+  record(path, found)
+
+
+def _asked(path: Path) -> dict[str, Any]:
+  """What the figures are of."""
+  best = checkpoint.best(checkpoint.list_checkpoints(workdir.checkpoints(path)))
+  return {
+    'checkpoint': best.path.name if best else None,
+    'task': _TASK.value,
+    'dataset': _DATASET.value,
+    'limit': _LIMIT.value,
+  }
+
+
+def _text(path: Path, model: Model) -> dict[str, Any]:
+  window = _WINDOW.value or model.config.context_length
+  stride = _STRIDE.value or window
+  if not 0 < window <= model.config.context_length:
+    raise UsageError(
+      f'window={window}: the model can look back on '
+      f'{model.config.context_length} tokens'
+    )
+  if not 0 < stride <= window:
+    raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
+  tokens = _tokens(path, model)
+  return {'window': window, 'stride': stride} | evaluation.running_text(
+    model, tokens, window, stride, watch
+  )
+
+
+def _tokens(path: Path, model: Model) -> np.ndarray:
+  """The text of --dataset, or the validation part of the run."""
+  if _DATASET.value is not None:
+    config = DataConfig(dataset=_DATASET.value, val_fraction=0)
+  elif hf.is_pretrained(path):
+    config = DataConfig(dataset='')
+  else:
+    config = workdir.load_config(path).data
+  if not config.dataset:
+    raise UsageError(f'{path} has no text of its own: give --dataset')
+  if config.dataset.endswith('.jsonl'):
+    raise UsageError(f'{config.dataset}: give --task and --dataset')
+  text = read_split(config).val
+  tokens = model.tokenizer.encode(text) if isinstance(text, str) else text
+  tokens = tokens[: _LIMIT.value or None]
+  if len(tokens) < 2:
+    raise InputError(f'{config.dataset} has fewer than 2 tokens to measure')
+  check_ids(tokens, model.config.vocab_size)
+  return tokens
+
+
+def _examples(model: Model) -> dict[str, Any]:
+  if _DATASET.value is None:
+    raise UsageError(f'--task={_TASK.value} needs a --dataset of JSON lines')
+  read, measure = _EXAMPLES[_TASK.value]
+  return measure(model, read(_DATASET.value)[: _LIMIT.value or None], watch)
+
+
+def _readable(value: Any) -> str:
+  return f'{value:.4f}' if isinstance(value, float) else str(value)
+
+
+def record(path: Path, found: dict[str, Any]) -> None:
+  """Adds a line to evaluations.jsonl, or raises InputError."""
+  file = path / 'evaluations.jsonl'
+  try:
+    with open(file, 'a', encoding='utf-8') as lines:
+      lines.write(json.dumps(found) + '\n')
+      lines.flush()
+      os.fsync(lines.fileno())
+  except OSError as error:
+    raise InputError(
+      f'{file} could not be written ({error.strerror}); the figures above are '
+      'not recorded'
+    ) from None
+
+
+if __name__ == '__main__':
+  program.run(main)

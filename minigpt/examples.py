@@ -1,0 +1,115 @@
+"""Examples in JSONL files, one JSON object a line.
+
+pairs       {"prompt": ..., "completion": ...}
+choices     {"ctx": ..., "endings": [...], "label": ...}, as HellaSwag has it
+last words  {"text": ...}, as LAMBADA has it
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minigpt.errors import InputError
+
+
+class Pair(NamedTuple):
+  """A text and how it goes on."""
+
+  where: str  # file and line, for faults
+  prompt: str
+  completion: str
+
+
+class Choice(NamedTuple):
+  """A text, several endings, and which of them is right."""
+
+  where: str
+  context: str
+  endings: tuple[str, ...]
+  label: int
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+  """Raises InputError where the file or a line is not of that form."""
+  pairs = [
+    Pair(
+      where, _text(where, record, 'prompt'), _text(where, record, 'completion')
+    )
+    for where, record in _records(path)
+  ]
+  for pair in pairs:
+    if not pair.completion:
+      raise InputError(f'{pair.where}: its completion is empty')
+  return pairs
+
+
+def read_choices(path: str | Path) -> list[Choice]:
+  """Raises InputError where the file or a line is not of that form."""
+  return [_choice(where, record) for where, record in _records(path)]
+
+
+def read_last_words(path: str | Path) -> list[Pair]:
+  """The last word is the completion, with the space before it.
+
+  Raises:
+    InputError: the file or a line is not of that form.
+  """
+  pairs = []
+  for where, record in _records(path):
+    context, space, word = _text(where, record, 'text').strip().rpartition(' ')
+    if not space:
+      raise InputError(f'{where}: its text has fewer than two words')
+    pairs.append(Pair(where, context, space + word))
+  return pairs
+
+
+def _choice(where: str, record: dict[str, Any]) -> Choice:
+  endings, label = record.get('endings'), record.get('label')
+  if isinstance(label, str) and label.isdecimal():
+    label = int(label)  # HellaSwag's copies on Hugging Face spell it so.
+  if (
+    not isinstance(endings, list)
+    or len(endings) < 2
+    or not all(isinstance(ending, str) and ending for ending in endings)
+  ):
+    raise InputError(f'{where}: endings must be a list of two or more texts')
+  if type(label) is not int or not 0 <= label < len(endings):
+    raise InputError(
+      f'{where}: label is {label!r}; it must be one of 0 to {len(endings) - 1}'
+    )
+  return Choice(where, _text(where, record, 'ctx'), tuple(endings), label)
+
+
+def _text(where: str, record: dict[str, Any], field: str) -> str:
+  value = record.get(field)
+  if not isinstance(value, str):
+    raise InputError(f'{where}: {field} is {value!r}; it must be a text')
+  return value
+
+
+def _records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Each object with the place it stands at; blank lines are passed over."""
+  try:
+    lines = Path(path).read_text(encoding='utf-8').split('\n')
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}; check the path') from None
+  except UnicodeDecodeError as error:
+    raise InputError(f'{path} is not UTF-8 (byte {error.start})') from None
+  if not any(map(str.strip, lines)):
+    raise InputError(f'{path} holds no examples; give a file with some')
+  for number, line in enumerate(lines, 1):
+    if line.strip():
+      yield f'{path}, line {number}', _object(path, number, line)
+
+
+def _object(path: str | Path, number: int, line: str) -> dict[str, Any]:
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError) as error:
+    raise InputError(
+      f'{path}, line {number}: it is not JSON: {error}'
+    ) from None
+  if not isinstance(record, dict):
+    raise InputError(f'{path}, line {number}: it is not a JSON object')
+  return record

@@ -1,0 +1,157 @@
+"""Rules that change the logits before a token is chosen.
+
+Each is a pure function of the logits and of the tokens so far, with one value
+for each row, so that rows under different rules share a batch.
+
+Shapes: B rows, S window slots, V vocabulary, N strings, L bytes of the longest.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt.ops import sizes
+
+
+class Banned(NamedTuple):
+  """For each string the automaton of Knuth, Morris & Pratt 1977, fed with
+  whole tokens: a state is how many bytes of the string are written."""
+
+  next_state: tf.Tensor  # int32 [N, L + 1, V]
+  completes: tf.Tensor  # bool [N, L + 1, V], whether the token ends the string
+
+
+class Rules(NamedTuple):
+  repetition_penalty: tf.Tensor  # f32 [B]; 1: none
+  min_new_tokens: tf.Tensor  # int32 [B]; before them the stop token is hidden
+  bias: tf.Tensor  # f32 [B, V], added to the logits
+  banned: Banned | tuple[()] = ()  # strings no row may write
+
+
+def apply(
+  logits: tf.Tensor,
+  rules: Rules,
+  window: tf.Tensor,
+  length: tf.Tensor,
+  n_drawn: tf.Tensor,
+  stop_token: int | None,
+) -> tf.Tensor:
+  """All rules, in the order of transformers.
+
+  Args:
+    logits: f32 [B, V].
+    window: int32 [B, S], the tokens so far.
+    length: int32 [B], how many there are.
+    n_drawn: int32 [B], how many of them are new.
+  """
+  logits += rules.bias
+  logits = tf.cond(
+    tf.reduce_any(rules.repetition_penalty != 1),
+    lambda: penalize_repetition(
+      logits, seen_tokens(window, length, logits), rules.repetition_penalty
+    ),
+    lambda: logits,
+  )
+  if rules.banned:
+    forbidden = completing(rules.banned, window, length)
+    logits = tf.where(forbidden, -math.inf, logits)
+  if stop_token is None:
+    return logits
+  is_stop = tf.range(sizes(logits)[1]) == stop_token
+  too_early = (n_drawn < rules.min_new_tokens)[:, None]
+  return tf.where(is_stop & too_early, -math.inf, logits)
+
+
+def seen_tokens(
+  window: tf.Tensor, length: tf.Tensor, logits: tf.Tensor
+) -> tf.Tensor:
+  """Which tokens a row holds: [B, S], [B], [B, V] -> bool [B, V]."""
+  n_rows, n_slots = sizes(window)
+  is_used = tf.range(n_slots) < length[:, None]
+  row = tf.broadcast_to(tf.range(n_rows)[:, None], [n_rows, n_slots])
+  counts = tf.scatter_nd(
+    tf.stack([row, window], -1), tf.cast(is_used, tf.int32), tf.shape(logits)
+  )
+  return counts > 0
+
+
+def penalize_repetition(
+  logits: tf.Tensor, seen: tf.Tensor, penalty: tf.Tensor
+) -> tf.Tensor:  # [B, V], bool [B, V], [B] -> [B, V]
+  """Makes the tokens seen less likely (Keskar et al. 2019, section 4.1),
+  those of negative logits too, as transformers does."""
+  penalty = penalty[:, None]
+  penalized = tf.where(logits < 0, logits * penalty, logits / penalty)
+  return tf.where(seen, penalized, logits)
+
+
+def completing(
+  banned: Banned, window: tf.Tensor, length: tf.Tensor
+) -> tf.Tensor:
+  """Tokens that would complete a banned string: -> bool [B, V].
+
+  The state after a text is decided by its last L - 1 bytes, which its last
+  L - 1 tokens hold.
+  """
+  n_strings, n_states, _ = banned.next_state.shape
+  string = tf.broadcast_to(tf.range(n_strings), [sizes(window)[0], n_strings])
+  state = tf.zeros_like(string)
+  for back in range(n_states - 2, 0, -1):
+    place = length - back
+    token = tf.gather(window, tf.maximum(place, 0), batch_dims=1)
+    token = tf.broadcast_to(token[:, None], tf.shape(state))
+    after = tf.gather_nd(
+      banned.next_state, tf.stack([string, state, token], -1)
+    )
+    state = tf.where(place[:, None] >= 0, after, state)
+  completes = tf.gather_nd(banned.completes, tf.stack([string, state], -1))
+  return tf.reduce_any(completes, 1)
+
+
+def ban(strings: Sequence[str], tokens: Sequence[bytes]) -> Banned:
+  """Makes the tables of the strings, which are not empty.
+
+  Args:
+    tokens: the bytes of each token of the vocabulary.
+  """
+  patterns = [string.encode() for string in strings]
+  n_states = max(map(len, patterns)) + 1
+  tables = [_table(pattern, n_states, tokens) for pattern in patterns]
+  return Banned(
+    *(tf.constant(np.stack(parts)) for parts in zip(*tables, strict=True))
+  )
+
+
+def _table(
+  pattern: bytes, n_states: int, tokens: Sequence[bytes]
+) -> tuple[np.ndarray, np.ndarray]:
+  """int32 and bool [n_states, V]; states beyond the pattern are never met."""
+  step = _automaton(pattern)
+  n_bytes = np.array(list(map(len, tokens)))
+  width = n_bytes.max()
+  padded = b''.join(token.ljust(width, b'\0') for token in tokens)
+  letters = np.frombuffer(padded, np.uint8).reshape(len(tokens), width)
+  state = np.zeros([n_states, len(tokens)], np.int32)
+  state += np.minimum(np.arange(n_states), len(pattern))[:, None]
+  completes = np.zeros(state.shape, bool)
+  for i in range(width):
+    goes_on = n_bytes > i
+    state[:, goes_on] = step[state[:, goes_on], letters[goes_on, i]]
+    completes[:, goes_on] |= state[:, goes_on] == len(pattern)
+  return state, completes
+
+
+def _automaton(pattern: bytes) -> np.ndarray:
+  """int32 [n + 1, 256], the state after each byte in each state."""
+  step = np.zeros([len(pattern) + 1, 256], np.int32)
+  step[0, pattern[0]] = 1
+  fallback = 0  # State of the pattern less its first byte.
+  for state in range(1, len(pattern) + 1):
+    step[state] = step[fallback]
+    if state < len(pattern):
+      step[state, pattern[state]] = state + 1
+      fallback = step[fallback, pattern[state]]
+  return step

@@ -1,0 +1,202 @@
+"""Beam search and rules on logits, against transformers and by hand."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigpt import beam, decoding, hf, logit_rules, tokenizers
+from minigpt.completion import Completer, Request
+from minigpt.errors import UsageError
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
+
+
+@pytest.fixture(scope='module', params=NAMES)
+def golden(request):
+  pytest.importorskip('safetensors')
+  want = np.load(GOLDEN / request.param / 'expected.npz')
+  return *hf.read(GOLDEN / request.param), want
+
+
+def find(golden, width, stop_token=None, prompts=None, rules=None):
+  config, weights, want = golden
+  prompts = want['prompts'] if prompts is None else prompts
+
+  @tf.function(autograph=False)
+  def run():
+    length = tf.fill([len(prompts)], prompts.shape[1])
+    state = decoding.start(prompts, length, weights, config, 24)
+    return beam.search(
+      state, 16, 16, width, 1.0, weights, config, stop_token, rules
+    )
+
+  return run()
+
+
+def test_four_beams_are_those_of_transformers(golden):
+  want = golden[2]
+  found = find(golden, 4)
+  np.testing.assert_array_equal(found.tokens, want['beams'][..., 4:])
+  np.testing.assert_allclose(found.score, want['beams_scores'], rtol=1e-4)
+  assert (found.n_tokens.numpy() == 16).all()
+
+
+def test_four_beams_with_an_end_are_those_of_transformers(golden):
+  want = golden[2]
+  stop = int(want['stop'])
+  found = find(golden, 4, stop)
+  tokens = want['beams_stop'][..., 4:]  # as long as the longest
+  np.testing.assert_array_equal(found.tokens[..., : tokens.shape[-1]], tokens)
+  np.testing.assert_allclose(found.score, want['beams_stop_scores'], rtol=1e-4)
+  for row, n in zip(
+    tf.reshape(found.tokens, [-1, 16]).numpy(),
+    found.n_tokens.numpy().reshape(-1),
+    strict=True,
+  ):
+    assert (row[n - 1] == stop or n == 16) and (row[n:] == stop).all()
+
+
+def test_one_beam_is_greedy(golden):
+  found = find(golden, 1)
+  greedy = golden[2]['greedy'][:, 4 : 4 + 16]
+  np.testing.assert_array_equal(found.tokens[:, 0], greedy)
+
+
+def test_rows_do_not_see_each_other(golden):
+  alone = find(golden, 4, prompts=golden[2]['prompts'][1:])
+  both = find(golden, 4)
+  np.testing.assert_array_equal(alone.tokens[0], both.tokens[1])
+
+
+def no_rules(n_rows, n_tokens):
+  return logit_rules.Rules(
+    repetition_penalty=tf.ones([n_rows]),
+    min_new_tokens=tf.zeros([n_rows], tf.int32),
+    bias=tf.zeros([n_rows, n_tokens]),
+  )
+
+
+def test_greedy_under_rules_is_that_of_transformers(golden):
+  config, weights, want = golden
+  bias = np.zeros([2, config.vocab_size], np.float32)
+  bias[:, 3] = 2.0
+  rules = logit_rules.Rules(tf.fill([2], 1.5), tf.fill([2], 10), bias)
+  stop = int(want['stop'])
+  greedy = decoding.Sampling(
+    tf.zeros(2), tf.zeros(2, tf.int32), tf.ones(2), tf.zeros(2, tf.int32)
+  )
+
+  @tf.function(autograph=False)
+  def run(prompts):
+    length = tf.fill([2], 4)
+    state = decoding.start(prompts, length, weights, config, 28)
+    return decoding.generate(
+      state, 24, 24, greedy, weights, config, stop, rules
+    )[1]
+
+  tokens = want['ruled'][:, 4:]
+  found = run(want['prompts']).tokens.numpy()
+  np.testing.assert_array_equal(found[:, : tokens.shape[1]], tokens)
+
+
+# Rules by hand.
+
+
+def test_each_row_has_its_own_rules():
+  logits = tf.constant([[2.0, -1.0, 0.5], [2.0, -1.0, 0.5]])
+  rules = logit_rules.Rules(
+    repetition_penalty=tf.constant([2.0, 1.0]),
+    min_new_tokens=tf.constant([0, 3]),
+    bias=tf.constant([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+  )
+  window = tf.constant([[0, 1, 2], [0, 1, 2]])
+  found = logit_rules.apply(
+    logits, rules, window, tf.constant([2, 2]), tf.constant([2, 2]), 1
+  )
+  # Token 2 lies beyond the length and is not seen.
+  assert found.numpy().tolist() == [[1.0, -2.0, 0.5], [2.0, -np.inf, 1.5]]
+
+
+PIECES = [b'a', b'b', b'ab', b'ba', b'aab', b'bb', b'c']
+
+
+@given(
+  st.lists(st.integers(0, 6), min_size=1, max_size=12),
+  st.lists(st.text('abc', min_size=1, max_size=4), min_size=1, max_size=3),
+)
+def test_banned_are_the_tokens_that_would_complete_a_string(ids, strings):
+  banned = logit_rules.ban(strings, PIECES)
+  window = np.zeros([1, 12], np.int32)
+  window[0, : len(ids)] = ids
+  found = logit_rules.completing(
+    banned, tf.constant(window), tf.constant([len(ids)])
+  )
+  text = b''.join(PIECES[i] for i in ids)
+  want = [
+    any(
+      (text + piece).find(string.encode(), max(len(text) - len(string) + 1, 0))
+      >= 0
+      for string in strings
+    )
+    for piece in PIECES
+  ]
+  assert found.numpy()[0].tolist() == want
+
+
+# In the completer.
+
+
+@pytest.fixture(scope='module')
+def complete():
+  pytest.importorskip('safetensors')
+  config, weights = hf.read(GOLDEN / 'gpt2-wide')
+  letters = ''.join(map(chr, range(40, 101)))
+  weights = tf.nest.map_structure(tf.Variable, weights)
+  return Completer(weights, config, tokenizers.build('char', letters))
+
+
+GREEDY = Request(max_new_tokens=16, temperature=0.0)
+
+
+def test_banned_strings_are_never_written(complete):
+  [plain] = complete(['ABCD'], GREEDY)
+  banned = plain[4:7]
+  [text] = complete(['ABCD'], GREEDY._replace(banned=(banned, '~~')))
+  assert banned not in text
+  first = plain.index(banned) + len(banned) - 1
+  assert text[:first] == plain[:first]
+
+
+def test_a_strong_bias_decides(complete):
+  bias = {5: 100.0}
+  [text] = complete(['ABCD'], GREEDY._replace(logit_bias=bias))
+  assert text == chr(45) * 16
+
+
+def test_beams_in_the_completer_are_the_best_of_the_search(complete):
+  want = np.load(GOLDEN / 'gpt2-wide' / 'expected.npz')
+  prompts = [complete.tokenizer.decode(row) for row in want['prompts']]
+  texts = complete(prompts, GREEDY._replace(num_beams=4))
+  for text, row in zip(texts, want['beams'][:, 0, 4:], strict=True):
+    assert text == complete.tokenizer.decode(row)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'num_beams': 0}, 'num_beams=0: it must be'),
+    ({'repetition_penalty': 0.0}, 'repetition_penalty=0.0: it must be'),
+    ({'min_new_tokens': 17}, 'min_new_tokens=17: it must'),
+    ({'banned': ('',)}, 'banned=.*: it must not be empty'),
+    ({'logit_bias': {61: 1.0}}, 'logit_bias: token 61 is not one of the 61'),
+    ({'num_beams': 4, 'max_new_tokens': 69}, 'beams cannot slide'),
+  ],
+)
+def test_requests_that_make_no_sense(complete, change, message):
+  with pytest.raises(UsageError, match=message):
+    complete(['ABCD'], GREEDY._replace(**change))

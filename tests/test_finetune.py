@@ -1,0 +1,132 @@
+"""train.py --init_from: training that starts from another model's weights."""
+
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minigpt import finetune, params, pretrained, tokenizers, workdir
+from minigpt.config import (
+  DataConfig,
+  GPTConfig,
+  TrainConfig,
+  preset_values,
+  settle,
+)
+from minigpt.errors import InputError, UsageError
+from minigpt.fit import Fit, prepare
+from minigpt.model import gpt
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = 'abcdefgh ' * 30
+CONFIG = GPTConfig(
+  vocab_size=9,
+  context_length=12,
+  emb_dim=8,
+  n_heads=2,
+  n_layers=2,
+  drop_rate=0.0,
+)
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  """A model as minigpt.convert leaves it, and its weights."""
+  path = tmp_path_factory.mktemp('source') / 'model'
+  weights = params.init_params(CONFIG, seed=3)
+  workdir.write(path, CONFIG, weights, tokenizers.build('char', TEXT))
+  return path, weights
+
+
+@pytest.fixture(scope='module')
+def text(tmp_path_factory):
+  path = tmp_path_factory.mktemp('text') / 'text.txt'
+  path.write_text(TEXT)
+  return path
+
+
+def train(**flags):
+  return subprocess.run(
+    [sys.executable, 'train.py']
+    + [f'--{name}={value}' for name, value in flags.items()],
+    cwd=ROOT,
+    env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'},
+    capture_output=True,
+    text=True,
+  )
+
+
+def a_fit(path, source, text, **given):
+  given = {'init_from': str(source), 'dataset': str(text), **given}
+  start = pretrained.load(source)
+  values = preset_values('finetune', given)
+  values |= finetune.start_values(start, given)
+  return Fit(path, prepare(settle(values), start.tokenizer))
+
+
+def test_a_run_starts_from_the_weights_with_a_shorter_context(
+  tmp_path, source, text
+):
+  path, weights = source
+  fit = a_fit(tmp_path, path, text, context_length=7, drop_rate=0.5)
+  fit.restore()
+  assert fit.run.model == dataclasses.replace(
+    CONFIG, context_length=7, drop_rate=0.5
+  )
+  tokens = np.arange(7)[None]
+  np.testing.assert_array_equal(
+    gpt(tokens, fit.model.params, fit.run.model),
+    gpt(tokens, weights, CONFIG),
+  )
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'context_length': 13}, '--context_length=13: .* has 12'),
+    ({'n_layers': 3}, '--n_layers=3: .* has 2'),
+    ({'tokenizer': 'gpt2'}, '--tokenizer=gpt2: .* comes with char'),
+  ],
+)
+def test_what_contradicts_the_model_is_refused(source, given, message):
+  with pytest.raises(UsageError, match=message):
+    finetune.start_values(pretrained.load(source[0]), given)
+
+
+def test_another_model_in_the_same_place_is_refused(source):
+  other = workdir.Run(
+    dataclasses.replace(CONFIG, n_heads=4),
+    DataConfig(),
+    TrainConfig(init_from=str(source[0])),
+  )
+  with pytest.raises(InputError, match='no longer the model'):
+    workdir.load_start(other)
+
+
+def test_the_program_trains_on_and_continues_without_its_source(
+  tmp_path, source, text
+):
+  moved = tmp_path / 'moved'
+  os.rename(source[0], moved)
+  flags = dict(workdir=tmp_path / 'run', dataset=text, eval_batches=1)
+  first = train(init_from=moved, steps=2, learning_rate=1e-3, **flags)
+  assert first.returncode == 0, first.stderr
+  os.rename(moved, source[0])
+  again = train(steps=3, **flags)
+  assert again.returncode == 0, again.stderr
+  assert 'after step 2' in again.stdout
+  trained = workdir.load_trained(tmp_path / 'run')
+  assert trained.run.model == CONFIG
+  drift = np.abs(trained.model.params.wte - source[1].wte).max()
+  assert 0 < drift < 0.01  # A random start would be 0.08 away.
+
+
+def test_a_converted_model_is_no_run_to_continue(source):
+  result = train(workdir=source[0], dataset='sample')
+  assert result.returncode == 2
+  line = result.stderr.strip().splitlines()[-1]
+  assert f'give --init_from={source[0]} and another --workdir' in line
