@@ -129,7 +129,7 @@ class Completer:
     rules = _rules(request, len(prompts), self.tokenizer)
     if request.num_beams > 1:
       return self._best_beams(prompts, request, rules, on_text)
-    rows = [_Row(self.tokenizer, request.stop) for _ in prompts]
+    rows = [TextRow(self.tokenizer, request.stop) for _ in prompts]
     state = self._first_state(prompts, request.max_new_tokens)
     sampling = _sampling(request, len(prompts))
     for n_drawn in range(0, request.max_new_tokens, _CHUNK):
@@ -158,7 +158,7 @@ class Completer:
     found = self._search(
       state, tf.constant(n_new), width, length_penalty, rules
     )
-    rows = [_Row(self.tokenizer, request.stop) for _ in prompts]
+    rows = [TextRow(self.tokenizer, request.stop) for _ in prompts]
     for i, row in enumerate(rows):
       n = int(found.n_tokens[i, 0])
       tokens = found.tokens[i, 0, :n].numpy()
@@ -169,7 +169,9 @@ class Completer:
 
   def _first_state(self, prompts, max_new_tokens):
     context = self.config.context_length
-    ids = [self._encode(prompt)[-context:] for prompt in prompts]
+    ids = [
+      encode_prompt(self.tokenizer, prompt)[-context:] for prompt in prompts
+    ]
     longest = max(map(len, ids))
     width = bucket(longest, context)
     room = bucket(longest + max_new_tokens, context)
@@ -179,14 +181,6 @@ class Completer:
     lengths = np.array(list(map(len, ids)), np.int32)
     # The size of `room` is its shape: XLA needs it when it compiles.
     return self._start(padded, lengths, tf.zeros([room, 0]))
-
-  def _encode(self, prompt):
-    ids = self.tokenizer.encode(prompt)
-    if len(ids):
-      return ids
-    if self.tokenizer.end_of_text is None:
-      raise UsageError('the prompt is empty; give at least one character')
-    return np.array([self.tokenizer.end_of_text], np.int32)
 
   def _read(self, rows, state, tokens, n_before, on_text):
     counts = state.n_drawn.numpy() - n_before
@@ -229,6 +223,21 @@ def _rules(
   )
 
 
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
+  """int32 [T]; an empty prompt is the end of the text before it.
+
+  Raises:
+    UsageError: the prompt is empty, and the tokenizer knows no such end.
+    InputError: it holds what the tokenizer does not know.
+  """
+  ids = tokenizer.encode(prompt)
+  if len(ids):
+    return ids
+  if tokenizer.end_of_text is None:
+    raise UsageError('the prompt is empty; give at least one character')
+  return np.array([tokenizer.end_of_text], np.int32)
+
+
 def _sampling(request: Request, n_rows: int) -> decoding.Sampling:
   return decoding.Sampling(
     temperature=tf.fill([n_rows], float(request.temperature)),
@@ -238,7 +247,7 @@ def _sampling(request: Request, n_rows: int) -> decoding.Sampling:
   )
 
 
-class _Row:
+class TextRow:
   """The text of one row as it grows.
 
   What could be the beginning of a stop string or of a character is held back
