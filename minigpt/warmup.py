@@ -7,11 +7,10 @@ PredictionLog. Needs the package tensorflow-serving-api.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
-from minigpt.errors import InputError
+from minigpt import tf_serving
 
 FILE = 'tf_serving_warmup_requests'
 _N_NEW = 4
@@ -38,24 +37,13 @@ def write(
   Raises:
     InputError: tensorflow-serving-api is missing.
   """
-  prediction_log = _api()
+  new_log = tf_serving.api().PredictionLog
   with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
     for batch_size in batch_sizes:
-      log = prediction_log.PredictionLog()
+      log = new_log()
       asked = log.predict_log.request
       asked.model_spec.name = name
       asked.model_spec.signature_name = 'generate'
       for key, value in request(prompt, batch_size).items():
         asked.inputs[key].CopyFrom(tf.make_tensor_proto(value))
       writer.write(log.SerializeToString())
-
-
-def _api() -> Any:
-  try:
-    from tensorflow_serving.apis import prediction_log_pb2
-  except ImportError as error:
-    raise InputError(
-      f'tensorflow-serving-api cannot be imported ({error}); pip install '
-      "'minigpt[serve]'"
-    ) from None
-  return prediction_log_pb2

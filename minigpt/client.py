@@ -1,0 +1,309 @@
+"""Asks a served model for text, over REST or gRPC.
+
+  endpoint = connect('localhost:8501', 'shakespeare', 'rest')
+  for answer in generate(endpoint, ['ROMEO:'], Request(seed=1)):
+    print(answer.text)
+
+`stream` gives the text while it is made: the server computes, one token a
+request, and the client draws. It draws what the server would have drawn.
+"""
+
+import base64
+import functools
+import http.client
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+
+from minigpt import decoding, tf_serving
+from minigpt.completion import Request, TextRow, encode_prompt
+from minigpt.endpoint import (
+  Arrays,
+  Endpoint,
+  EndpointError,
+  Signature,
+  pick,
+  read_signatures,
+  to_arrays,
+)
+from minigpt.errors import UsageError, unknown
+from minigpt.tokenizers import Tokenizer
+
+# HTTP statuses that the server makes of gRPC's codes, read backwards.
+_KINDS = {
+  400: 'INVALID_ARGUMENT',
+  404: 'NOT_FOUND',
+  408: 'DEADLINE_EXCEEDED',
+  412: 'FAILED_PRECONDITION',
+  429: 'RESOURCE_EXHAUSTED',
+  500: 'INTERNAL',
+  501: 'UNIMPLEMENTED',
+  503: 'UNAVAILABLE',
+  504: 'DEADLINE_EXCEEDED',
+}
+
+
+def connect(
+  target: str, model: str, protocol: str = 'grpc', timeout: float = 60.0
+) -> Endpoint:
+  """An endpoint for one model of a server; asks for nothing yet.
+
+  Args:
+    target: 'host:port'; a server has one port for each protocol.
+    timeout: seconds to wait for an answer.
+
+  Raises:
+    UsageError: an argument makes no sense.
+    InputError: gRPC is asked for, and tensorflow-serving-api is missing.
+  """
+  host, _, port = target.rpartition(':')
+  if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    raise UsageError(f'target {target!r}: give it as host:port')
+  if not model:
+    raise UsageError('the model name is empty; name it as the server does')
+  if not timeout > 0:
+    raise UsageError(f'timeout={timeout}: it must be greater than 0 seconds')
+  kinds = {'grpc': tf_serving.GrpcEndpoint, 'rest': RestEndpoint}
+  if protocol not in kinds:
+    raise unknown('protocol', protocol, kinds)
+  return kinds[protocol](target, model, timeout)
+
+
+class RestEndpoint:
+  """A model of a server, through its HTTP API."""
+
+  def __init__(self, target: str, model: str, timeout: float):
+    self._target = target
+    self._timeout = timeout
+    self._path = f'/v1/models/{urllib.parse.quote(model, safe="")}'
+
+  @functools.cached_property
+  def _signatures(self) -> dict[str, Signature]:
+    answer = self._call('GET', '/metadata')
+    try:
+      fields = answer['metadata']['signature_def']['signature_def']
+      graph = json_format.ParseDict(
+        {'signature_def': fields}, tf.compat.v1.MetaGraphDef()
+      )
+    except (KeyError, TypeError, json_format.ParseError) as error:
+      raise _malformed(f'no signatures in the metadata: {error!r}') from None
+    return read_signatures(graph.signature_def)
+
+  def signatures(self) -> dict[str, Signature]:
+    return self._signatures
+
+  def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+    spec = pick(self._signatures, signature)
+    arrays = to_arrays(signature, spec, inputs)
+    body = {
+      'signature_name': signature,
+      'inputs': {name: _to_json(array) for name, array in arrays.items()},
+    }
+    answer = self._call('POST', ':predict', json.dumps(body).encode())
+    try:
+      return _read_outputs(answer['outputs'], spec)
+    except (KeyError, TypeError, ValueError) as error:
+      raise _malformed(f'no tensors of {signature}: {error!r}') from None
+
+  def close(self) -> None:
+    """Does nothing: each request has a connection of its own."""
+
+  def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
+    status, text = self._exchange(method, self._path + path, body)
+    try:
+      answer = json.loads(text)
+    except ValueError:
+      raise _malformed(f'HTTP {status}, no JSON: {text[:60]!r}') from None
+    if status != 200:
+      said = answer.get('error') if isinstance(answer, dict) else None
+      raise EndpointError(
+        _KINDS.get(status, f'HTTP_{status}'), str(said or text[:200])
+      )
+    return answer
+
+  def _exchange(self, method, path, body):
+    connection = http.client.HTTPConnection(self._target, timeout=self._timeout)
+    try:
+      connection.request(method, path, body)
+      response = connection.getresponse()
+      return response.status, response.read()
+    except TimeoutError:
+      failure = 'DEADLINE_EXCEEDED', f'no answer within {self._timeout:g} s'
+    except http.client.HTTPException as error:
+      failure = 'MALFORMED', f'{self._target} speaks no HTTP: {error!r:.100}'
+    except OSError as error:
+      failure = 'UNAVAILABLE', f'{self._target}: {error.strerror or error}'
+    finally:
+      connection.close()
+    raise EndpointError(*failure)
+
+
+def _malformed(message: str) -> EndpointError:
+  return EndpointError('MALFORMED', f'{message:.200}')
+
+
+def _to_json(array: np.ndarray) -> Any:
+  """Text as base64, the form that any bytes have in JSON."""
+  if array.dtype != object:
+    return array.tolist()
+  encode = np.frompyfunc(
+    lambda text: {'b64': base64.b64encode(text).decode()}, 1, 1
+  )
+  return encode(array).tolist()
+
+
+def _read_outputs(outputs: Any, signature: Signature) -> Arrays:
+  if len(signature.outputs) == 1:  # The server leaves a lone name out.
+    outputs = {next(iter(signature.outputs)): outputs}
+  return {
+    name: _from_json(outputs[name], spec)
+    for name, spec in signature.outputs.items()
+  }
+
+
+def _from_json(value: Any, spec: tf.TensorSpec) -> np.ndarray:
+  if spec.dtype == tf.string:
+    decode = np.frompyfunc(_text, 1, 1)
+    array = np.asarray(decode(np.array(value, object)), object)
+  else:
+    array = np.array(value, spec.dtype.as_numpy_dtype)
+  if not spec.shape.is_compatible_with(array.shape):
+    raise ValueError(f'{spec.name} has the shape {list(array.shape)}')
+  return array
+
+
+def _text(value: Any) -> bytes:
+  if isinstance(value, dict):
+    return base64.b64decode(value['b64'], validate=True)
+  return value.encode()
+
+
+class Answer(NamedTuple):
+  """What the model wrote for one prompt."""
+
+  text: str
+  tokens: np.ndarray  # int32 [N]
+  log_prob: float  # of the tokens, under the model at temperature 1
+
+
+def generate(
+  endpoint: Endpoint, prompts: Sequence[str], request: Request
+) -> list[Answer]:
+  """Continues each prompt; row i draws with seed `request.seed + i`.
+
+  Raises:
+    UsageError: a value of the request is out of its range.
+    EndpointError: the server gives no answer, or refuses a prompt.
+  """
+  n = len(prompts)
+  answer = endpoint.predict(
+    'generate', {'prompt': list(prompts), **sampling_inputs(request.check(), n)}
+  )
+  return [
+    Answer(
+      _until(text.decode('utf-8', 'replace'), request.stop),
+      tokens[:n_tokens],
+      float(log_prob),
+    )
+    for text, tokens, n_tokens, log_prob in zip(
+      answer['text_bytes'],
+      answer['tokens'],
+      answer['num_tokens'],
+      answer['log_prob'],
+      strict=True,
+    )
+  ]
+
+
+def sampling_inputs(request: Request, n_rows: int) -> dict[str, np.ndarray]:
+  """The inputs that say how `n_rows` prompts are continued."""
+  return {
+    'max_new_tokens': np.full([n_rows], request.max_new_tokens, np.int32),
+    'temperature': np.full([n_rows], request.temperature, np.float32),
+    'top_k': np.full([n_rows], request.top_k, np.int32),
+    'top_p': np.full([n_rows], request.top_p, np.float32),
+    'seed': request.seed + np.arange(n_rows, dtype=np.int64),
+  }
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+  ends = [text.find(stop) for stop in stops if stop in text]
+  return text[: min(ends)] if ends else text
+
+
+def step_inputs(
+  answer: Arrays, token: np.ndarray, position: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Inputs of `decode_step` for tokens, int [B], at positions, int [B].
+
+  Args:
+    answer: of `prefill` or of the `decode_step` before.
+  """
+  return {
+    'token': token.astype(np.int32),
+    'position': position.astype(np.int32),
+    'keys': answer['keys'],
+    'values': answer['values'],
+  }
+
+
+def stream(
+  endpoint: Endpoint,
+  prompt: str,
+  request: Request,
+  tokenizer: Tokenizer,
+  context_length: int,
+) -> Iterator[str]:
+  """Continues one prompt; yields text as soon as it is certain.
+
+  Every token is a request that carries the keys and values of all before it,
+  so prefer gRPC: it sends them as they are, REST as decimal numbers.
+
+  Args:
+    tokenizer: of the model; its file is among the assets of the export.
+    context_length: of the model.
+
+  Raises:
+    UsageError, EndpointError: as `generate`.
+    InputError: the prompt holds what the tokenizer does not know.
+  """
+  request.check()
+  row = TextRow(tokenizer, request.stop)
+  ids = encode_prompt(tokenizer, prompt)[-context_length:].tolist()
+  answer = _prefill(endpoint, ids)
+  position = len(ids)
+  for turn in range(request.max_new_tokens):
+    token = _draw(answer['logits'], request, turn)
+    if token == tokenizer.end_of_text:
+      break
+    yield row.add([token])
+    if row.stopped or turn + 1 == request.max_new_tokens:
+      break
+    ids.append(token)
+    if position == context_length:  # Full: keep half, as the server does.
+      ids = ids[-(context_length // 2 + 1) :]
+      answer, position = _prefill(endpoint, ids), len(ids)
+      continue
+    step = step_inputs(answer, np.array([token]), np.array([position]))
+    answer = endpoint.predict('decode_step', step)
+    position += 1
+  yield row.finish()
+
+
+def _prefill(endpoint: Endpoint, ids: list[int]) -> Arrays:
+  return endpoint.predict('prefill', {'ids': [ids], 'prompt_len': [len(ids)]})
+
+
+def _draw(logits: np.ndarray, request: Request, turn: int) -> int:
+  values = (request.temperature, request.top_k, request.top_p)
+  sampling = decoding.Sampling(
+    *(tf.constant([v]) for v in values),
+    seed=tf.constant([request.seed], tf.int64),
+  )
+  turns = tf.constant([turn])
+  return int(decoding.draw(tf.constant(logits), sampling, turns)[0])
