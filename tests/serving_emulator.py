@@ -1,0 +1,202 @@
+"""An emulator of TensorFlow Serving on loopback, for tests alone.
+
+It speaks the server's gRPC API through the real stubs, and the part of its
+HTTP API that the client uses, as the server's source and documents have it.
+It is not the server: batching, warm-up and versions are not emulated. Behind
+it the export runs in a `StockProcess`: v1 loader, `Session.run`, XLA off.
+"""
+
+import base64
+import contextlib
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from typing import NamedTuple
+
+import grpc
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow_serving.apis import (
+  get_model_metadata_pb2,
+  predict_pb2,
+  prediction_service_pb2_grpc,
+)
+
+from minigpt.endpoint import EndpointError
+from minigpt.stock import StockProcess, read_saved_model
+
+MODEL = 'shakespeare'
+_STATUS = {'INVALID_ARGUMENT': 400, 'NOT_FOUND': 404, 'DEADLINE_EXCEEDED': 504}
+
+
+class Emulator(NamedTuple):
+  """Where it listens, and what it does wrong on purpose."""
+
+  grpc: str  # host:port
+  rest: str
+  faults: dict  # 'seconds' to sleep before each answer; 'body' of each answer
+
+
+class Backend:
+  """What both protocols ask."""
+
+  def __init__(self, export_dir, process: StockProcess, faults: dict):
+    definitions = read_saved_model(export_dir).signature_def
+    self.metadata = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in definitions.items():
+      self.metadata.signature_def[name].CopyFrom(definition)
+    self.process = process
+    self.faults = faults
+
+  def check_name(self, name):
+    time.sleep(self.faults.get('seconds', 0))
+    if name != MODEL:
+      raise EndpointError(
+        'NOT_FOUND',
+        f'Servable not found for request: Latest({name})',
+      )
+
+
+class GrpcService(prediction_service_pb2_grpc.PredictionServiceServicer):
+  def __init__(self, backend: Backend):
+    self._backend = backend
+
+  def GetModelMetadata(self, request, context):  # noqa: N802
+    return self._guarded(context, self._metadata, request)
+
+  def Predict(self, request, context):  # noqa: N802
+    return self._guarded(context, self._predict, request)
+
+  def _guarded(self, context, answer, request):
+    try:
+      self._backend.check_name(request.model_spec.name)
+      return answer(request)
+    except EndpointError as error:
+      context.abort(getattr(grpc.StatusCode, error.kind), error.message)
+
+  def _metadata(self, request):
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = MODEL
+    response.metadata['signature_def'].Pack(self._backend.metadata)
+    return response
+
+  def _predict(self, request):
+    inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+    name = request.model_spec.signature_name or 'serving_default'
+    response = predict_pb2.PredictResponse(model_spec=request.model_spec)
+    for key, array in self._backend.process.predict(name, inputs).items():
+      response.outputs[key].CopyFrom(tf.make_tensor_proto(array))
+    return response
+
+
+def _http_handler(backend: Backend) -> type:
+  class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *args):
+      pass
+
+    def do_GET(self):
+      self._guarded('/metadata', lambda: _rest_metadata(backend))
+
+    def do_POST(self):
+      size = int(self.headers['Content-Length'])
+      body = json.loads(self.rfile.read(size))
+      self._guarded(':predict', lambda: _rest_predict(backend, body))
+
+    def _guarded(self, suffix, answer):
+      name = self.path.removeprefix('/v1/models/').removesuffix(suffix)
+      try:
+        backend.check_name(name)
+        status, body = 200, answer()
+      except EndpointError as error:
+        status = _STATUS.get(error.kind, 500)
+        body = {'error': error.message}
+      self._send(status, json.dumps(body))
+
+    def _send(self, status, body):
+      body = backend.faults.get('body', body).encode()
+      self.send_response(status)
+      self.send_header('Content-Type', 'application/json')
+      self.send_header('Content-Length', str(len(body)))
+      self.end_headers()
+      with contextlib.suppress(BrokenPipeError):
+        self.wfile.write(body)
+
+  return Handler
+
+
+def _rest_metadata(backend: Backend) -> dict:
+  definitions = json_format.MessageToDict(
+    backend.metadata, preserving_proto_field_name=True
+  )
+  return {
+    'model_spec': {'name': MODEL, 'signature_name': '', 'version': '1'},
+    'metadata': {'signature_def': definitions},
+  }
+
+
+def _rest_predict(backend: Backend, body: dict) -> dict:
+  """The columnar form; a lone output goes without its name."""
+  name = body.get('signature_name', 'serving_default')
+  inputs = {key: _from_json(value) for key, value in body['inputs'].items()}
+  answer = backend.process.predict(name, inputs)
+  outputs = {key: _to_json(key, value) for key, value in answer.items()}
+  return {
+    'outputs': outputs if len(outputs) > 1 else next(iter(outputs.values()))
+  }
+
+
+def _from_json(value):
+  return _walk(
+    value, lambda v: base64.b64decode(v['b64']) if isinstance(v, dict) else v
+  )
+
+
+def _to_json(name, array):
+  """Text as it is, unless the name says that it is bytes."""
+  if array.dtype != object:
+    return array.tolist()
+  if name.endswith('_bytes'):
+    return _walk(
+      array.tolist(), lambda v: {'b64': base64.b64encode(v).decode()}
+    )
+  return _walk(array.tolist(), bytes.decode)
+
+
+def _walk(value, change):
+  if isinstance(value, list):
+    return [_walk(each, change) for each in value]
+  return change(value)
+
+
+@contextlib.contextmanager
+def emulator(export_dir, process: StockProcess) -> Iterator[Emulator]:
+  """Serves the export at two free ports until the block ends."""
+  faults = {}
+  backend = Backend(export_dir, process, faults)
+  rpc = grpc.server(
+    futures.ThreadPoolExecutor(8),
+    options=[
+      ('grpc.max_receive_message_length', -1),
+      ('grpc.max_send_message_length', -1),
+    ],
+  )
+  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+    GrpcService(backend), rpc
+  )
+  port = rpc.add_insecure_port('127.0.0.1:0')
+  rpc.start()
+  web = http.server.ThreadingHTTPServer(
+    ('127.0.0.1', 0), _http_handler(backend)
+  )
+  threading.Thread(target=web.serve_forever, daemon=True).start()
+  try:
+    yield Emulator(
+      f'127.0.0.1:{port}', f'127.0.0.1:{web.server_address[1]}', faults
+    )
+  finally:
+    web.shutdown()
+    web.server_close()
+    rpc.stop(None)

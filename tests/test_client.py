@@ -1,0 +1,287 @@
+"""The client and the gate, over gRPC and REST, against an emulator."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigpt import client, gate, serve_checks, workdir
+from minigpt.completion import Request
+from minigpt.endpoint import EndpointError
+from minigpt.errors import UsageError
+from minigpt.load_test import Load, load_test, summary
+from minigpt.stock import StockSession
+
+pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
+from serving_emulator import MODEL, emulator
+
+ROOT = Path(gate.__file__).parent.parent
+PROTOCOLS = ('grpc', 'rest')
+HOW = Request(9, temperature=1.0, top_k=7, seed=3)
+PROMPTS = ['ab', 'c\0\u00df', 'l\n\u0301 ad']
+
+
+@pytest.fixture(scope='module')
+def session(export_dir):
+  return StockSession(export_dir)
+
+
+@pytest.fixture(scope='module')
+def server(export_dir, session):
+  with emulator(export_dir, session) as served:
+    yield served
+
+
+@pytest.fixture
+def faults(server):
+  yield server.faults
+  server.faults.clear()
+
+
+def connect(server, protocol, model=MODEL, timeout=60.0):
+  return client.connect(getattr(server, protocol), model, protocol, timeout)
+
+
+def kind(ask):
+  with pytest.raises(EndpointError) as caught:
+    ask()
+  assert '\n' not in str(caught.value)
+  return caught.value.kind
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_every_signature_answers_as_without_a_server(server, session, protocol):
+  endpoint = connect(server, protocol)
+  assert endpoint.signatures() == session.signatures()
+  subject = serve_checks.prepare(session)
+  for name in serve_checks.TABLE:
+    inputs = serve_checks.request(subject, name)
+    expected = session.predict(name, inputs)
+    found = endpoint.predict(name, inputs)
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+      assert found[key].dtype == value.dtype
+      np.testing.assert_array_equal(found[key], value)
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_the_gate_passes_a_sound_server(server, export_dir, run_dir, protocol):
+  report = gate.examine(lambda: connect(server, protocol), export_dir, run_dir)
+  assert report.passed, gate.summary(report)
+  assert {check.status for check in report.checks} == {'pass'}
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_generate_gives_each_row_its_own_seed(server, protocol):
+  endpoint = connect(server, protocol)
+  together = client.generate(endpoint, PROMPTS, HOW)
+  for i, prompt in enumerate(PROMPTS):
+    (alone,) = client.generate(
+      endpoint, [prompt], HOW._replace(seed=HOW.seed + i)
+    )
+    assert alone.text == together[i].text
+    np.testing.assert_array_equal(alone.tokens, together[i].tokens)
+    assert alone.log_prob == pytest.approx(together[i].log_prob, abs=1e-4)
+    assert len(alone.text) == 9
+    assert alone.log_prob < 0
+
+
+def test_generate_ends_at_the_first_stop_string(server):
+  endpoint = connect(server, 'grpc')
+  (whole,) = client.generate(endpoint, ['ab'], HOW)
+  stop = whole.text[4:6]
+  (cut,) = client.generate(endpoint, ['ab'], HOW._replace(stop=(stop, '!')))
+  assert cut.text == whole.text[: whole.text.index(stop)]
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_stream_is_what_generate_writes_even_beyond_the_context(
+  server, run_dir, protocol
+):
+  endpoint = connect(server, protocol)
+  trained = workdir.load_trained(run_dir)
+  context = trained.run.model.context_length
+  for prompt in ['ab', 'abcdefghijkl' * 2]:
+    (whole,) = client.generate(endpoint, [prompt], HOW)
+    pieces = list(
+      client.stream(endpoint, prompt, HOW, trained.tokenizer, context)
+    )
+    assert ''.join(pieces) == whole.text
+    assert len(pieces) >= 9
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_an_unknown_model_is_named(server, protocol):
+  endpoint = connect(server, protocol, model='hamlet')
+  with pytest.raises(EndpointError, match=r'NOT_FOUND: .*hamlet'):
+    endpoint.signatures()
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_server_that_is_down_is_unavailable(protocol):
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    target = f'127.0.0.1:{free.getsockname()[1]}'
+  endpoint = client.connect(target, MODEL, protocol, 5.0)
+  assert kind(endpoint.signatures) == 'UNAVAILABLE'
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_slow_server_runs_into_the_timeout(server, faults, protocol):
+  endpoint = connect(server, protocol, timeout=0.2)
+  faults['seconds'] = 1.0
+  assert kind(endpoint.signatures) == 'DEADLINE_EXCEEDED'
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_bad_value_is_refused_by_name(server, protocol):
+  endpoint = connect(server, protocol)
+  inputs = {
+    'prompt': ['ab'],
+    **client.sampling_inputs(HOW._replace(top_p=2.0), 1),
+  }
+  with pytest.raises(EndpointError, match=r'INVALID_ARGUMENT: .*top_p=2'):
+    endpoint.predict('generate', inputs)
+  with pytest.raises(UsageError, match='top_p=2'):
+    client.generate(endpoint, ['ab'], HOW._replace(top_p=2.0))
+
+
+@pytest.mark.parametrize(
+  'body',
+  [
+    '{"outputs": ',
+    'null',
+    '{"predictions": []}',
+    '{"outputs": {"log_prob": [1.0]}}',
+    '{"outputs": {"log_prob": ["x"], "num_tokens": [1], '
+    '"perplexity": [1], "num_dropped": [0]}}',
+    '{"outputs": {"log_prob": [[1.0]], "num_tokens": [1], '
+    '"perplexity": [1], "num_dropped": [0]}}',
+  ],
+)
+def test_malformed_json_is_said_to_be(server, faults, body):
+  endpoint = connect(server, 'rest')
+  endpoint.signatures()
+  faults['body'] = body
+  ask = lambda: endpoint.predict('score', {'text': ['ab']})  # noqa: E731
+  assert kind(ask) == 'MALFORMED'
+
+
+@pytest.mark.parametrize('body', ['[]', '{"metadata": 3}', 'no'])
+def test_malformed_metadata_is_said_to_be(server, faults, body):
+  faults['body'] = body
+  assert kind(connect(server, 'rest').signatures) == 'MALFORMED'
+
+
+def test_a_server_that_speaks_another_protocol(server):
+  endpoint = client.connect(server.grpc, MODEL, 'rest', 5.0)
+  assert kind(endpoint.signatures) in ('MALFORMED', 'UNAVAILABLE')
+
+
+@pytest.mark.parametrize(
+  ('target', 'model', 'protocol', 'timeout', 'words'),
+  [
+    ('localhost', MODEL, 'grpc', 1.0, 'give it as host:port'),
+    ('localhost:http', MODEL, 'grpc', 1.0, 'give it as host:port'),
+    ('localhost:65536', MODEL, 'grpc', 1.0, 'give it as host:port'),
+    ('localhost:1', '', 'grpc', 1.0, 'model name is empty'),
+    ('localhost:1', MODEL, 'rset', 1.0, "did you mean 'rest'"),
+    ('localhost:1', MODEL, 'rest', 0.0, 'timeout=0'),
+  ],
+)
+def test_connections_that_make_no_sense(
+  target, model, protocol, timeout, words
+):
+  with pytest.raises(UsageError, match=words):
+    client.connect(target, model, protocol, timeout)
+
+
+# Load.
+
+
+def test_a_load_test_counts_answers_and_errors_by_kind(server):
+  endpoint = connect(server, 'grpc')
+
+  def ask(i):
+    prompt = '?' if i % 3 == 0 else 'ab'
+    client.generate(endpoint, [prompt], HOW._replace(seed=i))
+
+  load = load_test(ask, n_requests=10, concurrency=4)
+  assert load.errors == {'INVALID_ARGUMENT': 4}
+  assert len(load.latencies) == 6
+  assert 0 < load.latencies.max() <= load.seconds
+  assert load.throughput == pytest.approx(6 / load.seconds)
+
+
+def test_percentiles_and_errors_are_shown():
+  load = Load(101, 2, 10.0, np.arange(100) / 1e3, {'UNAVAILABLE': 1})
+  text = summary(load)
+  assert '10.00 answers a second' in text
+  assert 'p50 49.5 ms, p95 94.0 ms, p99 98.0 ms' in text
+  assert 'errors: 1 UNAVAILABLE' in text
+
+
+# The program.
+
+# absl's flags belong to a process, and several programs have a --workdir: so
+# all calls of this one run in one process of their own.
+_DRIVER = """
+import contextlib, io, json, sys
+from absl import flags
+from absl.testing import flagsaver
+import serve_check
+from minigpt import program
+
+def call(argv):
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with flagsaver.flagsaver():
+      flags.FLAGS(['serve_check.py', *argv])
+      code = program.guarded(serve_check.main)
+  return [code, out.getvalue(), err.getvalue()]
+
+print(json.dumps([call(argv) for argv in json.load(sys.stdin)]))
+"""
+
+
+def test_the_program_against_a_server(server, tmp_path):
+  target, name = f'--target={server.grpc}', f'--model_name={MODEL}'
+  load = [target, name, '--load_test', '--requests=6', '--concurrency=2']
+  small = '--max_new_tokens=4'
+  calls = [
+    ([target, name], 0, 'passed'),
+    ([*load, small], 0, 'errors: none'),
+    ([*load, small, '--json'], 0, '"requests": 6'),
+    ([*load, '--max_new_tokens=10'], 1, 'errors: 6 INVALID_ARGUMENT'),
+    ([*load, '--requests=0'], 2, '--requests must be 1 or more'),
+    (['--target=127.0.0.1:1', name], 1, 'UNAVAILABLE'),
+    ([target, '--model_name=hamlet'], 1, 'hamlet'),
+    ([target], 2, 'the model name is empty'),
+    ([target, name, '--protocol=tcp'], 2, 'unknown protocol'),
+    ([], 2, 'give --export_dir'),
+    (['--load_test'], 2, 'give --export_dir'),
+    ([f'--export_dir={tmp_path}'], 1, 'holds no SavedModel'),
+    ([target, name, f'--workdir={tmp_path}'], 1, 'holds no run'),
+  ]
+  done = subprocess.run(
+    [sys.executable, '-c', _DRIVER],
+    cwd=ROOT,
+    input=json.dumps([argv for argv, _, _ in calls]),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  answers = json.loads(done.stdout)
+  for (argv, code, words), answer in zip(calls, answers, strict=True):
+    found, out, err = answer
+    assert found == code, (argv, answer)
+    assert words in out + err, (argv, answer)
+    if 'errors:' not in words and code:
+      assert len(err.splitlines()) == 1 and out == '', (argv, answer)
