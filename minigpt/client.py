@@ -202,7 +202,7 @@ def generate(
   """
   n = len(prompts)
   answer = endpoint.predict(
-    'generate', {'prompt': list(prompts), **sampling_inputs(request.check(), n)}
+    'generate', {'prompt': list(prompts), **sampling_inputs(_check(request), n)}
   )
   return [
     Answer(
@@ -218,6 +218,19 @@ def generate(
       strict=True,
     )
   ]
+
+
+# What a request can ask of an export; the rest is for a model at hand.
+_SERVED = ('max_new_tokens', 'temperature', 'top_k', 'top_p', 'seed', 'stop')
+
+
+def _check(request: Request) -> Request:
+  """Raises UsageError for what no export can do, too."""
+  usual = Request()._asdict()
+  for name, value in request.check()._asdict().items():
+    if name not in _SERVED and value != usual[name]:
+      raise UsageError(f'{name}={value}: a server cannot do that; leave it out')
+  return request
 
 
 def sampling_inputs(request: Request, n_rows: int) -> dict[str, np.ndarray]:
@@ -272,7 +285,7 @@ def stream(
     UsageError, EndpointError: as `generate`.
     InputError: the prompt holds what the tokenizer does not know.
   """
-  request.check()
+  _check(request)
   row = TextRow(tokenizer, request.stop)
   ids = encode_prompt(tokenizer, prompt)[-context_length:].tolist()
   answer = _prefill(endpoint, ids)

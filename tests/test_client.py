@@ -151,6 +151,8 @@ def test_a_bad_value_is_refused_by_name(server, protocol):
     endpoint.predict('generate', inputs)
   with pytest.raises(UsageError, match='top_p=2'):
     client.generate(endpoint, ['ab'], HOW._replace(top_p=2.0))
+  with pytest.raises(UsageError, match='num_beams=2: a server cannot'):
+    client.generate(endpoint, ['ab'], HOW._replace(num_beams=2))
 
 
 @pytest.mark.parametrize(
