@@ -54,43 +54,46 @@ def search(
     length_penalty: above 0 favours long continuations.
     rules: with B rows; they change log probabilities.
   """
+  if rules:
+    of_rows = _repeated(rules._replace(banned=()), width)
+    rules = of_rows._replace(banned=rules.banned)
+
+  def turn(i, now):
+    log_probs, caches = _log_probs(now.state, p, config, stop_token, rules)
+    now = now._replace(state=now.state._replace(caches=caches))
+    return i + 1, _turn(
+      now, log_probs, i, n_new, width, length_penalty, stop_token
+    )
+
+  begin = _begin(state, n_out, width, stop_token)
+  _, end = tf.while_loop(
+    lambda i, now: (i < n_new) & tf.reduce_any(now.is_open), turn, (0, begin)
+  )
+  return end.finished
+
+
+def _begin(state, n_out, width, stop_token):
   n_rows = tf.shape(state.window)[0]
 
-  def beams(first: float, others: float) -> Beams:
-    score = tf.where(tf.range(width) == 0, first, others)
+  def beams(first: float) -> Beams:
+    score = tf.where(tf.range(width) == 0, first, _LOWEST)
     return Beams(
       tokens=tf.fill([n_rows, width, n_out], stop_token or 0),
       n_tokens=tf.zeros([n_rows, width], tf.int32),
       score=tf.tile(score[None], [n_rows, 1]),
     )
 
-  def repeated(tree):
-    return tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), tree)
-
-  def repeated_rules():
-    of_rows = repeated(rules._replace(banned=()))
-    return of_rows._replace(banned=rules.banned)
-
-  of_beams = repeated_rules() if rules else None
-  begin = _Search(
-    state=repeated(state),
+  return _Search(
+    state=_repeated(state, width),
     # One beam of each row counts at first, or all would be the same.
-    running=beams(0.0, _LOWEST),
-    finished=beams(_LOWEST, _LOWEST),
+    running=beams(0.0),
+    finished=beams(_LOWEST),
     is_open=tf.fill([n_rows], True),
   )
 
-  def turn(i, now):
-    log_probs, caches = _log_probs(now.state, p, config, stop_token, of_beams)
-    now = now._replace(state=now.state._replace(caches=caches))
-    return i + 1, _turn(
-      now, log_probs, i, n_new, width, length_penalty, stop_token
-    )
 
-  _, end = tf.while_loop(
-    lambda i, now: (i < n_new) & tf.reduce_any(now.is_open), turn, (0, begin)
-  )
-  return end.finished
+def _repeated(tree, width):
+  return tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), tree)
 
 
 def _log_probs(state, p, config, stop_token, rules):

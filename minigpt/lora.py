@@ -57,7 +57,7 @@ def attach(p: Params, adapters: Adapters, scale: float) -> Params:
   """The model with an adapter beside each dense layer of its blocks."""
 
   def linear(layer: Linear, adapter: Adapter) -> Adapted:
-    return Adapted(layer, adapter, tf.cast(scale, adapter.a.dtype))
+    return Adapted(layer, adapter, tf.constant(scale))
 
   return _with(p, adapters, linear)
 

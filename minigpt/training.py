@@ -42,8 +42,7 @@ class TrainState(tf.Module):
     """The model around what trains."""
     if not self.frozen:
       return trained
-    dtype = tf.nest.flatten(trained)[0].dtype
-    return attach(cast(self.frozen, dtype), trained, self.adapter_scale)
+    return attach(self.frozen, trained, self.adapter_scale)
 
   def checkpoint(self) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(
@@ -89,7 +88,7 @@ def loss_and_grads(
     whole: makes the model of what trains.
   """
   with tf.GradientTape() as tape:
-    model = whole(cast(params, compute_dtype))
+    model = cast(whole(params), compute_dtype)
     loss = batch_loss(windows, model, config, rng)
   grads = tape.gradient(loss, params)
   return loss, tf.nest.map_structure(tf.convert_to_tensor, grads)

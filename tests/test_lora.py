@@ -160,10 +160,13 @@ def test_a_checkpoint_holds_only_adapters(trained):
 
 def test_a_run_reads_back_merged_and_continues(trained, source):
   read = workdir.load_trained(trained.path)
-  if read.checkpoint.step == 6:
-    want = gpt(TOKENS, trained.state.whole(trained.state.params), CONFIG)
-    found = gpt(TOKENS, read.model.params, CONFIG)
-    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+  assert read.checkpoint.step == 6
+  want = gpt(TOKENS, trained.state.whole(trained.state.params), CONFIG)
+  found = gpt(TOKENS, read.model.params, CONFIG)
+  np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+  step = training.compiled_eval_step(read.model.params, CONFIG, 'float32')
+  loss = training.evaluate(step, trained.prepared.val, 12, 4).loss
+  np.testing.assert_allclose(trained.evaluate()['val_loss'], loss, rtol=1e-4)
   assert 'adapter' not in ' '.join(params.named_leaves(read.model.params))
   again = a_fit(trained.path, source, TEXT)
   assert again.step == 6
