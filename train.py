@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program, tokenizers, workdir
+from minigpt import lock, program, tokenizers, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -30,7 +30,7 @@ _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'describe the run and stop')
 program.define_flags(GPTConfig, DataConfig, TrainConfig)
 
 
-def main() -> None:
+def main() -> int:
   started = time.monotonic()
   given = {}
   for config in (GPTConfig, DataConfig, TrainConfig):
@@ -38,23 +38,35 @@ def main() -> None:
   if _DRY_RUN.value:
     prepared = prepare(settle(preset_values(_PRESET.value, given)))
     print(describe(prepared, specs(prepared.run.model)))
-    return
+    return 0
   if _WORKDIR.value is None:
     raise UsageError('--workdir is missing; say where the run shall live')
   path = Path(_WORKDIR.value)
+  with lock.held(path, 'workdir'):
+    return _train(path, given, started)
+
+
+def _train(path: Path, given: dict, started: float) -> int:
+  """Trains to the end, or to a signal; returns the exit code."""
+  workdir.sweep(path)
   resumes = workdir.holds_run(path)
   run = Fit(path, (_continued if resumes else _new)(path, given))
   print(describe(run.prepared, run.model.params))
-  run.restore()
+  for damage in run.restore():
+    print(f'set aside as {damage.path.name}: {damage.reason}')
   if resumes:
     print(f'continuing {path} after step {run.step}')
-  fit(run)
+  stopped_by = fit(run)
+  if stopped_by:
+    print(f'step {run.step} is saved; the same command continues from there')
+    return 128 + stopped_by
   print(finish(run, time.monotonic() - started))
+  return 0
 
 
 def _new(path: Path, given: dict) -> Prepared:
   prepared = prepare(settle(preset_values(_PRESET.value, given)))
-  workdir.create(path, prepared.run, prepared.tokenizer)
+  workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
   return prepared
 
 
@@ -68,7 +80,8 @@ def _continued(path: Path, given: dict) -> Prepared:
   settings = settle({**workdir.values(saved), **given})
   tokenizer = tokenizers.load(path / 'tokenizer.json')
   prepared = prepare(settings, tokenizer)
-  workdir.save_config(path, prepared.run)
+  workdir.check_same_data(path, prepared.fingerprint)
+  workdir.save_config(path, prepared.run, prepared.fingerprint)
   return prepared
 
 

@@ -10,6 +10,7 @@ Shapes: N tokens in all, K steps, A accumulated gradients, B batch, T context.
 import glob
 import os
 import sysconfig
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -162,6 +163,22 @@ class Windows(NamedTuple):
   def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
     offsets = np.arange(self.context_length + 1)
     return self.tokens[starts[..., None] + offsets].astype(np.int32)
+
+
+class Fingerprint(NamedTuple):
+  """Tells one text from another, without keeping either."""
+
+  n_tokens: int
+  crc32: int
+
+
+def fingerprint(*parts: np.ndarray, chunk: int = 1 << 24) -> Fingerprint:
+  """Of token arrays [N] one after another, read in bounded memory."""
+  crc = 0
+  for tokens in parts:
+    for start in range(0, len(tokens), chunk):
+      crc = zlib.crc32(np.ascontiguousarray(tokens[start : start + chunk]), crc)
+  return Fingerprint(sum(map(len, parts)), crc)
 
 
 def make_windows(

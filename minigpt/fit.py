@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from minigpt import checkpoint, data, plots, tokenizers, workdir
 from minigpt.completion import Completer, Request
-from minigpt.config import GPTConfig, Settings
+from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.progress import MetricsFile, Progress, clock
+from minigpt.saver import Saver
+from minigpt.signals import StopRequest
 from minigpt.summary import summary
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import (
@@ -32,6 +35,7 @@ class Prepared(NamedTuple):
   tokenizer: Tokenizer
   windows: data.Windows
   val: np.ndarray
+  fingerprint: data.Fingerprint
 
 
 def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
@@ -62,7 +66,9 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
     per_step = recipe.batch_size * recipe.grad_accum
     steps = math.ceil(recipe.epochs * windows.count / per_step)
     recipe = dataclasses.replace(recipe, steps=steps)
-  return Prepared(Run(model, settings.data, recipe), tokenizer, windows, val)
+  run = Run(model, settings.data, recipe)
+  found = data.fingerprint(train, val)
+  return Prepared(run, tokenizer, windows, val, found)
 
 
 def encode_split(split: data.Split, tokenizer: Tokenizer) -> data.Split:
@@ -106,7 +112,6 @@ class Fit:
     self.run = prepared.run
     self.model = GPT(self.run.model, self.run.train.seed)
     self.state = TrainState(self.model)
-    self.checkpoint = self.state.checkpoint()
     self.completer = Completer(
       self.model.params, self.run.model, prepared.tokenizer
     )
@@ -115,6 +120,7 @@ class Fit:
     self.eval_step = compiled_eval_step(
       self.model.params, self.run.model, recipe.compute_dtype
     )
+    self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
     self.best_loss = math.inf
     self.n_worse = 0  # Evaluations since the best one.
 
@@ -122,23 +128,27 @@ class Fit:
   def step(self) -> int:
     return int(self.state.step.numpy())
 
-  def restore(self) -> None:
-    """Goes back to the newest checkpoint; without one, to the first step."""
-    found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
+  def restore(self) -> list[checkpoint.Damage]:
+    """Goes to the newest whole checkpoint, if there is any.
+
+    Returns:
+      Newer ones that are damaged, renamed out of the way.
+    """
+    folder = workdir.checkpoints(self.path)
+    found, damages = checkpoint.restore_newest(folder, self.state.checkpoint())
     if found:
-      checkpoint.restore(found[-1], self.checkpoint)
-      self.best_loss = found[-1].info['best_loss']
-      self.n_worse = found[-1].info['n_worse']
+      self.best_loss = found.info['best_loss']
+      self.n_worse = found.info['n_worse']
+    return [d._replace(path=checkpoint.set_aside(d)) for d in damages]
 
   def save(self, metrics: dict[str, Any]) -> None:
-    folder = workdir.checkpoints(self.path)
+    """Starts a checkpoint; `saver.wait` tells when it is there."""
     info = {
       'val_loss': metrics.get('val_loss'),
       'best_loss': self.best_loss,
       'n_worse': self.n_worse,
     }
-    checkpoint.save(folder, self.step, self.checkpoint, info)
-    checkpoint.prune(folder, self.run.train.keep_checkpoints)
+    self.saver.save(self.step, self.state.parts(), info)
 
   def evaluate(self) -> dict[str, float]:
     """Scores the validation part and keeps count of the progress."""
@@ -175,18 +185,52 @@ def eval_batch_size(batch_size: int, context_length: int) -> int:
   return max(batch_size, 4096 // context_length)
 
 
-def fit(fit_: Fit) -> None:
-  """Trains from the state's step to the recipe's last."""
-  recipe = fit_.run.train
-  first = fit_.step
+def fit(fit_: Fit) -> int:
+  """Trains from the state's step to the recipe's last.
+
+  Returns:
+    The number of the signal that stopped it before, all saved; otherwise 0.
+  """
+  recipe, first = fit_.run.train, fit_.step
   progress = Progress(first, recipe.steps)
   metrics_file = MetricsFile(fit_.path / 'metrics.jsonl', first)
-  every_save = recipe.checkpoint_every or recipe.eval_every
+  stop = StopRequest('stopping after this step; again to leave at once')
+  try:
+    with stop:
+      _compile(fit_, progress)
+      for steps, windows in _batches(fit_):
+        records = _call(fit_, steps, windows)
+        if fit_.is_due(recipe.eval_every):
+          records[-1] |= fit_.evaluate()
+        metrics_file.write(records)
+        progress.step(records[-1], important='val_loss' in records[-1])
+        ends = stop.number or _gives_up(fit_, progress)
+        if ends or fit_.is_due(save_interval(recipe)):
+          metrics_file.sync()
+          fit_.save(records[-1])
+        if ends:
+          break
+        if recipe.sample_every and fit_.is_due(recipe.sample_every):
+          progress.say(f'--- sample\n{fit_.sample()}\n---')
+      fit_.saver.wait()
+  finally:
+    progress.close()
+    metrics_file.close()
+  return stop.number
+
+
+def save_interval(recipe: TrainConfig) -> int:
+  return recipe.checkpoint_every or recipe.eval_every
+
+
+def _batches(fit_: Fit) -> Iterator[tuple[range, np.ndarray]]:
+  """The steps that are left, in calls, each with its windows."""
+  recipe = fit_.run.train
   calls = plan_calls(
-    first,
+    fit_.step,
     recipe.steps,
     recipe.steps_per_call,
-    [recipe.eval_every, recipe.sample_every, every_save],
+    [recipe.eval_every, recipe.sample_every, save_interval(recipe)],
   )
   batches = data.train_batches(
     fit_.prepared.windows,
@@ -195,26 +239,15 @@ def fit(fit_: Fit) -> None:
     calls,
     recipe.steps_per_call,
   )
-  try:
-    _compile(fit_, progress)
-    for steps, windows in zip(calls, batches, strict=True):
-      records = _call(fit_, steps, windows)
-      if fit_.is_due(recipe.eval_every):
-        records[-1] |= fit_.evaluate()
-      for record in records:
-        metrics_file.write(record)
-      progress.step(records[-1], important='val_loss' in records[-1])
-      if fit_.is_due(every_save):
-        fit_.save(records[-1])
-      if recipe.sample_every and fit_.is_due(recipe.sample_every):
-        progress.say(f'--- sample\n{fit_.sample()}\n---')
-      if recipe.patience and fit_.n_worse >= recipe.patience:
-        progress.say(f'no progress in {fit_.n_worse} evaluations: stopping')
-        fit_.save(records[-1])
-        break
-  finally:
-    progress.close()
-    metrics_file.close()
+  return zip(calls, batches, strict=True)
+
+
+def _gives_up(fit_: Fit, progress: Progress) -> bool:
+  patience = fit_.run.train.patience
+  if not patience or fit_.n_worse < patience:
+    return False
+  progress.say(f'no progress in {fit_.n_worse} evaluations: stopping')
+  return True
 
 
 def _compile(fit_: Fit, progress: Progress) -> None:

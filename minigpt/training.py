@@ -3,7 +3,7 @@
 Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,10 +25,12 @@ class TrainState(tf.Module):
     self.moments = Moments(_zeros_like(model.params), _zeros_like(model.params))
     self.step = tf.Variable(0, dtype=tf.int64)
 
+  def parts(self) -> dict[str, Any]:
+    """The variables, by the names that a checkpoint gives their trees."""
+    return {'params': self.params, 'moments': self.moments, 'step': self.step}
+
   def checkpoint(self) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(
-      params=self.params, moments=self.moments, step=self.step
-    )
+    return tf.train.Checkpoint(**self.parts())
 
 
 def _zeros_like(params: Params) -> Params:
