@@ -195,7 +195,9 @@ def restore(
       f'{checkpoint.path} does not fit the model in config.json '
       f'({reason(error)})'
     ) from None
-  except tf.errors.OpError as error:
+  except (
+    Exception
+  ) as error:  # Damage makes the reader raise errors of all kinds.
     raise InputError(
       f'{checkpoint.path} is damaged ({reason(error)}); continue its run '
       'with train.py, which falls back on the one before'

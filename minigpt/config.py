@@ -183,6 +183,11 @@ class TrainConfig:
   patience: int = _option(
     0, 'stop after this many evaluations without progress; 0: never'
   )
+  spike_guard: float = _option(
+    0.0,
+    'go back to the last checkpoint and leave a batch out where its loss is '
+    'this many standard deviations above the last 50; 0: never',
+  )
   seed: int = _option(0, 'decides initial weights, data order and dropout')
 
   def __post_init__(self):
@@ -208,6 +213,7 @@ class TrainConfig:
       'sample_every',
       'checkpoint_every',
       'patience',
+      'spike_guard',
       'seed',
     )
     _check_fraction(self, 'beta1', 'beta2')

@@ -11,7 +11,7 @@ import glob
 import os
 import sysconfig
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -245,6 +245,7 @@ def train_batches(
   seed: int,
   calls: list[range],
   call_length: int,
+  skipped: Sequence[int] = (),
 ) -> Iterator[np.ndarray]:
   """The windows of each range of steps, read ahead of their use.
 
@@ -252,6 +253,7 @@ def train_batches(
     batch_shape: (A, B), accumulated gradients and windows in each.
     calls: steps that one call of the train step makes, at most `call_length`;
       a shorter range is filled up with batches that it does not use.
+    skipped: numbers of batches that no step is given.
 
   Yields:
     int32 [K, A, B, T + 1] for each range, K = `call_length`.
@@ -259,7 +261,8 @@ def train_batches(
   per_step = batch_shape[0] * batch_shape[1]
 
   def read(first: np.ndarray) -> np.ndarray:
-    examples = first * per_step + np.arange(call_length * per_step)
+    batch = batch_numbers(first + np.arange(call_length), skipped)
+    examples = batch[:, None] * per_step + np.arange(per_step)
     starts = window_order(windows, examples, seed)
     return windows.at(starts.reshape(call_length, *batch_shape))
 
@@ -271,6 +274,13 @@ def train_batches(
     .prefetch(2)
     .as_numpy_iterator()
   )
+
+
+def batch_numbers(steps: np.ndarray, skipped: Sequence[int]) -> np.ndarray:
+  """int64 [K] -> [K]: step s has the s-th batch that is not skipped."""
+  for batch in sorted(skipped):
+    steps = steps + (batch <= steps)
+  return steps
 
 
 class EvalBatch(NamedTuple):

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from minigpt import checkpoint, data, plots, tokenizers, workdir
+from minigpt import checkpoint, data, guard, plots, tokenizers, workdir
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings, TrainConfig
+from minigpt.diagnosis import culprit
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.progress import MetricsFile, Progress, clock
@@ -121,6 +123,7 @@ class Fit:
       self.model.params, self.run.model, recipe.compute_dtype
     )
     self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
+    self.skipped = [s['batch'] for s in guard.skipped(path / 'skipped.json')]
     self.best_loss = math.inf
     self.n_worse = 0  # Evaluations since the best one.
 
@@ -129,7 +132,7 @@ class Fit:
     return int(self.state.step.numpy())
 
   def restore(self) -> list[checkpoint.Damage]:
-    """Goes to the newest whole checkpoint, if there is any.
+    """Goes to the newest whole checkpoint; without one, to the first step.
 
     Returns:
       Newer ones that are damaged, renamed out of the way.
@@ -139,7 +142,19 @@ class Fit:
     if found:
       self.best_loss = found.info['best_loss']
       self.n_worse = found.info['n_worse']
+    elif self.step:
+      self._start_over()
     return [d._replace(path=checkpoint.set_aside(d)) for d in damages]
+
+  def _start_over(self) -> None:
+    first = TrainState(GPT(self.run.model, self.run.train.seed))
+    tf.nest.map_structure(
+      lambda old, new: old.assign(new), self.state.parts(), first.parts()
+    )
+    self.best_loss, self.n_worse = math.inf, 0
+
+  def batch_number(self, step: int) -> int:
+    return int(data.batch_numbers(np.array([step]), self.skipped)[0])
 
   def save(self, metrics: dict[str, Any]) -> None:
     """Starts a checkpoint; `saver.wait` tells when it is there."""
@@ -191,44 +206,110 @@ def fit(fit_: Fit) -> int:
   Returns:
     The number of the signal that stopped it before, all saved; otherwise 0.
   """
+  with StopRequest('stopping after this step; again to leave at once') as stop:
+    _compile(fit_)
+    while not _run(fit_, stop):
+      pass
+  return stop.number
+
+
+def _run(fit_: Fit, stop: StopRequest) -> bool:
+  """Trains until the run ends; False where it went back to a checkpoint."""
   recipe, first = fit_.run.train, fit_.step
   progress = Progress(first, recipe.steps)
   metrics_file = MetricsFile(fit_.path / 'metrics.jsonl', first)
-  stop = StopRequest('stopping after this step; again to leave at once')
+  losses = metrics_file.losses
   try:
-    with stop:
-      _compile(fit_, progress)
-      for steps, windows in _batches(fit_):
-        records = _call(fit_, steps, windows)
-        if fit_.is_due(recipe.eval_every):
-          records[-1] |= fit_.evaluate()
-        metrics_file.write(records)
-        progress.step(records[-1], important='val_loss' in records[-1])
-        ends = stop.number or _gives_up(fit_, progress)
-        if ends or fit_.is_due(save_interval(recipe)):
-          metrics_file.sync()
-          fit_.save(records[-1])
-        if ends:
-          break
-        if recipe.sample_every and fit_.is_due(recipe.sample_every):
-          progress.say(f'--- sample\n{fit_.sample()}\n---')
-      fit_.saver.wait()
+    for steps, windows in _batches(fit_, recipe.steps):
+      records = _call(fit_, steps, windows)
+      fault = _first_fault(records, losses, recipe.spike_guard)
+      if fault:
+        _go_back(fit_, fault, len(losses) >= guard.WINDOW)
+        return False
+      if fit_.is_due(recipe.eval_every):
+        records[-1] |= fit_.evaluate()
+      metrics_file.write(records)
+      progress.step(records[-1], important='val_loss' in records[-1])
+      ends = stop.number or _gives_up(fit_, progress)
+      if ends or fit_.is_due(save_interval(recipe)):
+        metrics_file.sync()
+        fit_.save(records[-1])
+      if ends:
+        break
+      if recipe.sample_every and fit_.is_due(recipe.sample_every):
+        progress.say(f'--- sample\n{fit_.sample()}\n---')
+    fit_.saver.wait()
   finally:
     progress.close()
     metrics_file.close()
-  return stop.number
+  return True
+
+
+def _first_fault(records: list[dict], losses: list[float], width: float):
+  """The first record that is a spike or not finite; None where none is."""
+  losses = list(losses)
+  for record in records:
+    if guard.is_spike(record, losses, width) or not guard.is_finite(record):
+      return record
+    losses.append(record['train_loss'])
+  return None
+
+
+def _go_back(fit_: Fit, fault: dict, is_guarded: bool) -> None:
+  """Restores the last checkpoint; the batch at fault is not used again.
+
+  Raises:
+    InputError: what broke the numbers, where no guard is on or it cannot help.
+  """
+  batch = fit_.batch_number(fault['step'] - 1)
+  fit_.saver.wait()
+  fit_.restore()
+  n_skipped = sum(number >= fit_.step for number in fit_.skipped)
+  if (
+    not fit_.run.train.spike_guard
+    or not is_guarded
+    or n_skipped == guard.MOST_SKIPPED
+  ):
+    raise InputError(_explained(fit_, fault))
+  guard.skip(fit_.path / 'skipped.json', fault, batch)
+  fit_.skipped.append(batch)
+  print(
+    f'the loss jumped to {fault["train_loss"]:.4f} at step {fault["step"]}: '
+    f'back to step {fit_.step}, and on without batch {batch}',
+    flush=True,
+  )
+
+
+def _explained(fit_: Fit, fault: dict) -> str:
+  """Makes the steps up to the fault again, and that one piece by piece."""
+  good, bad = fit_.step, fault['step'] - 1
+  print(
+    f'the numbers broke at step {fault["step"]}; making it again from step '
+    f'{good} to see why',
+    flush=True,
+  )
+  for steps, windows in _batches(fit_, bad):
+    fit_.train_steps(windows, np.int32(len(steps)))
+  [(_, windows)] = _batches(fit_, bad + 1)
+  why = culprit(windows[0], fit_.state, fit_.run.model, fit_.run.train)
+  return (
+    f'step {fault["step"]}: loss {fault["train_loss"]}, gradient norm '
+    f'{fault["grad_norm"]}, learning rate {fault["learning_rate"]:.2e}; {why}; '
+    f'nothing after step {good} was saved; try a lower --learning_rate, more '
+    '--warmup_steps, a --grad_clip of 1, or --spike_guard=6'
+  )
 
 
 def save_interval(recipe: TrainConfig) -> int:
   return recipe.checkpoint_every or recipe.eval_every
 
 
-def _batches(fit_: Fit) -> Iterator[tuple[range, np.ndarray]]:
-  """The steps that are left, in calls, each with its windows."""
+def _batches(fit_: Fit, last: int) -> Iterator[tuple[range, np.ndarray]]:
+  """The steps from here to `last`, in calls, each with its windows."""
   recipe = fit_.run.train
   calls = plan_calls(
     fit_.step,
-    recipe.steps,
+    last,
     recipe.steps_per_call,
     [recipe.eval_every, recipe.sample_every, save_interval(recipe)],
   )
@@ -238,6 +319,7 @@ def _batches(fit_: Fit) -> Iterator[tuple[range, np.ndarray]]:
     recipe.seed,
     calls,
     recipe.steps_per_call,
+    fit_.skipped,
   )
   return zip(calls, batches, strict=True)
 
@@ -250,10 +332,10 @@ def _gives_up(fit_: Fit, progress: Progress) -> bool:
   return True
 
 
-def _compile(fit_: Fit, progress: Progress) -> None:
+def _compile(fit_: Fit) -> None:
   """Compiles the train step by asking it for no steps at all."""
   recipe, model = fit_.run.train, fit_.run.model
-  progress.say('compiling the training step with XLA ...')
+  print('compiling the training step with XLA ...', flush=True)
   started = time.monotonic()
   shape = [
     recipe.steps_per_call,
@@ -262,7 +344,7 @@ def _compile(fit_: Fit, progress: Progress) -> None:
     model.context_length + 1,
   ]
   fit_.train_steps(np.zeros(shape, np.int32), np.int32(0))
-  progress.say(f'compiled in {time.monotonic() - started:.1f} s')
+  print(f'compiled in {time.monotonic() - started:.1f} s', flush=True)
 
 
 def _call(fit_: Fit, steps: range, windows: np.ndarray) -> list[dict]:

@@ -23,6 +23,7 @@ class MetricsFile:
     """Opens the file, less the steps after the checkpoint: they run again."""
     kept = [m for m in read_metrics(path) if m['step'] <= first_step]
     self._path = path
+    self.losses = [m['train_loss'] for m in kept]  # of every step so far
     write_text(path, ''.join(map(_line, kept)))
     self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
 
@@ -30,6 +31,7 @@ class MetricsFile:
     try:
       self._file.write(''.join(map(_line, records)))
       self._file.flush()
+      self.losses += [m['train_loss'] for m in records]
     except OSError as error:
       raise InputError(
         f'{self._path} could not be written ({error.strerror}); the run '

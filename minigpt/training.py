@@ -85,12 +85,20 @@ def mean_loss_and_grads(
   return tf.nest.map_structure(lambda x: x / n, total[1:])
 
 
+def step_rng(
+  step: tf.Tensor, config: GPTConfig, recipe: TrainConfig
+) -> tf.Tensor | None:  # int [] -> int32 [2]
+  """The seed of a step's dropout; None where nothing is dropped."""
+  seed = tf.constant([recipe.seed, 0])
+  return fold(seed, step) if config.drop_rate else None
+
+
 def train_step(
   windows: tf.Tensor, state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> StepMetrics:  # int [A, B, T + 1] -> []
   """Moves `state` on by one optimizer step."""
   step = state.step.read_value()
-  rng = fold(tf.constant([recipe.seed, 0]), step) if config.drop_rate else None
+  rng = step_rng(step, config, recipe)
   loss, grads = mean_loss_and_grads(
     windows, state.params, config, recipe.compute_dtype, rng
   )

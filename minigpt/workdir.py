@@ -3,6 +3,7 @@
 config.json       model, data and training configuration
 tokenizer.json    the vocabulary
 metrics.jsonl     one JSON object for every step
+skipped.json      batches that --spike_guard left out, where it did
 samples.txt       text written during training
 loss.png          the curves, where matplotlib is installed
 checkpoints/      step-00000250/, ...: the newest and the best
@@ -36,6 +37,7 @@ FREE = {
   'checkpoint_every',
   'keep_checkpoints',
   'patience',
+  'spike_guard',
 }
 
 
