@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import lock, program, tokenizers, workdir
+from minigpt import data, lock, program, tokenizers, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -35,6 +35,7 @@ def main() -> int:
   given = {}
   for config in (GPTConfig, DataConfig, TrainConfig):
     given |= program.given(config)
+  given = data.given_tokenizer(given)
   if _DRY_RUN.value:
     prepared = prepare(settle(preset_values(_PRESET.value, given)))
     print(describe(prepared, specs(prepared.run.model)))
@@ -50,8 +51,9 @@ def _train(path: Path, given: dict, started: float) -> int:
   """Trains to the end, or to a signal; returns the exit code."""
   workdir.sweep(path)
   resumes = workdir.holds_run(path)
-  run = Fit(path, (_continued if resumes else _new)(path, given))
-  print(describe(run.prepared, run.model.params))
+  prepared = (_continued if resumes else _new)(path, given)
+  print(describe(prepared, specs(prepared.run.model)))
+  run = Fit(path, prepared)
   for damage in run.restore():
     print(f'set aside as {damage.path.name}: {damage.reason}')
   if resumes:

@@ -153,18 +153,6 @@ def set_aside(damage: Damage) -> Path:
   return damage.path.rename(path)
 
 
-def sweep(folder: Path) -> None:
-  """Deletes what writers that were killed have left half-written.
-
-  The caller must be the only writer.
-  """
-  for path in folder.glob('*.tmp-*'):
-    if path.is_dir():
-      shutil.rmtree(path, ignore_errors=True)
-    else:
-      path.unlink(missing_ok=True)
-
-
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
   """The one of lowest validation loss; the newest where none was evaluated."""
   scored = [c for c in checkpoints if c.info.get('val_loss') is not None]

@@ -115,7 +115,8 @@ class DataConfig:
   dataset: str = _option(
     'sample',
     "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
-    'files, or a .npy file of token ids',
+    'files, or a .npy file of token ids, or a directory that '
+    'minigpt.prepare made',
   )
   tokenizer: str = _option('char', "'char', 'word' or 'gpt2'")
   val_fraction: float = _option(

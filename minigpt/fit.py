@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import checkpoint, data, guard, plots, tokenizers, workdir
+from minigpt import checkpoint, data, guard, memory, plots, tokenizers, workdir
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.diagnosis import culprit
@@ -47,8 +47,12 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
     tokenizer: that of the run which is continued; None builds one.
   """
   split = data.read_split(settings.data)
-  if isinstance(split.train, np.ndarray):
-    tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, '')
+  if not isinstance(split.train, str):
+    tokenizer = (
+      tokenizer
+      or data.directory_tokenizer(settings.data.dataset)
+      or tokenizers.build(settings.data.tokenizer, '')
+    )
     train, val = split
   else:
     text = split.train if split.val is split.train else ''.join(split)
@@ -69,6 +73,7 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
     steps = math.ceil(recipe.epochs * windows.count / per_step)
     recipe = dataclasses.replace(recipe, steps=steps)
   run = Run(model, settings.data, recipe)
+  _memory_line(run)  # Refuses what cannot fit before anything is written.
   found = data.fingerprint(train, val)
   return Prepared(run, tokenizer, windows, val, found)
 
@@ -91,7 +96,14 @@ def describe(prepared: Prepared, p) -> str:
     f'{run.train.steps:,} steps of {run.train.batch_size} x '
     f'{run.train.grad_accum} windows of {run.model.context_length} tokens '
     f'in {run.train.compute_dtype}'
+    f'{_memory_line(run)}'
   )
+
+
+def _memory_line(run: Run) -> str:
+  if tf.config.list_physical_devices('GPU'):
+    return ''  # Its memory is what counts, and TensorFlow's to tell.
+  return '\n' + memory.check(run.model, run.train, memory.available())
 
 
 def plan_calls(first: int, last: int, length: int, every: list[int]):
@@ -122,6 +134,7 @@ class Fit:
     self.eval_step = compiled_eval_step(
       self.model.params, self.run.model, recipe.compute_dtype
     )
+    self.checkpoint = self.state.checkpoint()
     self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
     self.skipped = [s['batch'] for s in guard.skipped(path / 'skipped.json')]
     self.best_loss = math.inf
@@ -138,7 +151,7 @@ class Fit:
       Newer ones that are damaged, renamed out of the way.
     """
     folder = workdir.checkpoints(self.path)
-    found, damages = checkpoint.restore_newest(folder, self.state.checkpoint())
+    found, damages = checkpoint.restore_newest(folder, self.checkpoint)
     if found:
       self.best_loss = found.info['best_loss']
       self.n_worse = found.info['n_worse']

@@ -68,8 +68,8 @@ def holds_run(workdir: Path) -> bool:
 
 def sweep(workdir: Path) -> None:
   """Deletes what killed writers left behind; only its trainer may do so."""
-  checkpoint.sweep(workdir)
-  checkpoint.sweep(checkpoints(workdir))
+  files.sweep(workdir)
+  files.sweep(checkpoints(workdir))
 
 
 def create(
