@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
 from minigpt import lock, preparation, shards, tokenizers
 from minigpt.errors import InputError, UsageError, unknown
@@ -112,11 +111,16 @@ def prepare(
   with _pool(min(n_workers, len(pieces))) as pool:
     jobs = [pool.submit(write, p, number=i) for i, p in enumerate(pieces)]
     try:
-      made = [job.result() for job in tqdm(jobs, unit='shard', disable=None)]
+      made = [_reported(job.result(), len(jobs)) for job in jobs]
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise
   return preparation.finish(folder, made, tokenizer, dtype)
+
+
+def _reported(shard: shards.Shard, n_shards: int) -> shards.Shard:
+  print(f'{shard.name} of {n_shards}: {shard.n_tokens:,} tokens', flush=True)
+  return shard
 
 
 def _begin(
@@ -149,7 +153,8 @@ def _pool(n_workers: int) -> ProcessPoolExecutor:
   """Processes that share the memory of what they import: the tokenizers
   bring TensorFlow along, whose pages a fork server holds for all."""
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['minigpt.preparation'])
+  # The first one keeps the import of TensorFlow quiet.
+  context.set_forkserver_preload(['minigpt.program', 'minigpt.preparation'])
   return ProcessPoolExecutor(n_workers, context, initializer=_follow)
 
 
