@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import data, lock, program, tokenizers, workdir
+from minigpt import lock, program, tokenizers, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -19,6 +19,7 @@ from minigpt.config import (
   preset_values,
   settle,
 )
+from minigpt.data import given_tokenizer
 from minigpt.errors import UsageError
 from minigpt.fit import Fit, Prepared, describe, finish, fit, prepare
 from minigpt.params import specs
@@ -35,7 +36,7 @@ def main() -> int:
   given = {}
   for config in (GPTConfig, DataConfig, TrainConfig):
     given |= program.given(config)
-  given = data.given_tokenizer(given)
+  given = given_tokenizer(given)
   if _DRY_RUN.value:
     prepared = prepare(settle(preset_values(_PRESET.value, given)))
     print(describe(prepared, specs(prepared.run.model)))

@@ -42,7 +42,7 @@ class Piece(NamedTuple):
   ends_document: bool
 
 
-def pieces(path: str, size: int) -> list[Piece]:
+def cut(path: str, size: int) -> list[Piece]:
   """Cuts a file into pieces of about `size` bytes.
 
   Raises:

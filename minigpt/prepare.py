@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from minigpt import lock, preparation, shards, tokenizers
+from minigpt import lock, program, shards, tokenizers
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.files import sweep, write_text
+from minigpt.preparation import cut, finish, write_shard
 from minigpt.tokenizers import Tokenizer
 
 _INPUT = flags.DEFINE_multi_string('input', [], 'a path or glob; may repeat')
@@ -105,9 +106,9 @@ def prepare(
   """
   sweep(folder)
   _begin(paths, tokenizer, folder, shard_bytes)
-  pieces = [p for path in paths for p in preparation.pieces(path, shard_bytes)]
+  pieces = [piece for path in paths for piece in cut(path, shard_bytes)]
   dtype = np.min_scalar_type(tokenizer.vocab_size - 1).name
-  write = functools.partial(preparation.write_shard, folder=folder, dtype=dtype)
+  write = functools.partial(write_shard, folder=folder, dtype=dtype)
   with _pool(min(n_workers, len(pieces))) as pool:
     jobs = [pool.submit(write, p, number=i) for i, p in enumerate(pieces)]
     try:
@@ -115,7 +116,7 @@ def prepare(
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise
-  return preparation.finish(folder, made, tokenizer, dtype)
+  return finish(folder, made, tokenizer, dtype)
 
 
 def _reported(shard: shards.Shard, n_shards: int) -> shards.Shard:
@@ -170,7 +171,4 @@ def _follow() -> None:
 
 
 if __name__ == '__main__':
-  # Not above: workers import this module too, and are no programs.
-  from minigpt import program
-
   program.run(main)

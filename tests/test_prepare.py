@@ -75,7 +75,7 @@ def test_pieces_are_cut_where_no_token_is(tmp_path):
   path = tmp_path / 'text.txt'
   path.write_text(STORY, encoding='utf-8')
   content = path.read_bytes()
-  found = preparation.pieces(str(path), 40)
+  found = preparation.cut(str(path), 40)
   assert len(found) > 30
   assert b''.join(content[p.start : p.stop] for p in found) == content
   for piece in found[1:]:
@@ -183,7 +183,7 @@ def test_faults_of_the_text_name_the_file(
 ):
   (tmp_path / name).write_bytes(content)
   tokenizers.save(tokenizer, tmp_path / 'tokenizer.json')
-  [piece] = preparation.pieces(str(tmp_path / name), 1 << 20)
+  [piece] = preparation.cut(str(tmp_path / name), 1 << 20)
   with pytest.raises(InputError, match=match):
     preparation.write_shard(piece, tmp_path, 0, 'uint8')
   assert not list(tmp_path.glob('*shard*'))
