@@ -15,7 +15,17 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import board, finetune, pretrained, program, tokenizers, workdir
+from minigpt import program  # First: it silences TensorFlow's import.
+
+# isort: split
+from minigpt import (
+  board,
+  finetune,
+  lock,
+  pretrained,
+  tokenizers,
+  workdir,
+)
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -23,6 +33,7 @@ from minigpt.config import (
   preset_values,
   settle,
 )
+from minigpt.data import given_tokenizer
 from minigpt.errors import UsageError
 from minigpt.fit import (
   Fit,
@@ -53,29 +64,43 @@ _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'describe the run and stop')
 program.define_flags(GPTConfig, DataConfig, TrainConfig)
 
 
-def main() -> None:
+def main() -> int:
   started = time.monotonic()
   given = {}
   for config in (GPTConfig, DataConfig, TrainConfig):
     given |= program.given(config)
+  given = given_tokenizer(given)
   if given.get('init_from'):
     given['init_from'] = os.path.abspath(given['init_from'])
   if _DRY_RUN.value:
     prepared = _prepared(given)
     print(describe(prepared, specs(prepared.run.model)))
-    return
+    return 0
   if _WORKDIR.value is None:
     raise UsageError('--workdir is missing; say where the run shall live')
   path = Path(_WORKDIR.value)
+  with lock.held(path, 'workdir'):
+    return _train(path, given, started)
+
+
+def _train(path: Path, given: dict, started: float) -> int:
+  """Trains to the end, or to a signal; returns the exit code."""
+  workdir.sweep(path)
   observer = _observer(path)
   resumes = workdir.holds_run(path)
-  run = Fit(path, (_continued if resumes else _new)(path, given))
-  print(describe(run.prepared, run.model.params))
-  run.restore()
+  prepared = (_continued if resumes else _new)(path, given)
+  print(describe(prepared, specs(prepared.run.model)))
+  run = Fit(path, prepared)
+  for damage in run.restore():
+    print(f'set aside as {damage.path.name}: {damage.reason}')
   if resumes:
     print(f'continuing {path} after step {run.step}')
-  fit(run, observer)
+  stopped_by = fit(run, observer)
+  if stopped_by:
+    print(f'step {run.step} is saved; the same command continues from there')
+    return 128 + stopped_by
   print(finish(run, time.monotonic() - started))
+  return 0
 
 
 def _observer(path: Path) -> Observer:
@@ -96,7 +121,7 @@ def _prepared(given: dict) -> Prepared:
 
 def _new(path: Path, given: dict) -> Prepared:
   prepared = _prepared(given)
-  workdir.create(path, prepared.run, prepared.tokenizer)
+  workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
   return prepared
 
 
@@ -111,7 +136,8 @@ def _continued(path: Path, given: dict) -> Prepared:
   settings = settle({**workdir.values(saved), **given})
   tokenizer = tokenizers.load(path / 'tokenizer.json')
   prepared = prepare(settings, tokenizer)
-  workdir.save_config(path, prepared.run)
+  workdir.check_same_data(path, prepared.fingerprint)
+  workdir.save_config(path, prepared.run, prepared.fingerprint)
   return prepared
 
 

@@ -1,8 +1,8 @@
 """Checkpoints that are either whole or not there.
 
 One directory a checkpoint, `step-00000250/`: TensorFlow's own files, whose
-every tensor carries a checksum, and `info.json`. It is written under another
-name, flushed to the disk, then renamed.
+every tensor carries a checksum, and `info.json`, which carries one too. It is
+written under another name, flushed to the disk, then renamed.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,13 @@ class Checkpoint(NamedTuple):
   info: dict[str, Any]
 
 
+class Damage(NamedTuple):
+  """A checkpoint that cannot be used, and why."""
+
+  path: Path
+  reason: str
+
+
 def save(
   folder: Path, step: int, state: tf.train.Checkpoint, info: dict[str, Any]
 ) -> Path:
@@ -41,8 +49,23 @@ def save(
     return path
   with new_directory(path) as scratch:
     state.write(str(scratch / 'state'))
-    (scratch / 'info.json').write_text(json.dumps({'step': step, **info}))
+    (scratch / 'info.json').write_text(_sealed({'step': step, **info}))
   return path
+
+
+def _sealed(info: dict[str, Any]) -> str:
+  return json.dumps({**info, 'crc32': zlib.crc32(json.dumps(info).encode())})
+
+
+def _unsealed(text: str) -> dict[str, Any]:
+  """Raises ValueError for what `_sealed` cannot have written."""
+  info = json.loads(text)
+  if not isinstance(info, dict):
+    raise ValueError('not an object')
+  seal = info.pop('crc32', None)
+  if seal != zlib.crc32(json.dumps(info).encode()):
+    raise ValueError('its checksum is wrong')
+  return info
 
 
 @contextlib.contextmanager
@@ -79,14 +102,55 @@ def publish(scratch: Path, path: Path) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-  """The complete checkpoints in `folder`, oldest first."""
-  found = []
+  """The checkpoints in `folder` whose info can be read, oldest first."""
+  return [c for c in _listed(folder) if isinstance(c, Checkpoint)]
+
+
+def _listed(folder: Path) -> Iterator[Checkpoint | Damage]:
   for path in sorted(folder.glob('step-*')):
     match = _NAME.fullmatch(path.name)
-    if match and (path / 'info.json').is_file():
-      info = json.loads((path / 'info.json').read_text())
-      found.append(Checkpoint(path, int(match[1]), info))
-  return found
+    if match:
+      try:
+        info = _unsealed((path / 'info.json').read_text(encoding='utf-8'))
+        yield Checkpoint(path, int(match[1]), info)
+      except (OSError, ValueError) as error:
+        yield Damage(path, f'info.json: {reason(error)}')
+
+
+def restore_newest(
+  folder: Path, state: tf.train.Checkpoint
+) -> tuple[Checkpoint | None, list[Damage]]:
+  """Reads the newest checkpoint that is whole.
+
+  Returns:
+    The checkpoint, None where there is not one, and the damaged newer ones.
+
+  Raises:
+    InputError: there are checkpoints, but none is whole; `state` is spoilt.
+  """
+  damages = []
+  for found in reversed(list(_listed(folder))):
+    if isinstance(found, Damage):
+      damages.append(found)
+      continue
+    try:
+      restore(found, state)
+      return found, damages
+    except InputError as error:
+      damages.append(Damage(found.path, str(error)))
+  if damages:
+    raise InputError(
+      f'no checkpoint in {folder} can be read ({damages[0].reason}); bring '
+      'one back from a copy, or choose another --workdir'
+    )
+  return None, []
+
+
+def set_aside(damage: Damage) -> Path:
+  """Renames a damaged checkpoint, so that its step can be saved again."""
+  path = damage.path.with_name(f'damaged-{damage.path.name}')
+  shutil.rmtree(path, ignore_errors=True)
+  return damage.path.rename(path)
 
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
@@ -119,10 +183,12 @@ def restore(
       f'{checkpoint.path} does not fit the model in config.json '
       f'({reason(error)})'
     ) from None
-  except tf.errors.OpError as error:
+  except (
+    Exception
+  ) as error:  # Damage makes the reader raise errors of all kinds.
     raise InputError(
-      f'{checkpoint.path} is damaged ({reason(error)}); delete it to fall '
-      'back on the one before'
+      f'{checkpoint.path} is damaged ({reason(error)}); continue its run '
+      'with train.py, which falls back on the one before'
     ) from None
 
 
@@ -132,4 +198,6 @@ def prune(folder: Path, keep: int) -> None:
   kept = {c.path for c in checkpoints[-keep:]} | {best(checkpoints).path}
   for checkpoint in checkpoints:
     if checkpoint.path not in kept:
-      shutil.rmtree(checkpoint.path)
+      # Renamed first, so that a kill leaves no half of it under its name.
+      scratch = checkpoint.path.with_name(f'.tmp-old-{checkpoint.path.name}')
+      shutil.rmtree(checkpoint.path.rename(scratch))

@@ -115,8 +115,8 @@ class DataConfig:
   dataset: str = _option(
     'sample',
     "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
-    'files, or a .npy file of token ids, or a .jsonl file of prompts and '
-    'completions',
+    'files, a .npy file of token ids, a .jsonl file of prompts and '
+    'completions, or a directory that minigpt.prepare made',
   )
   tokenizer: str = _option('char', "'char', 'word' or 'gpt2'")
   val_fraction: float = _option(
@@ -188,6 +188,11 @@ class TrainConfig:
   patience: int = _option(
     0, 'stop after this many evaluations without progress; 0: never'
   )
+  spike_guard: float = _option(
+    0.0,
+    'go back to the last checkpoint and leave a batch out where its loss is '
+    'this many standard deviations above the last 50; 0: never',
+  )
   seed: int = _option(0, 'decides initial weights, data order and dropout')
   init_from: str = _option(
     '',
@@ -230,6 +235,7 @@ class TrainConfig:
       'sample_every',
       'checkpoint_every',
       'patience',
+      'spike_guard',
       'seed',
       'lora_rank',
     )

@@ -10,14 +10,19 @@ Shapes: N tokens in all, K steps, A accumulated gradients, B batch, T context.
 import glob
 import os
 import sysconfig
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from minigpt import shards, tokenizers
 from minigpt.config import DataConfig
 from minigpt.errors import InputError, UsageError, unknown
+from minigpt.shards import TokenShards
+from minigpt.tokenizers import Tokenizer
 
 SAMPLE = (
   'the sun sets in the west. the stars shine in the night. '
@@ -28,8 +33,8 @@ SAMPLE = (
 class Split(NamedTuple):
   """A training and a validation part: both text, or both token ids [N]."""
 
-  train: str | np.ndarray
-  val: str | np.ndarray
+  train: str | np.ndarray | TokenShards
+  val: str | np.ndarray | TokenShards
 
 
 def read_split(config: DataConfig) -> Split:
@@ -52,14 +57,44 @@ def read_split(config: DataConfig) -> Split:
   if config.val_fraction == 0:
     return Split(whole, whole)
   n_train = int(len(whole) * (1 - config.val_fraction))
+  if isinstance(whole, TokenShards):
+    return Split(whole.part(0, n_train), whole.part(n_train, len(whole)))
   return Split(whole[:n_train], whole[n_train:])
 
 
-def _read(dataset: str) -> str | np.ndarray:
+def given_tokenizer(given: dict[str, Any]) -> dict[str, Any]:
+  """Adds the tokenizer of a token directory to what was given by hand.
+
+  Raises:
+    UsageError: another tokenizer was given.
+    InputError: the directory's tokenizer cannot be read.
+  """
+  dataset = given.get('dataset', '')
+  if not shards.is_token_directory(dataset):
+    return given
+  name = directory_tokenizer(dataset).name
+  if given.get('tokenizer', name) != name:
+    raise UsageError(
+      f'--tokenizer={given["tokenizer"]}: the tokens in {dataset} were made '
+      f'with {name}; drop the flag, or prepare the text again'
+    )
+  return {**given, 'tokenizer': name}
+
+
+def directory_tokenizer(dataset: str) -> Tokenizer | None:
+  """The tokenizer of a token directory; None for any other data set."""
+  if not shards.is_token_directory(dataset):
+    return None
+  return tokenizers.load(Path(dataset) / 'tokenizer.json')
+
+
+def _read(dataset: str) -> str | np.ndarray | TokenShards:
   if dataset in _SOURCES:
     return _SOURCES[dataset]()
   if dataset.endswith('.npy'):
-    return _token_file(dataset)
+    return shards.map_tokens(dataset)
+  if shards.is_token_directory(dataset):
+    return shards.open_tokens(Path(dataset))
   if os.path.isfile(dataset):
     return _text_file(dataset)
   paths = sorted(filter(os.path.isfile, glob.glob(dataset, recursive=True)))
@@ -83,21 +118,6 @@ def _text_file(path: str) -> str:
     ) from None
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}; check the path') from None
-
-
-def _token_file(path: str) -> np.ndarray:
-  try:
-    tokens = np.load(path, mmap_mode='r', allow_pickle=False)
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror or error}') from None
-  except (EOFError, ValueError) as error:
-    raise InputError(f'{path} is not a .npy file of tokens: {error}') from None
-  if tokens.ndim != 1 or tokens.dtype.kind not in 'ui':
-    raise InputError(
-      f'{path} holds {tokens.dtype} {list(tokens.shape)}; token ids are a '
-      'one-dimensional integer array'
-    )
-  return tokens
 
 
 def _stdlib() -> str:
@@ -151,7 +171,7 @@ def smallest_unsigned(vocab_size: int) -> np.dtype:
 class Windows(NamedTuple):
   """Every window of T + 1 tokens whose start is a multiple of the stride."""
 
-  tokens: np.ndarray  # [N], in memory or memory-mapped
+  tokens: np.ndarray | TokenShards  # [N], in memory or memory-mapped
   context_length: int
   stride: int
 
@@ -166,6 +186,25 @@ class Windows(NamedTuple):
   def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
     offsets = np.arange(self.context_length + 1)
     return self.tokens[starts[..., None] + offsets].astype(np.int32)
+
+
+class Fingerprint(NamedTuple):
+  """Tells one text from another, without keeping either."""
+
+  n_tokens: int
+  crc32: int
+
+
+def fingerprint(*parts: np.ndarray, chunk: int = 1 << 24) -> Fingerprint:
+  """Of token arrays [N] one after another, read in bounded memory."""
+  crc = 0
+  for tokens in parts:
+    if isinstance(tokens, TokenShards):
+      crc = zlib.crc32(str(tokens.crc32).encode(), crc)
+      continue
+    for start in range(0, len(tokens), chunk):
+      crc = zlib.crc32(np.ascontiguousarray(tokens[start : start + chunk]), crc)
+  return Fingerprint(sum(map(len, parts)), crc)
 
 
 def make_windows(
@@ -232,6 +271,7 @@ def train_batches(
   seed: int,
   calls: list[range],
   call_length: int,
+  skipped: Sequence[int] = (),
 ) -> Iterator[np.ndarray]:
   """The windows of each range of steps, read ahead of their use.
 
@@ -240,6 +280,7 @@ def train_batches(
     batch_shape: (A, B), accumulated gradients and windows in each.
     calls: steps that one call of the train step makes, at most `call_length`;
       a shorter range is filled up with batches that it does not use.
+    skipped: numbers of batches that no step is given.
 
   Yields:
     int32 [K, A, B, T + 1] for each range, K = `call_length`; or the nest of
@@ -248,7 +289,8 @@ def train_batches(
   per_step = batch_shape[0] * batch_shape[1]
 
   def read(first: np.ndarray) -> np.ndarray:
-    examples = first * per_step + np.arange(call_length * per_step)
+    batch = batch_numbers(first + np.arange(call_length), skipped)
+    examples = batch[:, None] * per_step + np.arange(per_step)
     starts = window_order(windows, examples, seed)
     parts = windows.at(starts.reshape(call_length, *batch_shape))
     return tf.nest.flatten(parts)
@@ -264,6 +306,13 @@ def train_batches(
     .as_numpy_iterator()
   )
   return (tf.nest.pack_sequence_as(like, list(parts)) for parts in batches)
+
+
+def batch_numbers(steps: np.ndarray, skipped: Sequence[int]) -> np.ndarray:
+  """int64 [K] -> [K]: step s has the s-th batch that is not skipped."""
+  for batch in sorted(skipped):
+    steps = steps + (batch <= steps)
+  return steps
 
 
 class EvalBatch(NamedTuple):

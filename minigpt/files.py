@@ -1,6 +1,7 @@
 """Files that are either whole or not there, also after a crash."""
 
 import os
+import shutil
 from pathlib import Path
 
 from minigpt.errors import InputError
@@ -23,6 +24,18 @@ def write_text(path: Path, text: str) -> None:
       f'{path} could not be written ({reason(error)}); free space, or choose '
       'another folder'
     ) from None
+
+
+def sweep(folder: Path) -> None:
+  """Deletes what writers that were killed have left half-written.
+
+  The caller must be the only writer.
+  """
+  for path in folder.glob('*.tmp-*'):
+    if path.is_dir():
+      shutil.rmtree(path, ignore_errors=True)
+    else:
+      path.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:

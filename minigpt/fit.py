@@ -3,28 +3,34 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from minigpt import (
   checkpoint,
   data,
   examples,
   figures,
+  guard,
   lora,
+  memory,
   packing,
   tokenizers,
   workdir,
 )
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings, TrainConfig
+from minigpt.diagnosis import culprit
 from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.params import specs
 from minigpt.progress import MetricsFile, Progress, clock
+from minigpt.saver import Saver
+from minigpt.signals import StopRequest
 from minigpt.summary import summary
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import (
@@ -43,6 +49,7 @@ class Prepared(NamedTuple):
   tokenizer: Tokenizer
   windows: data.Windows | packing.Rows
   val: np.ndarray | packing.Rows
+  fingerprint: data.Fingerprint
   opening: str  # what samples continue
   stop: tuple[str, ...] = ()  # what ends them
 
@@ -56,8 +63,12 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
   if settings.data.dataset.endswith('.jsonl'):
     return _prepare_pairs(settings, tokenizer)
   split = data.read_split(settings.data)
-  if isinstance(split.train, np.ndarray):
-    tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, '')
+  if not isinstance(split.train, str):
+    tokenizer = (
+      tokenizer
+      or data.directory_tokenizer(settings.data.dataset)
+      or tokenizers.build(settings.data.tokenizer, '')
+    )
     train, val = split
   else:
     text = split.train if split.val is split.train else ''.join(split)
@@ -74,7 +85,9 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
     )
   opening = tokenizer.decode(val[:8])
   run = Run(model, settings.data, _with_steps(settings.train, windows.count))
-  return Prepared(run, tokenizer, windows, val, opening)
+  _memory_line(run)  # Refuses what cannot fit before anything is written.
+  found = data.fingerprint(train, val)
+  return Prepared(run, tokenizer, windows, val, found, opening)
 
 
 def _prepare_pairs(settings: Settings, tokenizer: Tokenizer | None) -> Prepared:
@@ -101,8 +114,10 @@ def _prepare_pairs(settings: Settings, tokenizer: Tokenizer | None) -> Prepared:
     for p in parts
   )
   run = Run(model, settings.data, _with_steps(settings.train, train.count))
+  _memory_line(run)
+  found = data.fingerprint(train.tokens.ravel(), val.tokens.ravel())
   stop = ('\n',) if packing.ends_with_line(tokenizer) else ()
-  return Prepared(run, tokenizer, train, val, parts[1][0].prompt, stop)
+  return Prepared(run, tokenizer, train, val, found, parts[1][0].prompt, stop)
 
 
 def _with_steps(recipe: TrainConfig, n_windows: int) -> TrainConfig:
@@ -133,6 +148,7 @@ def describe(prepared: Prepared, p) -> str:
     f'{run.train.steps:,} steps of {run.train.batch_size} x '
     f'{run.train.grad_accum} windows of {run.model.context_length} tokens '
     f'in {run.train.compute_dtype}'
+    f'{_memory_line(run)}'
   )
 
 
@@ -146,6 +162,12 @@ def _describe_adapters(run: Run) -> str:
     for layer in (*block.attn, *block.mlp)
   )
   return f'{"adapters, all that trains":<20} rank {rank:<13} {n:>13,}\n'
+
+
+def _memory_line(run: Run) -> str:
+  if tf.config.list_physical_devices('GPU'):
+    return ''  # Its memory is what counts, and TensorFlow's to tell.
+  return '\n' + memory.check(run.model, run.train, memory.available())
 
 
 def plan_calls(first: int, last: int, length: int, every: list[int]):
@@ -176,6 +198,8 @@ class Fit:
     self.eval_step = compiled_eval_step(
       whole, self.run.model, recipe.compute_dtype
     )
+    self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
+    self.skipped = [s['batch'] for s in guard.skipped(path / 'skipped.json')]
     self.start = None  # Checksum of the weights beside adapters.
     self.best_loss = math.inf
     self.n_worse = 0  # Evaluations since the best one.
@@ -184,29 +208,52 @@ class Fit:
   def step(self) -> int:
     return int(self.state.step.numpy())
 
-  def restore(self) -> None:
-    """Goes back to the newest checkpoint; without one, to the first step."""
-    found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
+  def restore(self) -> list[checkpoint.Damage]:
+    """Goes to the newest whole checkpoint; without one, to the first step.
+
+    Returns:
+      Newer ones that are damaged, renamed out of the way.
+    """
+    folder = workdir.checkpoints(self.path)
+    self._load_start()
+    found, damages = checkpoint.restore_newest(folder, self.checkpoint)
+    if found:
+      self.best_loss = found.info['best_loss']
+      self.n_worse = found.info['n_worse']
+    elif self.step:
+      self._start_over()
+    return [d._replace(path=checkpoint.set_aside(d)) for d in damages]
+
+  def _load_start(self) -> None:
+    """Reads the weights of `init_from`, where no checkpoint holds them."""
     recipe = self.run.train
+    found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
     if recipe.init_from and (recipe.lora_rank or not found):
       wanted = found[-1].info.get('start') if found else None
       weights, self.start = workdir.load_start(self.run, wanted)
       workdir.assign(self.model.params, weights)
-    if found:
-      checkpoint.restore(found[-1], self.checkpoint)
-      self.best_loss = found[-1].info['best_loss']
-      self.n_worse = found[-1].info['n_worse']
+
+  def _start_over(self) -> None:
+    recipe = self.run.train
+    first = _state(GPT(self.run.model, recipe.seed), recipe)
+    tf.nest.map_structure(
+      lambda old, new: old.assign(new), self.state.parts(), first.parts()
+    )
+    self._load_start()
+    self.best_loss, self.n_worse = math.inf, 0
+
+  def batch_number(self, step: int) -> int:
+    return int(data.batch_numbers(np.array([step]), self.skipped)[0])
 
   def save(self, metrics: dict[str, Any]) -> None:
-    folder = workdir.checkpoints(self.path)
+    """Starts a checkpoint; `saver.wait` tells when it is there."""
     info = {
       'val_loss': metrics.get('val_loss'),
       'best_loss': self.best_loss,
       'n_worse': self.n_worse,
       'start': self.start if self.run.train.lora_rank else None,
     }
-    checkpoint.save(folder, self.step, self.checkpoint, info)
-    checkpoint.prune(folder, self.run.train.keep_checkpoints)
+    self.saver.save(self.step, self.state.parts(), info)
 
   def evaluate(self) -> dict[str, float]:
     """Scores the validation part and keeps count of the progress."""
@@ -267,18 +314,121 @@ def no_observer(fit_: Fit, records: list[dict[str, Any]]) -> None:
   pass
 
 
-def fit(fit_: Fit, observe: Observer = no_observer) -> None:
-  """Trains from the state's step to the recipe's last."""
-  recipe = fit_.run.train
-  first = fit_.step
+def fit(fit_: Fit, observe: Observer = no_observer) -> int:
+  """Trains from the state's step to the recipe's last.
+
+  Returns:
+    The number of the signal that stopped it before, all saved; otherwise 0.
+  """
+  with StopRequest('stopping after this step; again to leave at once') as stop:
+    _compile(fit_)
+    while not _run(fit_, stop, observe):
+      pass
+  return stop.number
+
+
+def _run(fit_: Fit, stop: StopRequest, observe: Observer) -> bool:
+  """Trains until the run ends; False where it went back to a checkpoint."""
+  recipe, first = fit_.run.train, fit_.step
   progress = Progress(first, recipe.steps)
   metrics_file = MetricsFile(fit_.path / 'metrics.jsonl', first)
-  every_save = recipe.checkpoint_every or recipe.eval_every
+  losses = metrics_file.losses
+  try:
+    for steps, windows in _batches(fit_, recipe.steps):
+      records = _call(fit_, steps, windows)
+      fault = _first_fault(records, losses, recipe.spike_guard)
+      if fault:
+        _go_back(fit_, fault, len(losses) >= guard.WINDOW)
+        return False
+      if fit_.is_due(recipe.eval_every):
+        records[-1] |= fit_.evaluate()
+      metrics_file.write(records)
+      observe(fit_, records)
+      progress.step(records[-1], important='val_loss' in records[-1])
+      ends = stop.number or _gives_up(fit_, progress)
+      if ends or fit_.is_due(save_interval(recipe)):
+        metrics_file.sync()
+        fit_.save(records[-1])
+      if ends:
+        break
+      if recipe.sample_every and fit_.is_due(recipe.sample_every):
+        progress.say(f'--- sample\n{fit_.sample()}\n---')
+    fit_.saver.wait()
+  finally:
+    progress.close()
+    metrics_file.close()
+  return True
+
+
+def _first_fault(records: list[dict], losses: list[float], width: float):
+  """The first record that is a spike or not finite; None where none is."""
+  losses = list(losses)
+  for record in records:
+    if guard.is_spike(record, losses, width) or not guard.is_finite(record):
+      return record
+    losses.append(record['train_loss'])
+  return None
+
+
+def _go_back(fit_: Fit, fault: dict, is_guarded: bool) -> None:
+  """Restores the last checkpoint; the batch at fault is not used again.
+
+  Raises:
+    InputError: what broke the numbers, where no guard is on or it cannot help.
+  """
+  batch = fit_.batch_number(fault['step'] - 1)
+  fit_.saver.wait()
+  fit_.restore()
+  n_skipped = sum(number >= fit_.step for number in fit_.skipped)
+  if (
+    not fit_.run.train.spike_guard
+    or not is_guarded
+    or n_skipped == guard.MOST_SKIPPED
+  ):
+    raise InputError(_explained(fit_, fault))
+  guard.skip(fit_.path / 'skipped.json', fault, batch)
+  fit_.skipped.append(batch)
+  print(
+    f'the loss jumped to {fault["train_loss"]:.4f} at step {fault["step"]}: '
+    f'back to step {fit_.step}, and on without batch {batch}',
+    flush=True,
+  )
+
+
+def _explained(fit_: Fit, fault: dict) -> str:
+  """Makes the steps up to the fault again, and that one piece by piece."""
+  good, bad = fit_.step, fault['step'] - 1
+  print(
+    f'the numbers broke at step {fault["step"]}; making it again from step '
+    f'{good} to see why',
+    flush=True,
+  )
+  for steps, windows in _batches(fit_, bad):
+    fit_.train_steps(windows, np.int32(len(steps)))
+  [(_, windows)] = _batches(fit_, bad + 1)
+  why = 'which tensor broke first is told for plain text and whole models only'
+  if isinstance(windows, np.ndarray) and not fit_.run.train.lora_rank:
+    why = culprit(windows[0], fit_.state, fit_.run.model, fit_.run.train)
+  return (
+    f'step {fault["step"]}: loss {fault["train_loss"]}, gradient norm '
+    f'{fault["grad_norm"]}, learning rate {fault["learning_rate"]:.2e}; {why}; '
+    f'nothing after step {good} was saved; try a lower --learning_rate, more '
+    '--warmup_steps, a --grad_clip of 1, or --spike_guard=6'
+  )
+
+
+def save_interval(recipe: TrainConfig) -> int:
+  return recipe.checkpoint_every or recipe.eval_every
+
+
+def _batches(fit_: Fit, last: int) -> Iterator[tuple[range, np.ndarray]]:
+  """The steps from here to `last`, in calls, each with its windows."""
+  recipe = fit_.run.train
   calls = plan_calls(
-    first,
-    recipe.steps,
+    fit_.step,
+    last,
     recipe.steps_per_call,
-    [recipe.eval_every, recipe.sample_every, every_save],
+    [recipe.eval_every, recipe.sample_every, save_interval(recipe)],
   )
   batches = data.train_batches(
     fit_.prepared.windows,
@@ -286,39 +436,28 @@ def fit(fit_: Fit, observe: Observer = no_observer) -> None:
     recipe.seed,
     calls,
     recipe.steps_per_call,
+    fit_.skipped,
   )
-  try:
-    _compile(fit_, progress)
-    for steps, windows in zip(calls, batches, strict=True):
-      records = _call(fit_, steps, windows)
-      if fit_.is_due(recipe.eval_every):
-        records[-1] |= fit_.evaluate()
-      for record in records:
-        metrics_file.write(record)
-      progress.step(records[-1], important='val_loss' in records[-1])
-      observe(fit_, records)
-      if fit_.is_due(every_save):
-        fit_.save(records[-1])
-      if recipe.sample_every and fit_.is_due(recipe.sample_every):
-        progress.say(f'--- sample\n{fit_.sample()}\n---')
-      if recipe.patience and fit_.n_worse >= recipe.patience:
-        progress.say(f'no progress in {fit_.n_worse} evaluations: stopping')
-        fit_.save(records[-1])
-        break
-  finally:
-    progress.close()
-    metrics_file.close()
+  return zip(calls, batches, strict=True)
 
 
-def _compile(fit_: Fit, progress: Progress) -> None:
+def _gives_up(fit_: Fit, progress: Progress) -> bool:
+  patience = fit_.run.train.patience
+  if not patience or fit_.n_worse < patience:
+    return False
+  progress.say(f'no progress in {fit_.n_worse} evaluations: stopping')
+  return True
+
+
+def _compile(fit_: Fit) -> None:
   """Compiles the train step by asking it for no steps at all."""
   recipe = fit_.run.train
-  progress.say('compiling the training step with XLA ...')
+  print('compiling the training step with XLA ...', flush=True)
   started = time.monotonic()
   shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]
   windows = fit_.prepared.windows.at(np.zeros(shape, np.int64))
   fit_.train_steps(windows, np.int32(0))
-  progress.say(f'compiled in {time.monotonic() - started:.1f} s')
+  print(f'compiled in {time.monotonic() - started:.1f} s', flush=True)
 
 
 def _call(fit_: Fit, steps: range, windows: Any) -> list[dict]:

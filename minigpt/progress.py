@@ -1,6 +1,8 @@
 """What the user sees of a run, and what the run remembers of itself."""
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -10,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from minigpt.errors import InputError
+from minigpt.files import write_text
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -20,19 +23,33 @@ class MetricsFile:
   def __init__(self, path: Path, first_step: int):
     """Opens the file, less the steps after the checkpoint: they run again."""
     kept = [m for m in read_metrics(path) if m['step'] <= first_step]
-    try:
-      self._file = open(path, 'w', encoding='utf-8')  # noqa: SIM115
-    except OSError as error:
-      raise InputError(f'{path}: {error.strerror}') from None
-    for metrics in kept:
-      self.write(metrics)
+    self._path = path
+    self.losses = [m['train_loss'] for m in kept]  # of every step so far
+    write_text(path, ''.join(map(_line, kept)))
+    self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
 
-  def write(self, metrics: dict[str, Any]) -> None:
-    self._file.write(json.dumps(metrics) + '\n')
-    self._file.flush()
+  def write(self, records: list[dict[str, Any]]) -> None:
+    try:
+      self._file.write(''.join(map(_line, records)))
+      self._file.flush()
+      self.losses += [m['train_loss'] for m in records]
+    except OSError as error:
+      raise InputError(
+        f'{self._path} could not be written ({error.strerror}); the run '
+        'continues from its last checkpoint'
+      ) from None
+
+  def sync(self) -> None:
+    """Makes sure that what was written outlives the machine."""
+    os.fsync(self._file.fileno())
 
   def close(self) -> None:
-    self._file.close()
+    with contextlib.suppress(OSError):  # A full disk was reported by `write`.
+      self._file.close()
+
+
+def _line(metrics: dict[str, Any]) -> str:
+  return json.dumps(metrics) + '\n'
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

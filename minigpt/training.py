@@ -4,7 +4,7 @@ Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -44,10 +44,12 @@ class TrainState(tf.Module):
       return trained
     return attach(self.frozen, trained, self.adapter_scale)
 
+  def parts(self) -> dict[str, Any]:
+    """The variables, by the names that a checkpoint gives their trees."""
+    return {'params': self.params, 'moments': self.moments, 'step': self.step}
+
   def checkpoint(self) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(
-      params=self.params, moments=self.moments, step=self.step
-    )
+    return tf.train.Checkpoint(**self.parts())
 
 
 def _zeros_like(params: Trained) -> Trained:
@@ -126,12 +128,20 @@ def _at(windows: Batch, i: tf.Tensor) -> Batch:
   return tf.nest.map_structure(lambda part: tf.gather(part, i), windows)
 
 
+def step_rng(
+  step: tf.Tensor, config: GPTConfig, recipe: TrainConfig
+) -> tf.Tensor | None:  # int [] -> int32 [2]
+  """The seed of a step's dropout; None where nothing is dropped."""
+  seed = tf.constant([recipe.seed, 0])
+  return fold(seed, step) if config.drop_rate else None
+
+
 def train_step(
   windows: Batch, state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> StepMetrics:  # int [A, B, T + 1] -> []
   """Moves `state` on by one optimizer step."""
   step = state.step.read_value()
-  rng = fold(tf.constant([recipe.seed, 0]), step) if config.drop_rate else None
+  rng = step_rng(step, config, recipe)
   loss, grads = mean_loss_and_grads(
     windows, state.params, config, recipe.compute_dtype, rng, state.whole
   )

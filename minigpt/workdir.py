@@ -3,9 +3,11 @@
 config.json       model, data and training configuration
 tokenizer.json    the vocabulary
 metrics.jsonl     one JSON object for every step
+skipped.json      batches that --spike_guard left out, where it did
 samples.txt       text written during training
 loss.png, .svg    the curves, where matplotlib is installed
 checkpoints/      step-00000250/, ...: the newest and the best
+lock              there while a trainer is at work, with its process id
 """
 
 import dataclasses
@@ -17,6 +19,7 @@ import tensorflow as tf
 
 from minigpt import checkpoint, files, hf, lora, params, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
+from minigpt.data import Fingerprint
 from minigpt.errors import InputError, UsageError
 from minigpt.model import GPT
 from minigpt.params import Params
@@ -34,6 +37,7 @@ FREE = {
   'checkpoint_every',
   'keep_checkpoints',
   'patience',
+  'spike_guard',
 }
 
 # What may differ between a run and the model that it starts from.
@@ -65,7 +69,18 @@ def holds_run(workdir: Path) -> bool:
   return (workdir / 'config.json').is_file()
 
 
-def create(workdir: Path, run: Run, tokenizer: Tokenizer) -> None:
+def sweep(workdir: Path) -> None:
+  """Deletes what killed writers left behind; only its trainer may do so."""
+  files.sweep(workdir)
+  files.sweep(checkpoints(workdir))
+
+
+def create(
+  workdir: Path,
+  run: Run,
+  tokenizer: Tokenizer,
+  fingerprint: Fingerprint | None = None,
+) -> None:
   """Writes the configuration; config.json comes last and makes it a run."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -75,7 +90,7 @@ def create(workdir: Path, run: Run, tokenizer: Tokenizer) -> None:
       '--workdir'
     ) from None
   tokenizers.save(tokenizer, workdir / 'tokenizer.json')
-  save_config(workdir, run)
+  save_config(workdir, run, fingerprint)
 
 
 def write(
@@ -98,29 +113,56 @@ def write(
     )
 
 
-def save_config(workdir: Path, run: Run) -> None:
+def save_config(
+  workdir: Path, run: Run, fingerprint: Fingerprint | None = None
+) -> None:
+  """Writes config.json; the fingerprint is that of the run's tokens."""
   fields = {name: dataclasses.asdict(c) for name, c in run._asdict().items()}
+  if fingerprint:
+    fields['fingerprint'] = fingerprint._asdict()
   files.write_text(workdir / 'config.json', json.dumps(fields, indent=2) + '\n')
 
 
 def load_config(workdir: Path) -> Run:
   """Raises InputError where there is no run or its config is not one."""
   path = workdir / 'config.json'
+  fields = _config_fields(workdir)
   try:
-    fields = json.loads(path.read_text(encoding='utf-8'))
     return Run(
       GPTConfig(**fields['model']),
       DataConfig(**fields['data']),
       TrainConfig(**fields['train']),
     )
+  except (KeyError, TypeError, ValueError) as error:
+    raise InputError(f'{path} is not a configuration: {error}') from None
+
+
+def _config_fields(workdir: Path) -> dict[str, Any]:
+  path = workdir / 'config.json'
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
   except FileNotFoundError:
     raise InputError(
       f'{workdir} holds no run (no config.json); train one with train.py'
     ) from None
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
-  except (KeyError, TypeError, ValueError) as error:
+  except (RecursionError, ValueError) as error:
     raise InputError(f'{path} is not a configuration: {error}') from None
+  if not isinstance(fields, dict):
+    raise InputError(f'{path} is not a configuration: it holds no object')
+  return fields
+
+
+def check_same_data(workdir: Path, found: Fingerprint) -> None:
+  """Raises InputError where the text is not the one that was trained on."""
+  saved = _config_fields(workdir).get('fingerprint')
+  if saved is not None and saved != found._asdict():
+    raise InputError(
+      f'the text has changed since {workdir} was begun: its {found.n_tokens:,} '
+      f'tokens have checksum {found.crc32:08x}, config.json says {saved}; '
+      'bring the text back, or choose another --workdir'
+    )
 
 
 def values(run: Run) -> dict[str, Any]:

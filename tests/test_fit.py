@@ -87,6 +87,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
     first.train_steps(batch, np.int32(len(call)))
   first.best_loss, first.n_worse = 9.0, 0
   first.save({'val_loss': 9.0})
+  first.saver.wait()
   lines = (finished.path / 'metrics.jsonl').read_text().splitlines()[:10]
   (tmp_path / 'run' / 'metrics.jsonl').write_text('\n'.join(lines) + '\n{"st')
   second = Fit(tmp_path / 'run', first.prepared)

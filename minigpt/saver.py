@@ -1,0 +1,83 @@
+"""Checkpoints written while training goes on.
+
+A snapshot shares the buffers of the variables: taking it costs nothing, and
+the next step, which finds its old buffers in use, writes into fresh ones.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from minigpt import checkpoint
+from minigpt.errors import InputError
+from minigpt.params import named_leaves
+
+
+class Saver:
+  """Writes one checkpoint at a time in a thread of its own."""
+
+  def __init__(self, folder: Path, keep: int):
+    self._folder = folder
+    self._keep = keep
+    self._thread: threading.Thread | None = None
+    self._error: InputError | None = None
+
+  def save(self, step: int, state: dict[str, Any], info: dict[str, Any]):
+    """Starts writing once the checkpoint before is there.
+
+    Args:
+      state: trees of tf.Variable by the name they have in the checkpoint.
+
+    Raises:
+      InputError: the checkpoint before could not be written.
+    """
+    self.wait()
+    snapshot = tf.nest.map_structure(lambda v: v.read_value(), state)
+    # No daemon: a program that fails still finishes its last checkpoint.
+    self._thread = threading.Thread(
+      target=self._write, args=(step, snapshot, info)
+    )
+    self._thread.start()
+
+  def wait(self) -> None:
+    """Returns when all is on the disk; raises the InputError of a failure."""
+    if self._thread:
+      self._thread.join()
+      self._thread = None
+    self.check()
+
+  def check(self) -> None:
+    """Raises the InputError of a write that has failed."""
+    if self._error:
+      error, self._error = self._error, None
+      raise error
+
+  def _write(self, step, snapshot, info) -> None:
+    try:
+      check_finite(step, snapshot)
+      variables = tf.nest.map_structure(tf.Variable, snapshot)
+      checkpoint.save(
+        self._folder, step, tf.train.Checkpoint(**variables), info
+      )
+      checkpoint.prune(self._folder, self._keep)
+    except InputError as error:
+      self._error = error
+    except OSError as error:  # While deleting old ones.
+      self._error = InputError(f'{self._folder}: {error.strerror}')
+
+
+def check_finite(step: int, state: dict[str, Any]) -> None:
+  """Raises InputError for the first leaf that holds a NaN or an infinity."""
+  for part, tree in state.items():
+    for name, leaf in named_leaves(tree, part).items():
+      if leaf.dtype.is_floating and not _is_finite(leaf):
+        raise InputError(
+          f'{name} is not finite after step {step}, so it was not saved; '
+          'continue from the checkpoint before with a lower --learning_rate'
+        )
+
+
+def _is_finite(x: tf.Tensor) -> bool:
+  return bool(tf.reduce_all(tf.math.is_finite(x)))

@@ -1,0 +1,197 @@
+"""Token directories: text of any size as memory-mapped arrays.
+
+manifest.json     counts, checksums, the names of the shards; written last
+tokenizer.json    the tokenizer that made them
+shard-00000.npy   token ids [N], one-dimensional and unsigned
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigpt.errors import InputError
+
+MANIFEST = 'manifest.json'
+_CHUNK = 1 << 22  # Tokens read at a time where all are read.
+
+
+class Shard(NamedTuple):
+  """One file of a token directory, as its manifest describes it."""
+
+  name: str
+  n_tokens: int
+  crc32: int
+  n_documents: int
+
+
+class Manifest(NamedTuple):
+  dtype: str
+  vocab_size: int
+  shards: tuple[Shard, ...]
+
+  def to_json(self) -> dict[str, Any]:
+    shards = [shard._asdict() for shard in self.shards]
+    totals = {
+      'n_tokens': sum(shard.n_tokens for shard in self.shards),
+      'n_documents': sum(shard.n_documents for shard in self.shards),
+    }
+    return {**self._asdict(), **totals, 'shards': shards}
+
+
+class TokenShards:
+  """The arrays of several files as one [N] that is read where indexed.
+
+  Takes integers, slices of step 1, and integer arrays of any shape; `part` is
+  a view of a range.
+  """
+
+  ndim = 1
+
+  def __init__(
+    self,
+    arrays: list[np.ndarray],
+    crc32: int = 0,
+    start: int = 0,
+    stop: int = -1,
+  ):
+    self._arrays = arrays
+    self._crc32 = crc32
+    self._ends = np.cumsum([len(array) for array in arrays])
+    self._start = start
+    self._stop = int(self._ends[-1]) if stop < 0 else stop
+    self.dtype = arrays[0].dtype
+
+  def __len__(self) -> int:
+    return self._stop - self._start
+
+  def part(self, start: int, stop: int) -> 'TokenShards':
+    start, stop = self._start + start, self._start + stop
+    return TokenShards(self._arrays, self._crc32, start, stop)
+
+  @property
+  def crc32(self) -> int:
+    """Of the shards' checksums and of the range; it reads no tokens."""
+    return zlib.crc32(repr((self._crc32, self._start, self._stop)).encode())
+
+  def __getitem__(self, index: Any) -> np.ndarray:
+    if isinstance(index, slice):
+      return self._range(*index.indices(len(self))[:2])
+    places = np.asarray(index)
+    if places.size and (places.min() < 0 or places.max() >= len(self)):
+      raise IndexError(f'position outside [0, {len(self)})')
+    return self._gather(places.reshape(-1) + self._start).reshape(places.shape)
+
+  def _range(self, start: int, stop: int) -> np.ndarray:
+    start, stop = self._start + start, self._start + stop
+    begins = self._ends - [len(array) for array in self._arrays]
+    parts = [
+      array[max(start - begin, 0) : stop - begin]
+      for array, begin, end in zip(
+        self._arrays, begins, self._ends, strict=True
+      )
+      if start < end and stop > begin
+    ]
+    return np.concatenate(parts) if parts else np.zeros([0], self.dtype)
+
+  def _gather(self, places: np.ndarray) -> np.ndarray:  # [n] -> [n]
+    found = np.empty(places.shape, self.dtype)
+    owners = np.searchsorted(self._ends, places, side='right')
+    for owner in np.unique(owners):
+      mine = owners == owner
+      begin = self._ends[owner] - len(self._arrays[owner])
+      found[mine] = self._arrays[owner][places[mine] - begin]
+    return found
+
+
+def is_token_directory(path: str | Path) -> bool:
+  return (Path(path) / MANIFEST).is_file()
+
+
+def read_manifest(folder: Path) -> Manifest:
+  """Raises InputError for what is no manifest."""
+  path = folder / MANIFEST
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
+    shards = tuple(_shard(shard) for shard in fields['shards'])
+    manifest = Manifest(str(fields['dtype']), int(fields['vocab_size']), shards)
+    if manifest.dtype not in ('uint8', 'uint16', 'uint32') or not shards:
+      raise ValueError('its dtype or list of shards makes no sense')
+    return manifest
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
+  except (KeyError, TypeError, ValueError, RecursionError) as error:
+    raise InputError(
+      f'{path} is not a manifest ({error}); make the directory again with '
+      'python -m minigpt.prepare'
+    ) from None
+
+
+def _shard(fields: dict[str, Any]) -> Shard:
+  shard = Shard(**fields)
+  if Path(shard.name).name != shard.name or not shard.name.endswith('.npy'):
+    raise ValueError(f'{shard.name!r} is not the name of a shard')
+  if not all(isinstance(count, int) and count >= 0 for count in shard[1:]):
+    raise ValueError(f'{shard.name} has counts that are none')
+  return shard
+
+
+def open_tokens(folder: Path) -> TokenShards:
+  """Maps the shards and compares them with the manifest.
+
+  Raises:
+    InputError: a shard is missing, of another size, or its checksum is wrong.
+  """
+  manifest = read_manifest(folder)
+  arrays = [_mapped(folder, shard, manifest) for shard in manifest.shards]
+  crcs = [shard.crc32 for shard in manifest.shards]
+  return TokenShards(arrays, zlib.crc32(repr(crcs).encode()))
+
+
+def _mapped(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
+  path = folder / shard.name
+  tokens = map_tokens(path)
+  if tokens.dtype != manifest.dtype or len(tokens) != shard.n_tokens:
+    raise InputError(
+      f'{path} holds {len(tokens):,} tokens of {tokens.dtype}, its manifest '
+      f'says {shard.n_tokens:,} of {manifest.dtype}; make it again'
+    )
+  if checksum(tokens) != shard.crc32:
+    raise InputError(
+      f'{path} is damaged: its checksum is not that of the manifest; delete '
+      f'it and {MANIFEST}, and run python -m minigpt.prepare again'
+    )
+  return tokens
+
+
+def checksum(tokens: np.ndarray) -> int:
+  """CRC-32 of the array's bytes, read in bounded memory."""
+  crc = 0
+  for start in range(0, len(tokens), _CHUNK):
+    crc = zlib.crc32(np.ascontiguousarray(tokens[start : start + _CHUNK]), crc)
+  return crc
+
+
+def map_tokens(path: str | Path) -> np.ndarray:
+  """Maps a .npy file of token ids [N].
+
+  Raises:
+    InputError: it cannot be read, or holds something else.
+  """
+  try:
+    tokens = np.load(path, mmap_mode='r', allow_pickle=False)
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror or error}') from None
+  except Exception as error:  # NumPy parses headers with Python's own parser.
+    raise InputError(f'{path} is not a .npy file of tokens: {error}') from None
+  if (
+    not isinstance(tokens, np.ndarray)
+    or tokens.ndim != 1
+    or tokens.dtype.kind not in 'ui'
+  ):
+    raise InputError(
+      f'{path} does not hold token ids, a one-dimensional integer array'
+    )
+  return tokens

@@ -1,0 +1,152 @@
+"""Numbers that break: found, explained, or gone around."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_reliability import start
+
+from minigpt import data, guard
+from minigpt.config import GPTConfig, TrainConfig
+from minigpt.diagnosis import culprit, trace
+from minigpt.errors import InputError
+from minigpt.fit import Fit, fit
+from minigpt.model import GPT, loss_fn
+from minigpt.progress import read_metrics
+from minigpt.training import TrainState
+
+CONFIG = GPTConfig(
+  vocab_size=11,
+  context_length=4,
+  emb_dim=8,
+  n_heads=2,
+  n_layers=2,
+  drop_rate=0.2,
+)
+WINDOWS = tf.constant([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]])
+
+
+@pytest.fixture
+def state():
+  return TrainState(GPT(CONFIG, seed=1))
+
+
+def test_the_trace_ends_in_the_loss(state):
+  rng = tf.constant([3, 4])
+  loss = trace(WINDOWS, state.params, CONFIG, rng)['loss']
+  expected = loss_fn(WINDOWS, state.params, CONFIG, rng)
+  assert float(loss) == float(expected)
+
+
+def why(state, config=CONFIG) -> str:
+  return culprit(WINDOWS[None], state, config, TrainConfig())
+
+
+def test_a_broken_state_is_named(state):
+  w = state.params.blocks[1].mlp.c_fc.w
+  w[2, 3].assign(np.nan)
+  assert (
+    why(state) == 'params.blocks.1.mlp.c_fc.w was not finite before the step'
+  )
+  w[2, 3].assign(0)
+  state.moments.nu.wpe[0, 0].assign(np.inf)
+  assert why(state).startswith('moments.nu.wpe was not finite')
+
+
+def test_the_first_tensor_that_overflows_is_named(state):
+  state.params.blocks[1].mlp.c_fc.w.assign(tf.fill([8, 32], 1e10))
+  state.params.blocks[1].mlp.c_fc.b.assign(tf.fill([32], 1e10))
+  state.params.blocks[1].mlp.c_proj.w.assign(tf.fill([32, 8], 3e38))
+  assert why(state).startswith('blocks.1.mlp was the first to break')
+
+
+def test_an_overflow_of_the_gradient_alone_is_named(state):
+  # Rows without variance are 0 after the norm, however large its gain.
+  zeros = tf.nest.map_structure(tf.zeros_like, state.params.blocks)
+  tf.nest.map_structure(lambda p, z: p.assign(z), state.params.blocks, zeros)
+  state.params.wpe.assign(tf.zeros([4, 8]))
+  state.params.wte.assign(tf.repeat(tf.range(11.0)[:, None], 8, axis=1))
+  state.params.ln_f.g.assign(tf.fill([8], 3e38))
+  found = why(state, dataclasses.replace(CONFIG, drop_rate=0.0))
+  assert found.startswith('the gradient of blocks.1.mlp + residual was'), found
+
+
+def test_finite_numbers_are_cleared(state):
+  assert 'the step is finite' in why(state)
+
+
+def test_spikes_are_measured_in_deviations_of_the_last_losses():
+  losses = [1.0, 3.0] * 25  # mean 2, deviation 1
+
+  def spikes(loss, width=4.0, losses=losses):
+    record = {'train_loss': loss, 'grad_norm': 1.0}
+    return guard.is_spike(record, losses, width)
+
+  assert spikes(6.01)
+  assert not spikes(5.99)
+  assert spikes(np.nan)
+  assert not spikes(100.0, width=0)
+  assert not spikes(100.0, losses=losses[1:])
+  assert not spikes(6.01, losses=[100.0, 200.0, *losses][:50])
+
+
+def test_skipped_batches_are_given_to_no_step():
+  numbers = data.batch_numbers(np.arange(6), [1, 2, 6])
+  np.testing.assert_array_equal(numbers, [0, 3, 4, 5, 7, 8])
+
+
+def test_a_damaged_list_of_skipped_batches_is_refused(tmp_path):
+  path = tmp_path / 'skipped.json'
+  assert guard.skipped(path) == []
+  guard.skip(path, {'step': 3, 'train_loss': 9.0}, 7)
+  assert guard.skipped(path) == [{'step': 3, 'batch': 7, 'loss': 9.0}]
+  path.write_text('[{"batch": null}]')
+  with pytest.raises(InputError, match='is no list of skipped batches'):
+    guard.skipped(path)
+
+
+def poisoned(run: Fit, bad: list[int], value: float) -> list[int]:
+  """Makes the run report `value` as the loss of some batches."""
+  steps_of, seen = run.train_steps, []
+
+  def train_steps(windows, n):
+    first = run.step
+    metrics = steps_of(windows, n)
+    loss = metrics.loss.numpy()
+    for i in range(int(n)):
+      seen.append(run.batch_number(first + i))
+      if seen[-1] in bad:
+        loss[i] = value
+    return metrics._replace(loss=tf.constant(loss))
+
+  run.train_steps = train_steps
+  return seen
+
+
+def test_the_guard_goes_back_and_on_without_the_batch(tmp_path):
+  run = start(tmp_path / 'run', steps=70, spike_guard=30.0)
+  seen = poisoned(run, [62, 66], 50.0)
+  assert fit(run) == 0
+  assert run.skipped == [62, 66]
+  assert seen.count(61) == 3  # Once, and after going back to step 60 twice.
+  assert max(seen) == 71
+  metrics = read_metrics(run.path / 'metrics.jsonl')
+  assert [m['step'] for m in metrics] == list(range(1, 71))
+  assert max(m['train_loss'] for m in metrics) < 5
+  assert start(run.path, steps=70, spike_guard=30.0).skipped == [62, 66]
+
+
+def test_broken_numbers_stop_the_run_with_their_cause(tmp_path):
+  run = start(tmp_path / 'run', steps=20)
+  poisoned(run, [15], np.nan)
+  with pytest.raises(InputError) as caught:
+    fit(run)
+  message = str(caught.value)
+  assert message.startswith('step 16: loss nan')
+  assert 'the step is finite' in message
+  assert 'nothing after step 10 was saved' in message
+  assert '\n' not in message
+  assert run.step == 15
+  metrics = read_metrics(run.path / 'metrics.jsonl')
+  assert all(np.isfinite(m['train_loss']) for m in metrics)

@@ -1,0 +1,41 @@
+import pytest
+
+from minigpt import memory
+from minigpt.config import GPTConfig, TrainConfig
+from minigpt.errors import UsageError
+
+GPT2 = GPTConfig()
+
+
+def test_the_state_of_gpt2_is_16_bytes_a_parameter():
+  assert memory.estimate(GPT2, TrainConfig()).state == 16 * 124_412_160
+
+
+def test_activations_grow_with_the_batch_and_copies_with_its_parts():
+  one = memory.estimate(GPT2, TrainConfig(batch_size=1))
+  four = memory.estimate(GPT2, TrainConfig(batch_size=4, grad_accum=2))
+  assert four.activations == 4 * one.activations
+  assert (one.copies, four.copies) == (0, 4 * 124_412_160)
+  half = memory.estimate(
+    GPT2, TrainConfig(batch_size=1, compute_dtype='bfloat16')
+  )
+  assert one.activations / 2 < half.activations < one.activations
+
+
+def test_a_state_that_cannot_fit_is_refused():
+  with pytest.raises(UsageError, match=r'take 1\.9 GiB, this machine has 1\.0'):
+    memory.check(GPT2, TrainConfig(), 1 << 30)
+
+
+def test_a_tight_fit_names_the_flags():
+  recipe = TrainConfig(batch_size=64)
+  assert '--batch_size=64' in memory.check(GPT2, recipe, 4 << 30)
+  assert '--batch_size' not in memory.check(GPT2, recipe, 1 << 40)
+
+
+def test_the_limit_of_a_container_counts(tmp_path):
+  (tmp_path / 'max').write_text('max\n')
+  (tmp_path / 'some').write_text('4096\n')
+  whole = memory.available(limits=())
+  assert memory.available((str(tmp_path / 'max'), '/nowhere')) == whole > 4096
+  assert memory.available((str(tmp_path / 'some'),)) == 4096
