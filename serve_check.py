@@ -14,7 +14,10 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import client, gate, load_test, program, serve_checks
+from minigpt import program  # First: it silences TensorFlow's import.
+
+# isort: split
+from minigpt import client, gate, load_test, serve_checks
 from minigpt.completion import Request
 from minigpt.endpoint import Endpoint
 from minigpt.errors import UsageError

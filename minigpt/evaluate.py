@@ -16,11 +16,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
 from absl import flags
 
-from minigpt import checkpoint, evaluation, examples, hf, program, workdir
+from minigpt import program  # First: it silences TensorFlow's import.
+
+# isort: split
+import numpy as np
+import tensorflow as tf
+
+from minigpt import checkpoint, evaluation, examples, hf, workdir
 from minigpt.config import DataConfig
 from minigpt.data import check_ids, read_split
 from minigpt.errors import InputError, UsageError

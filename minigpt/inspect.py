@@ -12,7 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import figures, files, pretrained, program, report
+from minigpt import program  # First: it silences TensorFlow's import.
+
+# isort: split
+from minigpt import figures, files, pretrained, report
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect, label
 

@@ -8,24 +8,17 @@ Reads UTF-8 text (each file a document) and .jsonl (each line a document, its
 `text` field), either also as .gz. After a kill, the same command goes on.
 """
 
-import functools
-import glob
-import json
-import multiprocessing
 import os
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
-from minigpt import lock, program, shards, tokenizers
-from minigpt.errors import InputError, UsageError, unknown
-from minigpt.files import sweep, write_text
-from minigpt.preparation import cut, finish, write_shard
-from minigpt.tokenizers import Tokenizer
+from minigpt import program  # First: it silences TensorFlow's import.
+
+# isort: split
+from minigpt import lock
+from minigpt.corpus import input_paths, make_tokenizer, prepare
+from minigpt.errors import UsageError
 
 _INPUT = flags.DEFINE_multi_string('input', [], 'a path or glob; may repeat')
 _TOKENIZER = flags.DEFINE_string(
@@ -55,119 +48,6 @@ def main() -> None:
     f'{len(manifest.shards)} shards; train on them with\n'
     f'  python train.py --dataset={folder} --workdir=...'
   )
-
-
-def input_paths(patterns: list[str]) -> list[str]:
-  """The files that the patterns name, each once.
-
-  Raises:
-    UsageError: there are no patterns.
-    InputError: a pattern matches no file.
-  """
-  if not patterns:
-    raise UsageError('--input is missing; give it paths or globs of text')
-  found = set()
-  for pattern in patterns:
-    matches = filter(os.path.isfile, glob.glob(pattern, recursive=True))
-    if not (paths := set(matches)):
-      raise InputError(f'{pattern}: no such file; check --input')
-    found |= paths
-  return sorted(found)
-
-
-def make_tokenizer(name: str) -> Tokenizer:
-  """Raises UsageError for one that is unknown or cannot end a text."""
-  if name.endswith('.json'):
-    tokenizer = tokenizers.load(name)
-  elif name == 'gpt2':
-    tokenizer = tokenizers.build(name, '')
-  else:
-    raise unknown('tokenizer', name, ['gpt2', 'a tokenizer.json'])
-  if tokenizer.end_of_text is None:
-    raise UsageError(
-      f'--tokenizer={name}: a {tokenizer.name} tokenizer has no end-of-text '
-      'to set documents apart; use gpt2 or one of words'
-    )
-  return tokenizer
-
-
-def prepare(
-  paths: list[str],
-  tokenizer: Tokenizer,
-  folder: Path,
-  n_workers: int,
-  shard_bytes: int,
-) -> shards.Manifest:
-  """Writes a token directory, or what is missing of it.
-
-  Raises:
-    UsageError: the directory is of other text or another tokenizer.
-    InputError: the text cannot be read, or the tokens cannot be written.
-  """
-  sweep(folder)
-  _begin(paths, tokenizer, folder, shard_bytes)
-  pieces = [piece for path in paths for piece in cut(path, shard_bytes)]
-  dtype = np.min_scalar_type(tokenizer.vocab_size - 1).name
-  write = functools.partial(write_shard, folder=folder, dtype=dtype)
-  with _pool(min(n_workers, len(pieces))) as pool:
-    jobs = [pool.submit(write, p, number=i) for i, p in enumerate(pieces)]
-    try:
-      made = [_reported(job.result(), len(jobs)) for job in jobs]
-    except BaseException:
-      pool.shutdown(cancel_futures=True)
-      raise
-  return finish(folder, made, tokenizer, dtype)
-
-
-def _reported(shard: shards.Shard, n_shards: int) -> shards.Shard:
-  print(f'{shard.name} of {n_shards}: {shard.n_tokens:,} tokens', flush=True)
-  return shard
-
-
-def _begin(
-  paths: list[str], tokenizer: Tokenizer, folder: Path, shard_bytes: int
-) -> None:
-  """Writes down what is prepared, or checks that it is still the same."""
-  if shards.is_token_directory(folder):
-    raise UsageError(f'{folder} holds tokens already; choose another --output')
-  stats = [os.stat(path) for path in paths]
-  plan = {
-    'inputs': [
-      [path, stat.st_size, stat.st_mtime_ns]
-      for path, stat in zip(paths, stats, strict=True)
-    ],
-    'tokenizer': tokenizer.to_json(),
-    'shard_bytes': shard_bytes,
-  }
-  text, path = json.dumps(plan), folder / 'plan.json'
-  if not path.is_file():
-    tokenizers.save(tokenizer, folder / 'tokenizer.json')
-    write_text(path, text)
-  elif path.read_text(encoding='utf-8') != text:
-    raise UsageError(
-      f'{folder} holds part of other text, or of the same text cut or '
-      'tokenized otherwise; delete it, or choose another --output'
-    )
-
-
-def _pool(n_workers: int) -> ProcessPoolExecutor:
-  """Processes that share the memory of what they import: the tokenizers
-  bring TensorFlow along, whose pages a fork server holds for all."""
-  context = multiprocessing.get_context('forkserver')
-  # The first one keeps the import of TensorFlow quiet.
-  context.set_forkserver_preload(['minigpt.program', 'minigpt.preparation'])
-  return ProcessPoolExecutor(n_workers, context, initializer=_follow)
-
-
-def _follow() -> None:
-  """Leaves Ctrl-C to the parent, and ends when it does."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-  def watch():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == '__main__':

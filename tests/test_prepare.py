@@ -14,8 +14,8 @@ import pytest
 
 from minigpt import data, preparation, shards, tokenizers
 from minigpt.config import DataConfig
+from minigpt.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import InputError, UsageError
-from minigpt.prepare import input_paths, make_tokenizer, prepare
 
 ROOT = Path(__file__).parents[1]
 STORY = (
@@ -133,7 +133,7 @@ def test_a_killed_preparation_goes_on(source, tokenizer, tokens, tmp_path):
     sys.executable,
     '-c',
     'from pathlib import Path\n'
-    'from minigpt.prepare import *\n'
+    'from minigpt.corpus import *\n'
     'if __name__ == "__main__":\n'
     f'  prepare([{str(big)!r}], make_tokenizer({str(tmp_path)!r} '
     f'+ "/words.json"), Path({str(folder)!r}), 2, 1 << 16)\n',
