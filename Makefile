@@ -10,6 +10,9 @@ demo: .venv/ready
 	  --dataset=stdlib --steps=1000 --eval_batches=16 --sample_every=250
 	$(BIN)/python -m minigpt.generate --workdir=runs/demo \
 	  --prompt="def main(" --max_new_tokens=300 --seed=1
+	test -d models/demo/1 || \
+	  $(BIN)/python export.py --workdir=runs/demo --export_dir=models/demo
+	$(BIN)/python serve_check.py --export_dir=models/demo/1 --workdir=runs/demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   """A small model that has learned its text."""
-  run, tokenizer, windows, _ = prepare(settle(preset_values('mini', {})))
+  run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
   model = GPT(run.model)
   state = TrainState(model)
   recipe = TrainConfig(learning_rate=1e-2, warmup_steps=10, steps=60)

@@ -9,7 +9,7 @@ from minigpt.fit import prepare
 from minigpt.model import GPT, cached_gpt, empty_caches, gpt, unembed
 from minigpt.training import TrainState, compiled_train_steps
 
-run, tokenizer, windows, _ = prepare(settle(preset_values('mini', {})))
+run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
 config, recipe = run.model, run.train
 model = GPT(config, recipe.seed)
 train_steps = compiled_train_steps(TrainState(model), config, recipe)
