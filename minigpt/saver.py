@@ -1,7 +1,7 @@
 """Checkpoints written while training goes on.
 
-A snapshot shares the buffers of the variables: taking it costs nothing, and
-the next step, which finds its old buffers in use, writes into fresh ones.
+A snapshot shares the buffers of the variables; the next step, which finds its
+old buffers in use, writes into fresh ones.
 """
 
 import threading
