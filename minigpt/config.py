@@ -303,7 +303,8 @@ PRESETS = {
       steps_per_call=17,
     ),
   ),
-  # nanoGPT's CPU configuration of train_shakespeare_char.
+  # nanoGPT's CPU configuration of train_shakespeare_char, at three times its
+  # learning rate: in as many steps, the loss falls further.
   'shakespeare-char': Preset(
     model=dict(
       context_length=64,
@@ -314,7 +315,9 @@ PRESETS = {
       bias=False,
     ),
     data=dict(stride=1),
-    train=dict(steps=2000, steps_per_call=50),
+    train=dict(
+      steps=2000, steps_per_call=50, learning_rate=3e-3, eval_every=500
+    ),
   ),
   # nanoGPT's GPU configuration of train_shakespeare_char.
   'shakespeare-char-large': Preset(
