@@ -351,7 +351,8 @@ def _run(fit_: Fit, stop: StopRequest, observe: Observer) -> bool:
         fit_.save(records[-1])
       if ends:
         break
-      if recipe.sample_every and fit_.is_due(recipe.sample_every):
+      # The sample after the last step is that of `finish`.
+      if fit_.step < recipe.steps and fit_.is_due(recipe.sample_every):
         progress.say(f'--- sample\n{fit_.sample()}\n---')
     fit_.saver.wait()
   finally:
