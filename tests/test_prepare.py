@@ -32,8 +32,8 @@ def source(tmp_path_factory):
   (folder / 'b.txt').write_text('')
   lines = ''.join(json.dumps({'text': line}) + '\n' for line in LINES)
   (folder / 'c.jsonl').write_text(lines + '\n')
-  (folder / 'd.jsonl.gz').write_bytes(gzip.compress(lines.encode()))
-  (folder / 'e.txt.gz').write_bytes(gzip.compress(STORY.encode()))
+  (folder / 'd.jsonl.gz').write_bytes(gzip.compress(lines.encode(), mtime=0))
+  (folder / 'e.txt.gz').write_bytes(gzip.compress(STORY.encode(), mtime=0))
   return folder
 
 
@@ -175,7 +175,7 @@ def test_other_text_or_a_finished_directory_is_refused(
     ('a.jsonl', b'{"text": "\\ud800"}', 'line 1'),
     ('a.jsonl', b'[' * 100000, 'line 1'),
     ('a.txt.gz', b'no gzip', 'a.txt.gz: Not a gzipped file'),
-    ('a.txt.gz', gzip.compress(b'x' * 100)[:-9], 'a.txt.gz: '),
+    ('a.txt.gz', gzip.compress(b'x' * 100, mtime=0)[:-9], 'a.txt.gz: '),
   ],
 )
 def test_faults_of_the_text_name_the_file(
