@@ -56,7 +56,7 @@ def _tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
   ids = hf.vocabulary(path)
   if config.vocab_size == 50257:
     gpt2 = tokenizers.build('gpt2', '')
-    if not ids or ids == _gpt2_ids(gpt2.tokens()):
+    if not ids or ids == _gpt2_ids(gpt2.tokens):
       return gpt2
   raise InputError(
     f'{path}: its {config.vocab_size} tokens are not those of GPT-2; give the '
