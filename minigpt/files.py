@@ -1,8 +1,10 @@
 """Files that are either whole or not there, also after a crash."""
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from minigpt.errors import InputError
 
@@ -48,3 +50,16 @@ def fsync(path: Path) -> None:
 
 def reason(error: Exception) -> str:
   return getattr(error, 'strerror', None) or str(error).splitlines()[0]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+  """Reads a JSON object, or raises InputError."""
+  try:
+    content = json.loads(file.read_text(encoding='utf-8'))
+  except OSError as e:
+    raise InputError(f'{file}: {e.strerror}') from None
+  except (ValueError, RecursionError) as e:
+    raise InputError(f'{file}: it is not JSON: {e}') from None
+  if not isinstance(content, dict):
+    raise InputError(f'{file}: it is not a JSON object')
+  return content

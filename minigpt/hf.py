@@ -19,8 +19,9 @@ from minigpt import openai, params, tokenizers
 from minigpt.checkpoint import new_directory
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.files import read_json
 from minigpt.tokenizers import Tokenizer
-from minigpt.weights import Description, Stored, assemble, read_json
+from minigpt.weights import Description, Stored, assemble
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'

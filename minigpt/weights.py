@@ -5,7 +5,6 @@ and how they name the leaves of `params`. Here the claims are held against the
 config; only when everything fits is memory taken.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from absl import logging
 from minigpt import params
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
+from minigpt.files import read_json
 
 DTYPES = ('float32', 'float16', 'bfloat16')
 
@@ -89,19 +89,6 @@ def _load(path: Path, name: str, stored: Stored) -> np.ndarray:
   if not np.isfinite(array).all():
     logging.warning('%s: %s holds NaN or infinity', path, name)
   return array
-
-
-def read_json(file: Path) -> dict[str, Any]:
-  """Reads a JSON object, or raises InputError."""
-  try:
-    content = json.loads(file.read_text(encoding='utf-8'))
-  except OSError as e:
-    raise InputError(f'{file}: {e.strerror}') from None
-  except (ValueError, RecursionError) as e:
-    raise InputError(f'{file}: it is not JSON: {e}') from None
-  if not isinstance(content, dict):
-    raise InputError(f'{file}: it is not a JSON object')
-  return content
 
 
 class Description:

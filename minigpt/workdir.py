@@ -138,20 +138,11 @@ def load_config(workdir: Path) -> Run:
 
 
 def _config_fields(workdir: Path) -> dict[str, Any]:
-  path = workdir / 'config.json'
-  try:
-    fields = json.loads(path.read_text(encoding='utf-8'))
-  except FileNotFoundError:
+  if not holds_run(workdir):
     raise InputError(
       f'{workdir} holds no run (no config.json); train one with train.py'
-    ) from None
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}') from None
-  except (RecursionError, ValueError) as error:
-    raise InputError(f'{path} is not a configuration: {error}') from None
-  if not isinstance(fields, dict):
-    raise InputError(f'{path} is not a configuration: it holds no object')
-  return fields
+    )
+  return files.read_json(workdir / 'config.json')
 
 
 def check_same_data(workdir: Path, found: Fingerprint) -> None:
