@@ -4,7 +4,8 @@ The engine is `tf.distribute`: MultiWorkerMirroredStrategy where TF_CONFIG
 names a cluster, MirroredStrategy where one machine has several GPUs. Every
 replica holds the whole state and makes the gradient of its rows of each
 batch; gradients are reduced over all replicas, and each makes the same update.
-XLA compiles the gradient and the update; the reduction stands between them.
+The gradient and the update are one program each; the reduction stands between
+them.
 
 Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """

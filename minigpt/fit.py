@@ -204,7 +204,7 @@ class Fit:
     self.completer = Completer(whole, self.run.model, prepared.tokenizer)
     self.train_steps = workers.train_steps(self.state, self.run.model, recipe)
     self.eval_step = compiled_eval_step(
-      whole, self.run.model, recipe.compute_dtype
+      whole, self.run.model, recipe.compute_dtype, recipe.compile
     )
     self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
     self.skipped = [s['batch'] for s in guard.skipped(path / 'skipped.json')]

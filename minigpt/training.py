@@ -192,16 +192,18 @@ def compiled_train_steps(
     start = (0, StepMetrics(*[tf.zeros([k])] * 3))
     return tf.while_loop(lambda i, _: i < n, body, start)[1]
 
-  mode = lowering.choose(recipe.compile, recipe.compute_dtype)
-  return lowering.compiled(train_steps, mode)
+  return lowering.compiled(train_steps, _mode(recipe))
+
+
+def _mode(recipe: TrainConfig) -> str:
+  return lowering.choose(recipe.compile, recipe.compute_dtype)
 
 
 def compiled_gradients(
   state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> tf.types.experimental.PolymorphicFunction:
-  """One XLA program for what a replica makes of its share of a batch."""
+  """One program for what a replica makes of its share of a batch."""
 
-  @lowering.compiled
   def gradients(windows, replica):  # int [A, B, T + 1], int [] -> [], [leaf]
     rng = fold(step_rng(state.step, config, recipe), replica)
     loss, grads = mean_loss_and_grads(
@@ -209,20 +211,19 @@ def compiled_gradients(
     )
     return loss, tf.nest.flatten(grads)
 
-  return gradients
+  return lowering.compiled(gradients, _mode(recipe))
 
 
 def compiled_update(
   state: TrainState, recipe: TrainConfig
 ) -> tf.types.experimental.PolymorphicFunction:
-  """One XLA program for what is done with the gradients of all replicas."""
+  """One program for what is done with the gradients of all replicas."""
 
-  @lowering.compiled
   def update(loss, leaves):
     grads = tf.nest.pack_sequence_as(state.params, leaves)
     return apply_gradients(loss, grads, state, recipe)
 
-  return update
+  return lowering.compiled(update, _mode(recipe))
 
 
 class Evaluation(NamedTuple):
@@ -231,11 +232,10 @@ class Evaluation(NamedTuple):
 
 
 def compiled_eval_step(
-  params: Params, config: GPTConfig, compute_dtype: str
+  params: Params, config: GPTConfig, compute_dtype: str, compile: str = 'auto'
 ) -> tf.types.experimental.PolymorphicFunction:
-  """One XLA program for the sums over a batch: loss, hits and tokens."""
+  """One program for the sums over a batch: loss, hits and tokens."""
 
-  @lowering.compiled
   def eval_step(windows, weights, segments=None):  # [B, T + 1], [B, T] -> [3]
     p = cast(params, compute_dtype)
     logits = gpt(windows[:, :-1], p, config, segments=segments)
@@ -244,7 +244,7 @@ def compiled_eval_step(
     per_token = [cross_entropy(logits, targets), tf.cast(hits, tf.float32), 1.0]
     return tf.stack([tf.reduce_sum(weights * part) for part in per_token])
 
-  return eval_step
+  return lowering.compiled(eval_step, lowering.choose(compile, compute_dtype))
 
 
 def evaluate(

@@ -174,7 +174,8 @@ tf.config.set_logical_device_configuration(
 from minigpt.config import preset_values, settle
 from minigpt.distribution import Workers
 from minigpt.fit import Fit, fit, prepare
-prepared = prepare(settle(preset_values('shakespeare-char', {FLAGS})))
+given = {FLAGS | dict(compile='hybrid')}
+prepared = prepare(settle(preset_values('shakespeare-char', given)))
 workers = Workers(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))
 run = Fit(Path('.'), prepared, workers)
 run.restore()

@@ -71,6 +71,26 @@ def test_steps_are_the_same_however_they_are_compiled(mode):
     np.testing.assert_allclose(leaf, expected, 1e-3, 1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize('mode', ['xla', 'graph'])
+def test_every_program_of_a_run_is_compiled_as_asked(mode):
+  state = training.TrainState(GPT(CONFIG))
+  recipe = dataclasses.replace(RECIPE, compile=mode)
+  batch, leaves = windows(1, 4), tf.nest.flatten(state.params)
+  programs = [
+    (training.compiled_train_steps(state, CONFIG, recipe), (batch[None], 0)),
+    (training.compiled_gradients(state, CONFIG, recipe), (batch, 0)),
+    (training.compiled_update(state, recipe), (0.0, leaves)),
+    (
+      training.compiled_eval_step(state.params, CONFIG, 'float32', mode),
+      (batch[0], np.ones([4, 8], np.float32)),
+    ),
+  ]
+  for program, arguments in programs:
+    given = tf.nest.map_structure(tf.convert_to_tensor, arguments)
+    made = program.get_concrete_function(*given).function_def.attr
+    assert made['_XlaMustCompile'].b == (mode == 'xla')
+
+
 def test_bfloat16_in_hybrid_mode_is_near_float32():
   batch = windows(1, 1, 4)
   losses = []

@@ -7,6 +7,9 @@ import argparse
 import json
 from pathlib import Path
 
+from minigpt import program  # First: it silences TensorFlow's import.
+
+# isort: split
 from minigpt.evaluation import character_error_rate
 from minigpt.examples import read_pairs
 
