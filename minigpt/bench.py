@@ -48,7 +48,7 @@ def main() -> None:
   config, recipe = GPTConfig(**settings.model), settings.train
   _check(config)
   mode = lowering.choose(recipe.compile, recipe.compute_dtype)
-  limits = benchmarking.roofline(recipe.compute_dtype)
+  limits = benchmarking.roofline(recipe.compute_dtype, _REPEATS.value)
   figures = limits._asdict()
   if _WHAT.value != 'roofline':
     subject = _subject(config, recipe, mode)

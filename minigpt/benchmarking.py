@@ -22,7 +22,6 @@ from minigpt.params import cast, count, specs
 from minigpt.training import TrainState, compiled_train_steps
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1}
-_ROOFLINE_ROUNDS = 5
 
 
 class Subject(NamedTuple):
@@ -203,7 +202,7 @@ def _seconds(call):
   return time.perf_counter() - start
 
 
-def roofline(compute_dtype: str, n: int = 2048) -> Roofline:
+def roofline(compute_dtype: str, repeats: int, n: int = 2048) -> Roofline:
   """The best product rate of `n` by `n` matrices, and the best reading rate.
 
   Both by TensorFlow's own kernels and by XLA: the faster counts.
@@ -220,7 +219,7 @@ def roofline(compute_dtype: str, n: int = 2048) -> Roofline:
       run = lowering.compiled(f, mode)
       call = lambda run=run, given=given: run(given).numpy()  # noqa: E731
       call()
-      times += [_seconds(call) for _ in range(_ROOFLINE_ROUNDS)]
+      times += [_seconds(call) for _ in range(repeats)]
     found[name] = min(times)
   return Roofline(2 * n**3 / found['product'], 4 * 2**26 / found['read'])
 

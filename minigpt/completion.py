@@ -73,24 +73,28 @@ def bucket(n: int, limit: int) -> int:
 class Completer:
   """Continues prompts with one model; keeps its compiled programs."""
 
-  def __init__(self, p: Params, config: GPTConfig, tokenizer: Tokenizer):
+  def __init__(
+    self,
+    p: Params,
+    config: GPTConfig,
+    tokenizer: Tokenizer,
+    compile: str = 'auto',
+  ):
     self.tokenizer = tokenizer
     self.config = config
     self.n_traces = 0  # How often a program was compiled.
+    mode = lowering.choose(compile, 'float32')
 
-    @lowering.compiled
     def start(prompts, length, room):
       self.n_traces += 1
       return decoding.start(prompts, length, p, config, room.shape[0])
 
-    @lowering.compiled
     def generate(state, n_new, sampling, rules):
       self.n_traces += 1
       return decoding.generate(
         state, n_new, _CHUNK, sampling, p, config, tokenizer.end_of_text, rules
       )
 
-    @lowering.compiled
     def search(state, n_new, width, length_penalty, rules):
       self.n_traces += 1
       return beam.search(
@@ -105,7 +109,9 @@ class Completer:
         rules,
       )
 
-    self._start, self._generate, self._search = start, generate, search
+    self._start, self._generate, self._search = (
+      lowering.compiled(f, mode) for f in (start, generate, search)
+    )
 
   def __call__(
     self,

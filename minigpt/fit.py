@@ -201,7 +201,9 @@ class Fit:
     self.state = _state(self.model, recipe)
     self.checkpoint = self.state.checkpoint()
     whole = self.state.whole(self.state.params)
-    self.completer = Completer(whole, self.run.model, prepared.tokenizer)
+    self.completer = Completer(
+      whole, self.run.model, prepared.tokenizer, recipe.compile
+    )
     self.train_steps = workers.train_steps(self.state, self.run.model, recipe)
     self.eval_step = compiled_eval_step(
       whole, self.run.model, recipe.compute_dtype, recipe.compile

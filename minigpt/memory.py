@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
+from minigpt.model import LOGITS_BYTES
 from minigpt.params import count, specs
 
 _CGROUP_LIMITS = (
@@ -51,14 +52,15 @@ def n_parameters(config: GPTConfig) -> int:
 def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
   c, n = config, n_parameters(config)
   item = 2 if recipe.compute_dtype == 'bfloat16' else 4
-  logits = 2 * 4 * (c.vocab_size + c.vocab_padding)  # and their gradient
   n_tokens = recipe.batch_size * c.context_length
+  logits = 4 * n_tokens * (c.vocab_size + c.vocab_padding)
   return Memory(
     program=_PROGRAM,
     state=16 * n,
     copies=(2 * n if item == 2 else 0)
     + (4 * n if recipe.grad_accum > 1 else 0),
-    activations=n_tokens * (_kept(c) * item + logits),
+    # Logits and their gradient, of as many tokens as a loss reads at a time.
+    activations=n_tokens * _kept(c) * item + 2 * min(logits, LOGITS_BYTES),
   )
 
 

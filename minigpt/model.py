@@ -7,6 +7,8 @@ computes nothing else.
 Shapes: B batch, T tokens, S cache slots, D emb_dim, V vocabulary.
 """
 
+import math
+
 import tensorflow as tf
 
 from minigpt import params
@@ -16,6 +18,7 @@ from minigpt.attention import (
   cached_attention,
   segment_mask,
 )
+from minigpt.chunks import chunked_sum
 from minigpt.config import GPTConfig
 from minigpt.ops import (
   cross_entropy,
@@ -31,6 +34,9 @@ from minigpt.ops import (
 from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
+
+# Of f32 logits that a loss has at a time.
+LOGITS_BYTES = 64 << 20
 
 
 def mlp(
@@ -104,8 +110,16 @@ def hidden_states(
 def unembed(
   x: tf.Tensor, p: params.Params, config: GPTConfig
 ) -> tf.Tensor:  # [..., D] -> [..., V]
-  """Scores every token as the next one; rows of padding get no score."""
-  head = p.wte if params.is_absent(p.head) else p.head
+  """Scores every token as the next one."""
+  return _scores(x, _head(p), config)
+
+
+def _head(p):
+  return p.wte if params.is_absent(p.head) else p.head
+
+
+def _scores(x, head, config):
+  """Rows of padding get no score."""
   logits = matmul(x, head, transpose_w=True)
   return logits[..., : config.vocab_size] if config.vocab_padding else logits
 
@@ -191,8 +205,10 @@ def loss_fn(
   tap: Tap = no_tap,
 ) -> tf.Tensor:  # int [B, T + 1] -> []
   """Mean cross entropy of every token given those before it, in nats."""
-  logits = gpt(windows[:, :-1], p, config, rng, tap)
-  return tf.reduce_mean(cross_entropy(logits, windows[:, 1:]))
+  hidden = hidden_states(windows[:, :-1], p, config, rng, tap)
+  targets = windows[:, 1:]
+  weights = tf.fill(sizes(targets), 1 / math.prod(targets.shape))
+  return summed_loss(hidden, targets, weights, p, config)
 
 
 def packed_loss_fn(
@@ -205,8 +221,35 @@ def packed_loss_fn(
   tap: Tap = no_tap,
 ) -> tf.Tensor:  # int [B, T + 1], f32 [B, T], int [B, T] -> []
   """Weighted sum of the cross entropies of several texts in each row."""
-  logits = gpt(windows[:, :-1], p, config, rng, tap, segments)
-  return tf.reduce_sum(weights * cross_entropy(logits, windows[:, 1:]))
+  hidden = hidden_states(windows[:, :-1], p, config, rng, tap, segments)
+  return summed_loss(hidden, windows[:, 1:], weights, p, config)
+
+
+def summed_loss(
+  hidden: tf.Tensor,
+  targets: tf.Tensor,
+  weights: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  logits_bytes: int = LOGITS_BYTES,
+) -> tf.Tensor:  # [B, T, D], int [B, T], f32 [B, T] -> []
+  """Weighted sum of cross entropies, in nats.
+
+  Logits are a step's largest tensor: GPT-2 has 206 MB of them for 1,024 tokens,
+  and as much again of their gradient. They are made in chunks of at most
+  `logits_bytes`.
+  """
+
+  def share(x, head, targets, weights):
+    losses = cross_entropy(_scores(x, head, config), targets)
+    return tf.reduce_sum(weights * losses)
+
+  x = tf.reshape(hidden, [-1, config.emb_dim])
+  given = (x, _head(p), tf.reshape(targets, [-1]), tf.reshape(weights, [-1]))
+  n_chunks = -(-4 * x.shape[0] * config.vocab_size // logits_bytes)
+  if n_chunks == 1:
+    return share(*given)
+  return chunked_sum(share, n_chunks, *given)
 
 
 class GPT(tf.Module):

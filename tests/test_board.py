@@ -23,6 +23,7 @@ SMALL = {
   'steps_per_call': 2,
   'eval_every': 4,
   'eval_stride': 0,
+  'compile': 'graph',
 }
 
 

@@ -31,7 +31,12 @@ SMALL = (
 )
 # What cuts a program to size, after the flags that the document gives it.
 TOY = {
-  'train.py': ['--steps=2', '--steps_per_call=1', '--eval_batches=1'],
+  'train.py': [
+    '--steps=2',
+    '--steps_per_call=1',
+    '--eval_batches=1',
+    '--compile=graph',
+  ],
   'minigpt.generate': ['--max_new_tokens=4'],
   'serve_check.py': ['--json'],
   'minigpt.bench': [

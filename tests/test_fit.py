@@ -146,7 +146,7 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
 
 def test_early_stop_after_evaluations_without_progress(tmp_path):
   rate = {'learning_rate': 1e-12, 'min_learning_rate': 0.0}
-  run = start(tmp_path, patience=2, steps=40, **rate)
+  run = start(tmp_path, patience=2, steps=40, compile='graph', **rate)
   run.best_loss = 0.0
   fit(run)
   assert run.step == 8

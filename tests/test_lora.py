@@ -29,6 +29,7 @@ RECIPE = TrainConfig(
   learning_rate=1e-2,
   batch_size=4,
   eval_every=3,
+  compile='graph',
   init_from='set by the fixture',
   lora_rank=2,
   lora_alpha=6.0,

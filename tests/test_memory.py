@@ -3,6 +3,7 @@ import pytest
 from minigpt import memory
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
+from minigpt.model import LOGITS_BYTES
 from minigpt.params import count, specs
 
 GPT2 = GPTConfig()
@@ -15,7 +16,8 @@ def test_the_state_of_gpt2_is_16_bytes_a_parameter():
 def test_activations_grow_with_the_batch_and_copies_with_its_parts():
   one = memory.estimate(GPT2, TrainConfig(batch_size=1))
   four = memory.estimate(GPT2, TrainConfig(batch_size=4, grad_accum=2))
-  assert four.activations == 4 * one.activations
+  logits = 2 * LOGITS_BYTES  # The same for all batches as large as these.
+  assert four.activations - logits == 4 * (one.activations - logits)
   assert (one.copies, four.copies) == (0, 4 * 124_412_160)
   half = memory.estimate(
     GPT2, TrainConfig(batch_size=1, compute_dtype='bfloat16')
@@ -29,10 +31,18 @@ def test_recomputed_blocks_keep_their_input_and_one_block():
     for remat in (False, True)
   )
   assert again.state == plain.state
-  logits = 2048 * 8 * 50257
+  logits = 2 * LOGITS_BYTES
   block = (plain.activations - logits) // 12
   kept = 2048 * 4 * 12 * 768
   assert again.activations == logits + 2 * block + kept
+
+
+def test_a_small_vocabulary_has_few_logits():
+  few, many = (
+    memory.estimate(GPTConfig(vocab_size=n), TrainConfig(batch_size=1))
+    for n in (1, 65)
+  )
+  assert many.activations - few.activations == 2 * 4 * 1024 * 64
 
 
 def test_parameters_are_counted_without_building_all_layers():

@@ -188,6 +188,7 @@ def test_a_run_learns_pairs_with_and_without_accumulation(tmp_path):
     eval_stride=0,
     steps_per_call=10,
     drop_rate=0.0,
+    compile='graph',
   )
   prepared = prepare(settle(preset_values('mini', given)))
   workdir.create(tmp_path / 'run', prepared.run, prepared.tokenizer)

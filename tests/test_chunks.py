@@ -1,0 +1,71 @@
+"""A loss in chunks is the loss in one, and so is its gradient."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import lowering
+from minigpt.chunks import chunked_sum
+from minigpt.model import GPT, summed_loss
+
+N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
+
+
+def loss_and_gradients(config, tokens, logits_bytes, dtype=tf.float32):
+  model = GPT(config, seed=1)
+  hidden = tf.random.stateless_normal([*tokens.shape, config.emb_dim], [0, 1])
+  weights = tf.random.stateless_uniform(tokens.shape, [2, 3])
+
+  def both(hidden, table):
+    p = model.params._replace(wte=tf.cast(table, dtype))
+    with tf.GradientTape() as tape:
+      tape.watch([hidden, table])
+      p = p._replace(wte=tf.cast(table, dtype))
+      x = tf.cast(hidden, dtype)
+      loss = 3 * summed_loss(x, tokens, weights, p, config, logits_bytes)
+    return loss, tape.gradient(loss, [hidden, table])
+
+  return both, (hidden, model.params.wte.read_value())
+
+
+@pytest.mark.parametrize('mode', ['xla', 'hybrid', 'graph'])
+@pytest.mark.parametrize('padding', [0, 3])
+def test_chunks_change_nothing(config, tokens, mode, padding):
+  config = dataclasses.replace(config, vocab_padding=padding)
+  whole, given = loss_and_gradients(config, tokens, 1 << 20)
+  parts, _ = loss_and_gradients(config, tokens, N_BYTES)
+  expected, found = whole(*given), lowering.compiled(parts, mode)(*given)
+  np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+  for a, b in zip(found[1], expected[1], strict=True):
+    assert np.abs(b).max() > 0.1
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_chunks_are_added_in_float32():
+  """In bfloat16 the sum of 1,024 ones would stop at 256."""
+  x = tf.ones([1024, 1], tf.bfloat16)
+  w = tf.ones([1, 1], tf.bfloat16)
+  with tf.GradientTape() as tape:
+    tape.watch(w)
+    total = chunked_sum(
+      lambda x, w: tf.cast(tf.reduce_sum(x @ w), tf.float32), 1024, x, w
+    )
+  assert total == 1024
+  assert tape.gradient(total, w) == 1024
+
+
+def test_no_chunk_holds_more_logits_than_it_may(config, tokens):
+  parts, given = loss_and_gradients(config, tokens, N_BYTES)
+  made = lowering.compiled(parts, 'graph').get_concrete_function(*given)
+  functions = [made.graph, *made.graph._functions.values()]
+  shapes = [
+    out.shape
+    for f in functions
+    for op in getattr(f, 'graph', f).get_operations()
+    for out in op.outputs
+    if out.dtype == tf.float32 and out.shape.rank
+  ]
+  wide = [s for s in shapes if s[-1] == config.vocab_size]
+  assert wide and max(s.num_elements() for s in wide) <= N_BYTES // 4
