@@ -48,12 +48,7 @@ def main() -> None:
   config, recipe = GPTConfig(**settings.model), settings.train
   _check(config)
   mode = lowering.choose(recipe.compile, recipe.compute_dtype)
-  limits = benchmarking.roofline(recipe.compute_dtype, _REPEATS.value)
-  figures = limits._asdict()
-  if _WHAT.value != 'roofline':
-    subject = _subject(config, recipe, mode)
-    timing = benchmarking.measure(subject, _REPEATS.value)
-    figures = benchmarking.result(subject, timing, limits)._asdict()
+  figures = _figures(config, recipe, mode)
   asked = {
     'what': _WHAT.value,
     'preset': _PRESET.value,
@@ -68,6 +63,17 @@ def main() -> None:
     print(f'{name:<22} {shown}')
   if _JSON.value:
     write_text(Path(_JSON.value), json.dumps(asked | figures) + '\n')
+
+
+def _figures(config, recipe, mode):
+  dtype, repeats = recipe.compute_dtype, _REPEATS.value
+  if _WHAT.value == 'roofline':
+    return benchmarking.roofline(dtype, repeats)._asdict()
+  subject = _subject(config, recipe, mode)
+  timing = benchmarking.measure(subject, repeats)
+  # After it, as large operands would count as the subject's memory.
+  limits = benchmarking.roofline(dtype, repeats)
+  return benchmarking.result(subject, timing, limits)._asdict()
 
 
 def _check(config):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import costs, decoding, lowering
+from minigpt import costs, decoding, lowering, memory
 from minigpt.compact import compact
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.decoding import Sampling
@@ -186,6 +186,7 @@ def _tokens(config, shape):
 def measure(subject: Subject, repeats: int) -> Timing:
   """Times one call that compiles, one that warms up, and `repeats` more."""
   first = _seconds(subject.call)
+  memory.give_back()
   before = subject.before or (lambda: None)
   for warm_up in (before, subject.call):
     warm_up()
