@@ -1,7 +1,6 @@
 """A corpus of files, turned into a token directory by several processes."""
 
 import functools
-import gc
 import glob
 import json
 import multiprocessing
@@ -60,13 +59,8 @@ def prepare(
   folder: Path,
   n_workers: int,
   shard_bytes: int,
-  forks: bool = False,
 ) -> shards.Manifest:
   """Writes a token directory, or what is missing of it.
-
-  Args:
-    forks: the processes are made from this one, whose memory they share. Safe
-      only where TensorFlow was imported, but has computed nothing.
 
   Raises:
     UsageError: the directory is of other text or another tokenizer.
@@ -77,7 +71,7 @@ def prepare(
   pieces = [piece for path in paths for piece in cut(path, shard_bytes)]
   dtype = np.min_scalar_type(tokenizer.vocab_size - 1).name
   write = functools.partial(write_shard, folder=folder, dtype=dtype)
-  with _pool(min(n_workers, len(pieces)), forks) as pool:
+  with _pool(min(n_workers, len(pieces))) as pool:
     jobs = [pool.submit(write, p, number=i) for i, p in enumerate(pieces)]
     try:
       made = [_reported(job.result(), len(jobs)) for job in jobs]
@@ -118,16 +112,9 @@ def _begin(
     )
 
 
-def _pool(n_workers: int, forks: bool) -> ProcessPoolExecutor:
-  """Processes that share the memory of what they import: the tokenizers
-  bring TensorFlow along, whose pages this process or a fork server holds."""
-  if forks:
-    gc.freeze()  # The collector would touch, and so copy, every page.
-    context = multiprocessing.get_context('fork')
-    return ProcessPoolExecutor(n_workers, context, initializer=_follow)
+def _pool(n_workers: int) -> ProcessPoolExecutor:
+  """Processes of their own: none is a fork of a program with threads."""
   context = multiprocessing.get_context('forkserver')
-  # The first one keeps the import of TensorFlow quiet.
-  context.set_forkserver_preload(['minigpt.program', 'minigpt.preparation'])
   return ProcessPoolExecutor(n_workers, context, initializer=_follow)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import figures, program
+from minigpt import command, figures
 from minigpt.errors import UsageError
 
 _OUTPUT = flags.DEFINE_string(
@@ -26,4 +26,4 @@ def main(runs: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  program.run(main, takes_arguments=True)
+  command.run(main, takes_arguments=True)

@@ -13,10 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
-
-# isort: split
-from minigpt import lock
+from minigpt import command, lock
 from minigpt.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import UsageError
 
@@ -40,12 +37,7 @@ def main() -> None:
   paths = input_paths(_INPUT.value)
   with lock.held(folder, 'output'):
     manifest = prepare(
-      paths,
-      tokenizer,
-      folder,
-      _WORKERS.value,
-      _SHARD_MB.value << 20,
-      forks=True,
+      paths, tokenizer, folder, _WORKERS.value, _SHARD_MB.value << 20
     )
   totals = manifest.to_json()
   print(
@@ -56,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  command.run(main)

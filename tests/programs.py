@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # So that the server finds the package wherever a test has gone.
 os.environ['PYTHONPATH'] = str(ROOT)
 _context = multiprocessing.get_context('forkserver')
-# As in minigpt.corpus, which uses the same server.
+# minigpt.corpus uses the same server.
 _context.set_forkserver_preload(['minigpt.program', 'minigpt.preparation'])
 
 

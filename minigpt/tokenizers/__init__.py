@@ -4,6 +4,8 @@
 >>> ids = tokenizer.encode(text)
 >>> tokenizer.decode(ids) == text
 True
+
+Only `in_graph` brings TensorFlow along.
 """
 
 from minigpt.tokenizers.base import Tokenizer

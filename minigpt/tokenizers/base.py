@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from minigpt.errors import InputError
-from minigpt.tokenizers.in_graph import InGraphTokenizer
+
+if TYPE_CHECKING:
+  from minigpt.tokenizers.in_graph import InGraphTokenizer
 
 
 class Tokenizer(Protocol):
@@ -50,7 +52,7 @@ class Tokenizer(Protocol):
     """Raises InputError for fields that `to_json` cannot have written."""
     ...
 
-  def in_graph(self) -> InGraphTokenizer:
+  def in_graph(self) -> 'InGraphTokenizer':
     """The same tokenizer as TensorFlow operations."""
     ...
 

@@ -1,12 +1,14 @@
 """One token per character: the id is the character's rank in the vocabulary."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from minigpt.errors import InputError
-from minigpt.tokenizers import base, in_graph
+from minigpt.tokenizers import base
+
+if TYPE_CHECKING:
+  from minigpt.tokenizers.in_graph import InGraphTokenizer
 
 
 class CharTokenizer(base.Tokenizer):
@@ -51,7 +53,9 @@ class CharTokenizer(base.Tokenizer):
       'leave it out, or train on text that has it'
     )
 
-  def in_graph(self) -> 'CharInGraph':
+  def in_graph(self) -> 'InGraphTokenizer':
+    from minigpt.tokenizers.char_in_graph import CharInGraph  # TensorFlow.
+
     return CharInGraph(self.characters)
 
   def to_json(self) -> dict[str, Any]:
@@ -67,32 +71,3 @@ class CharTokenizer(base.Tokenizer):
     if list(characters) != sorted(set(characters)):
       raise InputError("'characters' must be sorted and without repeats")
     return cls(characters)
-
-
-class CharInGraph(in_graph.InGraphTokenizer):
-  """Byte-exact twin of `CharTokenizer`."""
-
-  def __init__(self, characters: str):
-    super().__init__([character.encode() for character in characters])
-    self.codes = tf.constant([ord(character) for character in characters])
-
-  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    codes = in_graph.code_points(text)
-    ids = tf.searchsorted(self.codes, codes.flat_values)
-    ids = tf.minimum(ids, tf.size(self.codes) - 1)
-    known = tf.gather(self.codes, ids) == codes.flat_values
-    unseen = in_graph.first(tf.boolean_mask(codes.flat_values, ~known))
-    message = tf.strings.join(
-      [field, ': character ', _describe(unseen), ' is not in the vocabulary']
-    )
-    tf.debugging.Assert(tf.reduce_all(known), [message])
-    return codes.with_flat_values(ids)
-
-
-def _describe(code: tf.Tensor) -> tf.Tensor:
-  """int32 [] -> string [], as in A (U+0041)."""
-  nibbles = tf.bitwise.right_shift(code, [16, 12, 8, 4, 0]) & 15
-  digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
-  character = tf.strings.unicode_encode(code[None], 'UTF-8')
-  name = tf.strings.regex_replace(digits, '^0', '')
-  return tf.strings.join([character, ' (U+', name, ')'])

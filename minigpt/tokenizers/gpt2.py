@@ -2,12 +2,15 @@
 
 import base64
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minigpt.errors import InputError
-from minigpt.tokenizers import base, bpe, in_graph
+from minigpt.tokenizers import base
+
+if TYPE_CHECKING:
+  from minigpt.tokenizers.in_graph import InGraphTokenizer
 
 
 @functools.cache
@@ -46,7 +49,9 @@ class GPT2Tokenizer(base.Tokenizer):
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     return base.encode_in_chunks(self._encoding.encode_ordinary, text)
 
-  def in_graph(self) -> bpe.BPEInGraph:
+  def in_graph(self) -> 'InGraphTokenizer':
+    from minigpt.tokenizers import bpe  # TensorFlow.
+
     return bpe.BPEInGraph(self.tokens, _kinds())
 
   def to_json(self) -> dict[str, Any]:
@@ -66,9 +71,6 @@ class GPT2Tokenizer(base.Tokenizer):
     return super().assets() | {'gpt2.tiktoken': b''.join(lines)}
 
 
-_PATTERNS = [(bpe.LETTER, r'\p{L}'), (bpe.NUMBER, r'\p{N}'), (bpe.SPACE, r'\s')]
-
-
 @functools.cache
 def _kinds() -> np.ndarray:  # -> int [0x110000]
   """What tiktoken takes for letters, numbers and white space.
@@ -78,10 +80,13 @@ def _kinds() -> np.ndarray:  # -> int [0x110000]
   """
   import tiktoken
 
+  from minigpt.tokenizers import bpe, in_graph  # TensorFlow.
+
+  patterns = {bpe.LETTER: r'\p{L}', bpe.NUMBER: r'\p{N}', bpe.SPACE: r'\s'}
   every = [*range(0xD800), *range(0xE000, in_graph.N_CODE_POINTS)]
   text = ''.join(map(chr, every))
   kinds = np.full([in_graph.N_CODE_POINTS], bpe.OTHER)
-  for kind, pattern in _PATTERNS:
+  for kind, pattern in patterns.items():
     matches = tiktoken.Encoding(
       'matches',
       pat_str=pattern,

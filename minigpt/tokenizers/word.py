@@ -5,14 +5,15 @@ every word is known.
 """
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from minigpt.errors import InputError
-from minigpt.tokenizers import base, in_graph
-from minigpt.tokenizers.in_graph import shift
+from minigpt.tokenizers import base
+
+if TYPE_CHECKING:
+  from minigpt.tokenizers.in_graph import InGraphTokenizer
 
 UNKNOWN = '<|unk|>'
 END_OF_TEXT = '<|eos|>'
@@ -66,8 +67,10 @@ class WordTokenizer(base.Tokenizer):
   def _encode(self, text: str) -> list[int]:
     return [self._ids.get(p, self.unknown) for p in _PIECE.findall(text)]
 
-  def in_graph(self) -> 'WordInGraph':
-    return WordInGraph(self.tokens)
+  def in_graph(self) -> 'InGraphTokenizer':
+    from minigpt.tokenizers.word_in_graph import WordInGraph  # TensorFlow.
+
+    return WordInGraph(self.tokens, _LETTERS, _APOSTROPHES)
 
   def to_json(self) -> dict[str, Any]:
     return {'kind': self.name, 'words': self.words}
@@ -95,39 +98,3 @@ def _check_words(words: list[Any]) -> None:
     if word in seen:
       raise InputError(f"'words' entry {i} comes twice: {word!r:.60}")
     seen.add(word)
-
-
-_OTHER, _LETTER, _APOSTROPHE = range(3)  # kinds of code points
-
-
-class WordInGraph(in_graph.InGraphTokenizer):
-  """Byte-exact twin of `WordTokenizer`."""
-
-  def __init__(self, tokens: list[bytes]):
-    super().__init__(tokens)
-    self.split = in_graph.Splitter(_kinds(), _piece_starts)
-    self.ids = in_graph.table(
-      self.tokens[:-2], tf.range(len(tokens) - 2), len(tokens) - 2
-    )
-
-  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    del field  # no text is refused
-    pieces, n_pieces = self.split(text)
-    return tf.RaggedTensor.from_row_lengths(self.ids.lookup(pieces), n_pieces)
-
-
-def _kinds() -> np.ndarray:  # -> int [0x110000]
-  kinds = np.full([in_graph.N_CODE_POINTS], _OTHER)
-  kinds[list(map(ord, _APOSTROPHES))] = _APOSTROPHE
-  every = ''.join(map(chr, range(in_graph.N_CODE_POINTS)))
-  for letters in re.finditer(f'[{_LETTERS}]+', every):
-    kinds[letters.start() : letters.end()] = _LETTER
-  return kinds
-
-
-def _piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
-  """Where `PIECE` starts a match: int32 [C], int32 [C] -> bool [C]."""
-  letter = kinds == _LETTER
-  behind_letter = shift(letter, 1, False)
-  joint = (kinds == _APOSTROPHE) & behind_letter & shift(letter, -1, False)
-  return ~(joint | (letter & (behind_letter | shift(joint, 1, False))))

@@ -1,0 +1,34 @@
+"""One token per character, as TensorFlow operations."""
+
+import tensorflow as tf
+
+from minigpt.tokenizers import in_graph
+
+
+class CharInGraph(in_graph.InGraphTokenizer):
+  """Byte-exact twin of `CharTokenizer`."""
+
+  def __init__(self, characters: str):
+    super().__init__([character.encode() for character in characters])
+    self.codes = tf.constant([ord(character) for character in characters])
+
+  def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
+    codes = in_graph.code_points(text)
+    ids = tf.searchsorted(self.codes, codes.flat_values)
+    ids = tf.minimum(ids, tf.size(self.codes) - 1)
+    known = tf.gather(self.codes, ids) == codes.flat_values
+    unseen = in_graph.first(tf.boolean_mask(codes.flat_values, ~known))
+    message = tf.strings.join(
+      [field, ': character ', _describe(unseen), ' is not in the vocabulary']
+    )
+    tf.debugging.Assert(tf.reduce_all(known), [message])
+    return codes.with_flat_values(ids)
+
+
+def _describe(code: tf.Tensor) -> tf.Tensor:
+  """int32 [] -> string [], as in A (U+0041)."""
+  nibbles = tf.bitwise.right_shift(code, [16, 12, 8, 4, 0]) & 15
+  digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
+  character = tf.strings.unicode_encode(code[None], 'UTF-8')
+  name = tf.strings.regex_replace(digits, '^0', '')
+  return tf.strings.join([character, ' (U+', name, ')'])
