@@ -11,7 +11,6 @@ for `minigpt.prepare` and its tokens.
 
 import argparse
 import json
-import os
 import random
 import re
 import signal
@@ -23,8 +22,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+import minigpt.program  # noqa: F401  First: it silences TensorFlow's import.
 
+# isort: split
 import numpy as np
 import tensorflow as tf
 
