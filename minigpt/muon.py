@@ -12,7 +12,7 @@ import tensorflow as tf
 # The polynomial a s + b s^3 + c s^5 rises steeply from 0, and five turns of it
 # leave any s from 0.01 to 1 between 0.68 and 1.14.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-_TURNS = 5
+TURNS = 5
 
 
 def newton_schulz(x: tf.Tensor) -> tf.Tensor:  # [..., M, N] -> [..., M, N]
@@ -22,7 +22,7 @@ def newton_schulz(x: tf.Tensor) -> tf.Tensor:  # [..., M, N] -> [..., M, N]
       newton_schulz(tf.linalg.matrix_transpose(x))
     )
   x /= tf.norm(x, axis=(-2, -1), keepdims=True) + 1e-7
-  for _ in range(_TURNS):
+  for _ in range(TURNS):
     a = tf.matmul(x, x, transpose_b=True)
     x = _A * x + tf.matmul(_B * a + _C * tf.matmul(a, a), x)
   return x
