@@ -82,6 +82,11 @@ def test_number_of_tokens(complete):
     {'top_p': 0.0},
     {'top_p': 1.5},
     {'stop': ['']},
+    {'speculate': -1, 'temperature': 0.0},
+    {'speculate': 65, 'temperature': 0.0},
+    {'speculate': 4},
+    {'speculate': 4, 'temperature': 0.0, 'num_beams': 2},
+    {'speculate': 4, 'temperature': 0.0, 'repetition_penalty': 1.1},
   ],
 )
 def test_requests_out_of_range_are_refused(complete, bad):

@@ -1,12 +1,13 @@
 """Speculation writes what plain greedy decoding writes, in fewer turns."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding, speculation
+from minigpt import decoding, lowering, speculation
 from minigpt.config import GPTConfig
 from minigpt.decoding import Sampling
 from minigpt.model import GPT
@@ -41,7 +42,7 @@ def plain(state, n_new, model, stop_token):
   )
 
 
-@tf.function(autograph=False)
+@functools.partial(lowering.compiled, mode='graph')  # test_completion: xla
 def speculative(state, n_new, model, stop_token, drafted):
   return speculation.generate(
     state,
