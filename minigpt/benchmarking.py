@@ -85,8 +85,9 @@ def train(config: GPTConfig, recipe: TrainConfig) -> Subject:
     unit='step',
     n_units=1,
     n_tokens=n_tokens,
-    flops=n_tokens * costs.flops_per_token(config),
-    # AdamW reads weight, gradient and moments, and writes all but the gradient.
+    flops=n_tokens * costs.flops_per_token(config)
+    + costs.update_flops(config, recipe),
+    # It reads weight, gradient and moments, and writes all but the gradient.
     bytes=28 * count(specs(config)),
   )
 

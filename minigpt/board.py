@@ -15,7 +15,7 @@ import tensorflow as tf
 from minigpt import fit, workdir
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect
-from minigpt.optim import Moments, adamw_direction
+from minigpt.optim import Moments, directions
 from minigpt.params import named_leaves
 
 _MOST_TOKENS = 64  # In an attention map; more would not be seen.
@@ -142,10 +142,11 @@ def update_ratios(run: fit.Fit, rate: float) -> dict[str, float]:
   """
   state = run.state
   mus, nus = (named_leaves(tree) for tree in state.moments)
+  rules = named_leaves(directions(state.params, run.run.train))
   ratios = {}
   for name, param in named_leaves(state.params).items():
     if len(param.shape) > 1:
       moments = Moments(mus[name], nus[name])
-      moved = adamw_direction(param, moments, state.step - 1, run.run.train)
+      moved = rules[name](param, moments, state.step - 1, run.run.train)
       ratios[name] = rate * float(tf.norm(moved) / tf.norm(param))
   return ratios

@@ -11,13 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import beam, decoding, logit_rules, lowering
+from minigpt import beam, decoding, logit_rules, lowering, speculation
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.params import Params
 from minigpt.tokenizers import Tokenizer
 
 _CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.
+_SPECULATED_CHUNK = 64  # At its end, a draft is cut.
+_MOST_DRAFTED = 64
+# Fields of a request that change logits.
+_RULES = ('repetition_penalty', 'min_new_tokens', 'logit_bias', 'banned')
 _SMALLEST = 16  # Smallest bucket.
 
 
@@ -39,6 +43,12 @@ class Request(NamedTuple):
   banned: Sequence[str] = ()
   num_beams: int = 1  # from 2 on, nothing is drawn: temperature plays no part
   length_penalty: float = 1.0
+  speculate: int = 0  # tokens guessed ahead; the text is the same, see there
+
+  @property
+  def has_rules(self) -> bool:
+    usual = Request()
+    return any(getattr(self, name) != getattr(usual, name) for name in _RULES)
 
   def check(self) -> 'Request':
     for holds, name, rule in (
@@ -59,6 +69,21 @@ class Request(NamedTuple):
       ),
       (all(self.banned), 'banned', 'must not be empty'),
       (self.num_beams > 0, 'num_beams', 'must be greater than 0'),
+      (
+        0 <= self.speculate <= _MOST_DRAFTED,
+        'speculate',
+        f'must lie in [0, {_MOST_DRAFTED}]',
+      ),
+      (
+        not self.speculate or self.temperature == 0,
+        'speculate',
+        'guesses the likeliest tokens, so temperature must be 0',
+      ),
+      (
+        not self.speculate or (self.num_beams == 1 and not self.has_rules),
+        'speculate',
+        f'works without num_beams, {", ".join(_RULES)}',
+      ),
     ):
       if not holds:
         raise UsageError(f'{name}={getattr(self, name)}: it {rule}')
@@ -95,6 +120,18 @@ class Completer:
         state, n_new, _CHUNK, sampling, p, config, tokenizer.end_of_text, rules
       )
 
+    def speculate(state, n_new, n_drafted):
+      self.n_traces += 1
+      return speculation.generate(
+        state,
+        n_new,
+        _SPECULATED_CHUNK,
+        n_drafted.shape[0],
+        p,
+        config,
+        tokenizer.end_of_text,
+      )
+
     def search(state, n_new, width, length_penalty, rules):
       self.n_traces += 1
       return beam.search(
@@ -109,8 +146,8 @@ class Completer:
         rules,
       )
 
-    self._start, self._generate, self._search = (
-      lowering.compiled(f, mode) for f in (start, generate, search)
+    self._start, self._generate, self._speculate, self._search = (
+      lowering.compiled(f, mode) for f in (start, generate, speculate, search)
     )
 
   def __call__(
@@ -136,11 +173,20 @@ class Completer:
     if request.num_beams > 1:
       return self._best_beams(prompts, request, rules, on_text)
     rows = [TextRow(self.tokenizer, request.stop) for _ in prompts]
-    state = self._first_state(prompts, request.max_new_tokens)
+    # Drafts are read whole, where there is room for them.
+    state = self._first_state(
+      prompts, request.max_new_tokens + request.speculate
+    )
     sampling = _sampling(request, len(prompts))
-    for n_drawn in range(0, request.max_new_tokens, _CHUNK):
-      n_new = min(_CHUNK, request.max_new_tokens - n_drawn)
-      state, drawn = self._generate(state, tf.constant(n_new), sampling, rules)
+    chunk = _SPECULATED_CHUNK if request.speculate else _CHUNK
+    for n_drawn in range(0, request.max_new_tokens, chunk):
+      n_new = tf.constant(min(chunk, request.max_new_tokens - n_drawn))
+      if request.speculate:
+        # The length of a draft is a shape: XLA needs it when it compiles.
+        n_drafted = tf.zeros([request.speculate, 0])
+        state, drawn, _ = self._speculate(state, n_new, n_drafted)
+      else:
+        state, drawn = self._generate(state, n_new, sampling, rules)
       self._read(rows, state, drawn.tokens.numpy(), n_drawn, on_text)
       done = [row.stopped for row in rows]
       if all(done):
@@ -202,11 +248,7 @@ def _rules(
   request: Request, n_rows: int, tokenizer: Tokenizer
 ) -> logit_rules.Rules | None:
   """The rules of every row; None where the request has none."""
-  default = Request()
-  if all(
-    getattr(request, name) == getattr(default, name)
-    for name in ('repetition_penalty', 'min_new_tokens', 'logit_bias', 'banned')
-  ):
+  if not request.has_rules:
     return None
   n_tokens = tokenizer.vocab_size
   bias = np.zeros([n_rows, n_tokens], np.float32)

@@ -5,7 +5,7 @@ Shapes: T context, D emb_dim, F mlp_dim, L layers, V vocabulary.
 
 from typing import NamedTuple
 
-from minigpt import memory
+from minigpt import memory, muon
 from minigpt.config import GPTConfig, TrainConfig
 
 
@@ -63,6 +63,19 @@ def flops_per_token(config: GPTConfig) -> float:
   return 3 * forward + (blocks if config.remat else 0)
 
 
+def update_flops(config: GPTConfig, recipe: TrainConfig) -> float:
+  """Operations of the products of one update: AdamW has none."""
+  if recipe.optimizer == 'adamw':
+    return 0
+
+  def turn(m: int, n: int) -> int:  # of `muon.newton_schulz`, m <= n
+    return 4 * m * m * n + 2 * m**3
+
+  d, f = config.emb_dim, config.mlp_dim
+  block = 4 * turn(d, d) + 2 * turn(d, f)
+  return muon.TURNS * config.n_layers * block
+
+
 def reduced_bytes(config: GPTConfig, workers: int) -> float:
   """What each worker sends when gradients are reduced in a ring.
 
@@ -78,6 +91,7 @@ def step(
   rows = recipe.batch_size * recipe.grad_accum
   n_tokens = rows * config.context_length
   flops = flops_per_token(config) * n_tokens / workers
+  flops += update_flops(config, recipe)  # Each worker makes all of it.
   sent = reduced_bytes(config, workers)
   return Step(
     n_tokens,

@@ -212,7 +212,7 @@ def generate(
 
   def turn(i, state, drawn):
     now = grows(i, state)
-    state, token, log_prob = _turn(
+    state, token, log_prob = grow(
       state, now, sampling, p, config, stop_token, rules
     )
     here = now[:, None] & (tf.range(n_out) == i)
@@ -230,8 +230,16 @@ def generate(
   return state, drawn
 
 
-def _turn(state, grows, sampling, p, config, stop_token, rules):
-  """One token for each row that `grows`."""
+def grow(
+  state: State,
+  grows: tf.Tensor,
+  sampling: Sampling,
+  p: Params,
+  config: GPTConfig,
+  stop_token: int | None = None,
+  rules: logit_rules.Rules | None = None,
+) -> tuple[State, tf.Tensor, tf.Tensor]:
+  """One token, int32 [B], and its log probability for each row that `grows`."""
   logits, caches = decode_step(state, p, config)
   ruled = logits
   if rules:

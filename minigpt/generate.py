@@ -52,6 +52,12 @@ _NUM_BEAMS = flags.DEFINE_integer(
 _LENGTH_PENALTY = flags.DEFINE_float(
   'length_penalty', _D.length_penalty, 'above 0: beams may be longer'
 )
+_SPECULATE = flags.DEFINE_integer(
+  'speculate',
+  _D.speculate,
+  'tokens guessed ahead from what the text has said before, at temperature 0: '
+  'the same text, sooner where it repeats itself; 0: none',
+)
 
 
 def main() -> None:
@@ -72,6 +78,7 @@ def main() -> None:
     tuple(_BAN.value),
     _NUM_BEAMS.value,
     _LENGTH_PENALTY.value,
+    _SPECULATE.value,
   ).check()
   trained = load_trained(Path(_WORKDIR.value))
   complete = Completer(

@@ -1,17 +1,24 @@
-"""AdamW with warm-up, cosine decay and gradient clipping, as pure functions."""
+"""AdamW and Muon with warm-up, cosine decay and gradient clipping, as pure
+functions."""
 
+import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from minigpt import lowering
 from minigpt.config import TrainConfig
-from minigpt.params import Leaf
+from minigpt.muon import orthogonal
+from minigpt.params import Leaf, named_leaves
 
 
 class Moments(NamedTuple):
-  """AdamW's running averages, of one parameter or of a whole tree."""
+  """Running averages, of one parameter or of a whole tree.
+
+  Both are kept whichever optimizer looks at them.
+  """
 
   mu: Leaf  # of the gradient
   nu: Leaf  # of its square
@@ -43,18 +50,23 @@ def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
   return tf.minimum(1.0, limit / norm) if limit else tf.ones([])
 
 
+# What a step with these moments takes off a parameter, at a rate of 1. It is
+# called with the parameter, its moments, the step (int [], counted from 0) and
+# the recipe.
+Direction = Callable[[tf.Tensor, Moments, tf.Tensor, TrainConfig], tf.Tensor]
+
+
 @lowering.fused
-def adamw_update(
+def update(
   param: tf.Tensor,
   grad: tf.Tensor,
   moments: Moments,
   step: tf.Tensor,
   rate: tf.Tensor,
   config: TrainConfig,
+  direction: Direction,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """One step of Loshchilov & Hutter 2019, algorithm 2.
-
-  Only matrices decay: biases and gains have no direction to shrink.
+  """One optimizer step.
 
   Args:
     step: int [], counted from 0.
@@ -66,17 +78,55 @@ def adamw_update(
   c = config
   mu = c.beta1 * moments.mu + (1 - c.beta1) * grad
   nu = c.beta2 * moments.nu + (1 - c.beta2) * tf.square(grad)
-  update = adamw_direction(param, Moments(mu, nu), step, config)
-  return param - rate * update, mu, nu
+  return param - rate * direction(param, Moments(mu, nu), step, c), mu, nu
 
 
 def adamw_direction(
   param: tf.Tensor, moments: Moments, step: tf.Tensor, config: TrainConfig
 ) -> tf.Tensor:
-  """What a step with these moments takes off `param`, at a rate of 1."""
+  """Loshchilov & Hutter 2019, algorithm 2.
+
+  Only matrices decay: biases and gains have no direction to shrink.
+  """
   c = config
   t = tf.cast(step + 1, tf.float32)
   mu_hat = moments.mu / (1 - c.beta1**t)
   nu_hat = moments.nu / (1 - c.beta2**t)
   decay = c.weight_decay if len(param.shape) > 1 else 0.0
   return mu_hat / (tf.sqrt(nu_hat) + 1e-8) + decay * param
+
+
+def muon_direction(
+  param: tf.Tensor,
+  moments: Moments,
+  step: tf.Tensor,
+  config: TrainConfig,
+  n_parts: int = 1,
+) -> tf.Tensor:
+  """Muon (Jordan et al. 2024) with decay, without Nesterov's step ahead.
+
+  Args:
+    n_parts: matrices that lie side by side in `param`.
+  """
+  return orthogonal(moments.mu, n_parts) + config.weight_decay * param
+
+
+_muon_qkv_direction = functools.partial(muon_direction, n_parts=3)
+
+
+def directions(params: Any, config: TrainConfig) -> Any:
+  """The tree with the direction in which each leaf is to move.
+
+  Muon is for hidden weights: embeddings, head, biases and gains are AdamW's
+  in any case. Queries, keys and values are three matrices.
+  """
+
+  def choose(name: str, leaf: Leaf) -> Direction:
+    is_hidden = len(leaf.shape) == 2 and name not in ('wte', 'wpe', 'head')
+    if config.optimizer == 'adamw' or not is_hidden:
+      return adamw_direction
+    is_qkv = name.endswith(('c_attn.w', 'c_attn.b'))  # b: of an adapter.
+    return _muon_qkv_direction if is_qkv else muon_direction
+
+  chosen = [choose(*named) for named in named_leaves(params).items()]
+  return tf.nest.pack_sequence_as(params, chosen)

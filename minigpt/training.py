@@ -15,7 +15,13 @@ from minigpt.data import EvalBatch, eval_batches
 from minigpt.lora import Adapters, attach
 from minigpt.model import GPT, gpt, loss_fn, packed_loss_fn
 from minigpt.ops import cross_entropy, fold
-from minigpt.optim import Moments, adamw_update, clip_scale, learning_rate
+from minigpt.optim import (
+  Moments,
+  clip_scale,
+  directions,
+  learning_rate,
+  update,
+)
 from minigpt.packing import Packed
 from minigpt.params import Params, cast
 from minigpt.taps import Tap, no_tap
@@ -162,14 +168,21 @@ def apply_gradients(
   scale = clip_scale(norm, recipe.grad_clip)
   rate = learning_rate(step, recipe)
 
-  def update(param, grad, *moments):
-    updated = adamw_update(
-      param, scale * grad, Moments(*moments), step, rate, config=recipe
+  def move(direction, param, grad, *moments):
+    moved = update(
+      param,
+      scale * grad,
+      Moments(*moments),
+      step,
+      rate,
+      config=recipe,
+      direction=direction,
     )
-    for variable, value in zip((param, *moments), updated, strict=True):
+    for variable, value in zip((param, *moments), moved, strict=True):
       variable.assign(value)
 
-  tf.nest.map_structure(update, state.params, grads, *state.moments)
+  rules = directions(state.params, recipe)
+  tf.nest.map_structure(move, rules, state.params, grads, *state.moments)
   state.step.assign(step + 1)
   return StepMetrics(loss, norm, rate)
 

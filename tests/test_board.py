@@ -24,6 +24,7 @@ SMALL = {
   'eval_every': 4,
   'eval_stride': 0,
   'compile': 'graph',
+  'optimizer': 'muon',
 }
 
 
@@ -75,6 +76,11 @@ def test_update_ratios_are_those_of_the_last_step(run):
   assert 0.1 < ratios['wpe'] / (
     rate * np.sqrt(wpe.shape.num_elements()) / np.linalg.norm(wpe)
   ) < 2  # fmt: skip
+  # Muon's is 0.2 in every entry.
+  w = run.model.params.blocks[0].mlp.c_fc.w
+  assert 0.1 < ratios['blocks.0.mlp.c_fc.w'] / (
+    rate * np.sqrt(w.shape.num_elements()) / np.linalg.norm(w)
+  ) < 0.3  # fmt: skip
 
 
 def test_evaluations_show_sample_maps_and_histograms(run, events):

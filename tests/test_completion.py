@@ -56,6 +56,16 @@ def test_a_prompt_beyond_the_context_keeps_its_end(complete):
   assert complete([ALPHABET * 5], request) == complete([end], request)
 
 
+def test_speculation_writes_the_same_text(complete):
+  """In chunks of other lengths, past the context, up to a stop string."""
+  prompts = ['abcabcabc', 'k']
+  greedy = Request(max_new_tokens=100, temperature=0.0)
+  free = complete(prompts, greedy)
+  assert complete(prompts, greedy._replace(speculate=4)) == free
+  stopped = greedy._replace(speculate=4, stop=(free[0][20:23],))
+  assert complete(prompts, stopped)[0] == free[0].split(free[0][20:23])[0]
+
+
 def test_number_of_tokens(complete):
   for n in (1, 16, 17, 70):
     [text] = complete(['abc'], Request(max_new_tokens=n))
@@ -72,6 +82,11 @@ def test_number_of_tokens(complete):
     {'top_p': 0.0},
     {'top_p': 1.5},
     {'stop': ['']},
+    {'speculate': -1, 'temperature': 0.0},
+    {'speculate': 65, 'temperature': 0.0},
+    {'speculate': 4},
+    {'speculate': 4, 'temperature': 0.0, 'num_beams': 2},
+    {'speculate': 4, 'temperature': 0.0, 'repetition_penalty': 1.1},
   ],
 )
 def test_requests_out_of_range_are_refused(complete, bad):

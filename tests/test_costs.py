@@ -31,6 +31,22 @@ def test_workers_share_the_batch_and_wait_for_the_network():
   assert four.seconds == four.compute_s + four.communication_s
 
 
+def test_muon_multiplies_every_matrix_of_a_block_in_each_worker():
+  """Five turns of x x', its square, and the two applied to x."""
+  config = GPTConfig(
+    vocab_size=10, context_length=8, emb_dim=4, n_heads=2, n_layers=3
+  )
+  recipe = TrainConfig(batch_size=2, optimizer='muon')
+  square = 2 * 3 * 4**3
+  wide = 2 * (4 * 16 * 4 + 4**3 + 4 * 4 * 16)
+  update = 5 * 3 * (4 * square + 2 * wide)
+  assert costs.update_flops(config, recipe) == update
+  assert costs.update_flops(config, TrainConfig()) == 0
+  machine = costs.Machine(gflops=1.0, gbps=8.0)
+  one, two = (costs.step(config, recipe, n, machine).flops for n in (1, 2))
+  assert one - update == 2 * (two - update) > 0
+
+
 def test_operations_are_those_of_the_products():
   config = GPTConfig(
     vocab_size=10, context_length=8, emb_dim=4, n_heads=2, n_layers=3

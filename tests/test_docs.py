@@ -45,6 +45,12 @@ TOY = {
     '--new_tokens=2',
     '--repeats=1',
   ],
+  'benchmarks/speculation.py': [
+    '--places=1',
+    '--prompt_length=8',
+    '--new_tokens=2',
+    '--speculate=4',
+  ],
 }
 # And what stands for a flag that cannot be cut so.
 INSTEAD = {

@@ -19,6 +19,7 @@ SMALL = {
   'eval_stride': 0,
   'drop_rate': 0.1,
   'keep_checkpoints': 3,
+  'optimizer': 'muon',  # and AdamW beside it
 }
 
 

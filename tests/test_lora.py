@@ -30,6 +30,7 @@ RECIPE = TrainConfig(
   batch_size=4,
   eval_every=3,
   compile='graph',
+  optimizer='muon',
   init_from='set by the fixture',
   lora_rank=2,
   lora_alpha=6.0,

@@ -40,6 +40,15 @@ def test_the_124m_model_has_gpt2s_parameter_count(changes, n_params):
   assert preset == config
 
 
+def test_the_fast_preset_trains_a_model_of_the_same_shapes():
+  names = ('shakespeare-char', 'shakespeare-char-fast')
+  usual, fast = (
+    params.specs(GPTConfig(65, **get_preset(name).model)) for name in names
+  )
+  assert usual == fast
+  assert params.count(fast) == 804_096
+
+
 def test_variables_are_those_of_the_specs(model, config):
   specs = params.named_leaves(params.specs(config))
   leaves = params.named_leaves(model.params)

@@ -1,9 +1,22 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.config import TrainConfig
-from minigpt.optim import Moments, adamw_update, clip_scale, learning_rate
+from minigpt import lora
+from minigpt.config import GPTConfig, TrainConfig
+from minigpt.muon import newton_schulz
+from minigpt.optim import (
+  Moments,
+  adamw_direction,
+  clip_scale,
+  directions,
+  learning_rate,
+  muon_direction,
+  update,
+)
+from minigpt.params import named_leaves, specs
 
 RECIPE = TrainConfig(
   steps=110,
@@ -41,8 +54,14 @@ def test_adamw_follows_the_paper(shape):
   decay = 0.1 if len(shape) == 2 else 0.0
   for step in range(3):
     grad = rng.normal(size=shape).astype(np.float32)
-    param, *moments = adamw_update(
-      tf.constant(param), grad, Moments(*moments), step, 0.01, RECIPE
+    param, *moments = update(
+      tf.constant(param),
+      grad,
+      Moments(*moments),
+      step,
+      0.01,
+      RECIPE,
+      adamw_direction,
     )
     m, v = 0.9 * m + 0.1 * grad, 0.99 * v + 0.01 * grad**2
     adam = (m / (1 - 0.9 ** (step + 1))) / (
@@ -50,3 +69,75 @@ def test_adamw_follows_the_paper(shape):
     )
     expected = expected - 0.01 * (adam + decay * expected)
   np.testing.assert_allclose(param, expected, rtol=1e-4, atol=1e-6)
+
+
+def orthogonal_by_hand(x):
+  """`zeropower_via_newtonschulz5` of the post on Muon, in NumPy."""
+  x = x / np.linalg.norm(x)
+  if len(x) > len(x.T):
+    return orthogonal_by_hand(x.T).T
+  for _ in range(5):
+    a = x @ x.T
+    x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+  return x
+
+
+@pytest.mark.parametrize('shape', [(5, 8), (8, 5)])
+def test_singular_values_become_one(shape):
+  x = np.random.default_rng(1).normal(size=(3, *shape))
+  found = newton_schulz(tf.constant(x)).numpy()
+  values = np.linalg.svd(found, compute_uv=False)
+  assert 0.6 < values.min() < values.max() < 1.3
+  # The directions stay: U' found V is diagonal.
+  u, _, v = np.linalg.svd(x, full_matrices=False)
+  inner = u.swapaxes(1, 2) @ found @ v.swapaxes(1, 2)
+  assert np.abs(inner * (1 - np.eye(5))).max() < 1e-6
+
+
+@pytest.mark.parametrize(('shape', 'n_parts'), [((3, 5), 1), ((4, 6), 3)])
+def test_muon_follows_its_equations(shape, n_parts):
+  """The post's momentum and iteration, Liu et al.'s size and decay."""
+  rng = np.random.default_rng(0)
+  param = expected = rng.normal(size=shape).astype(np.float32)
+  moments = Moments(np.zeros(shape, 'f'), np.zeros(shape, 'f'))
+  momentum = np.zeros(shape)
+
+  def direction(*args):
+    return muon_direction(*args, n_parts=n_parts)
+
+  for step in range(3):
+    grad = rng.normal(size=shape).astype(np.float32)
+    param, *moments = update(
+      tf.constant(param), grad, Moments(*moments), step, 0.01, RECIPE, direction
+    )
+    momentum = 0.9 * momentum + 0.1 * grad
+    parts = np.split(momentum, n_parts, axis=1)
+    size = 0.2 * max(parts[0].shape) ** 0.5
+    muon = size * np.concatenate([*map(orthogonal_by_hand, parts)], 1)
+    expected = expected - 0.01 * (muon + 0.1 * expected)
+  np.testing.assert_allclose(param, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_muon_moves_the_weights_of_the_blocks_alone():
+  config = GPTConfig(8, 4, 4, 2, 1, qkv_bias=True, tie_embeddings=False)
+  recipe = dataclasses.replace(RECIPE, optimizer='muon')
+  chosen = named_leaves(directions(specs(config), recipe))
+  hidden = {name for name, rule in chosen.items() if rule != adamw_direction}
+  weights = {'attn.c_attn.w', 'attn.c_proj.w', 'mlp.c_fc.w', 'mlp.c_proj.w'}
+  assert hidden == {f'blocks.0.{name}' for name in weights}
+  qkv = chosen['blocks.0.attn.c_attn.w']
+  assert qkv.keywords == {'n_parts': 3}
+  assert chosen['blocks.0.mlp.c_fc.w'] == muon_direction
+  all_adamw = directions(specs(config), RECIPE)
+  assert set(named_leaves(all_adamw).values()) == {adamw_direction}
+
+
+def test_muon_moves_every_adapter():
+  recipe = dataclasses.replace(RECIPE, optimizer='muon')
+  adapters = lora.init_adapters(GPTConfig(8, 4, 4, 2, 1), rank=2)
+  chosen = named_leaves(directions(adapters, recipe))
+  parts = {
+    name for name, rule in chosen.items() if getattr(rule, 'keywords', None)
+  }
+  assert parts == {'0.attn.c_attn.b'}
+  assert adamw_direction not in chosen.values()

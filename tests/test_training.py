@@ -53,16 +53,21 @@ def test_compiled_steps_equal_eager_steps(fresh):
     np.testing.assert_allclose(leaf, expected, 1e-3, 1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize('mode', ['hybrid', 'graph'])
-def test_steps_are_the_same_however_they_are_compiled(mode):
+@pytest.mark.parametrize(
+  ('mode', 'optimizer'),
+  [('hybrid', 'adamw'), ('hybrid', 'muon'), ('graph', 'muon')],
+)
+def test_steps_are_the_same_however_they_are_compiled(mode, optimizer):
   config = dataclasses.replace(CONFIG, drop_rate=0.1)
   batch = windows(3, 2, 4)
   eager, state = (training.TrainState(GPT(config)) for _ in range(2))
-  recipe = dataclasses.replace(RECIPE, compile=mode, grad_accum=2)
+  recipe = dataclasses.replace(
+    RECIPE, compile=mode, grad_accum=2, optimizer=optimizer
+  )
   train_steps = training.compiled_train_steps(state, config, recipe)
   assert train_steps(batch, np.int32(0)).loss.numpy().tolist() == [0, 0, 0]
   metrics = train_steps(batch, np.int32(3))
-  expected = [eager_step(each, eager, config) for each in batch]
+  expected = [eager_step(each, eager, config, recipe) for each in batch]
   losses = [each.loss for each in expected]
   np.testing.assert_allclose(metrics.loss, losses, rtol=1e-4)
   assert state.step.numpy() == 3
