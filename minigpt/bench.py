@@ -30,6 +30,7 @@ _KINDS = ('train', 'prefill', 'decode', 'roofline')
 
 _WHAT = flags.DEFINE_string('what', 'train', f'one of {", ".join(_KINDS)}')
 _PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
+_VOCAB = flags.DEFINE_integer('vocab_size', 50257, 'tokens the model knows')
 _WEIGHTS = flags.DEFINE_string(
   'weights', 'float32', f'one of {", ".join(WEIGHTS)}; not for training'
 )
@@ -45,7 +46,8 @@ def main() -> None:
     raise unknown('what', _WHAT.value, _KINDS)
   given = program.given(GPTConfig, TrainConfig)
   settings = settle(preset_values(_PRESET.value, given))
-  config, recipe = GPTConfig(**settings.model), settings.train
+  config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
+  recipe = settings.train
   _check(config)
   mode = lowering.choose(recipe.compile, recipe.compute_dtype)
   figures = _figures(config, recipe, mode)

@@ -73,21 +73,22 @@ class Result(NamedTuple):
 
 
 def train(config: GPTConfig, recipe: TrainConfig) -> Subject:
-  """One optimizer step on random tokens."""
+  """As many optimizer steps as a call takes, on random tokens."""
   state = TrainState(GPT(config))
   steps = compiled_train_steps(state, config, recipe)
-  shape = [1, recipe.grad_accum, recipe.batch_size, config.context_length + 1]
+  k, context = recipe.steps_per_call, config.context_length
+  shape = [k, recipe.grad_accum, recipe.batch_size, context + 1]
   windows = tf.constant(_tokens(config, shape))
-  n_tokens = int(np.prod(shape[:3])) * config.context_length
+  n_tokens = int(np.prod(shape[:3])) * context
   return Subject(
-    call=lambda: steps(windows, np.int32(1)).loss.numpy(),
+    call=lambda: steps(windows, np.int32(k)).loss.numpy(),
     n_compiled=steps.experimental_get_tracing_count,
     unit='step',
-    n_units=1,
+    n_units=k,
     n_tokens=n_tokens,
     flops=n_tokens * costs.flops_per_token(config),
     # AdamW reads weight, gradient and moments, and writes all but the gradient.
-    bytes=28 * count(specs(config)),
+    bytes=k * 28 * count(specs(config)),
   )
 
 
