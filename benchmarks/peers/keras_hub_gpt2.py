@@ -54,7 +54,11 @@ def inputs(tokens, n_more=0):
 def train(a):
   lm, windows = model(a), harness.windows(a)
   x, y = inputs(windows[:, :-1]), windows[:, 1:]
-  return harness.training(a, lambda: float(lm.train_on_batch(x, y)))
+
+  def step():
+    return lm.train_on_batch(x, y, return_dict=True)['loss']
+
+  return harness.training(a, step)
 
 
 def prefill(a):
