@@ -12,7 +12,6 @@ All train, read and write with GPT-2's layers: a head tied to the embedding,
 all biases, no dropout.
 """
 
-import statistics
 import sys
 
 import runs
@@ -79,7 +78,7 @@ def main() -> None:
   for weights in _WEIGHTS.value:
     commands |= _minigpt(weights, given)
     commands |= _peers(weights, config, settings.train)
-  print('\n'.join(_table(_figures(commands))))
+  print('\n'.join(runs.table(_figures(commands))))
 
 
 def _check():
@@ -150,42 +149,6 @@ def _figures(commands):
           rate = f'{figures["tokens_per_s"]:,.1f} tokens/s'
           print(f'{round_ + 1}: {" ".join(key)}: {rate}', file=sys.stderr)
   return found
-
-
-def _table(found):
-  """Lines; a ratio is the median of those of each round."""
-  rates = {
-    key: [run['tokens_per_s'] for run in runs]
-    for key, runs in found.items()
-    if isinstance(runs, list)
-  }
-  peers = [key for key in rates if not key[0].startswith('minigpt')]
-
-  def ratio(key, others):
-    if not others:
-      return '-'
-    best = map(max, zip(*(rates[other] for other in others), strict=True))
-    ratios = map(float.__truediv__, rates[key], best)
-    return f'{statistics.median(ratios):.2f}x'
-
-  yield (
-    f'{"":<21} {"weights":<9} {"tokens/s":>9} {"compile s":>9} '
-    f'{"peak MiB":>9} {"to best":>8} {"of all":>7}'
-  )
-  for key, made in found.items():
-    name, weights = key
-    if isinstance(made, str):
-      yield f'{name:<21} {weights:<9} skipped: {made}'
-      continue
-    rate, compile_s, peak = (
-      statistics.median(run[column] for run in made)
-      for column in ('tokens_per_s', 'compile_s', 'peak_mib')
-    )
-    alike = [peer for peer in peers if peer[1] == weights]
-    yield (
-      f'{name:<21} {weights:<9} {rate:>9,.1f} {compile_s:>9.1f} {peak:>9,.0f} '
-      f'{ratio(key, alike):>8} {ratio(key, peers):>7}'
-    )
 
 
 if __name__ == '__main__':

@@ -5,10 +5,11 @@ Knows nothing of TensorFlow, so that pjrt.py can be where that is not.
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,49 @@ def figures(command: Sequence[str]) -> dict[str, Any] | str:
       return str(error)
     except subprocess.CalledProcessError as error:
       return (error.stderr.strip().splitlines() or [str(error)])[-1]
+
+
+def table(
+  found: dict[tuple[str, str], list[dict[str, Any]] | str],
+) -> Iterator[str]:
+  """Lines of figures, with ratios to the best peer.
+
+  Args:
+    found: by name and weights, the figures of each round, or the reason for
+      none. Who is no minigpt is a peer.
+
+  A ratio is the median of those of each round: to the best peer with such
+  weights, and to the best of all.
+  """
+  rates = {
+    key: [run['tokens_per_s'] for run in made]
+    for key, made in found.items()
+    if isinstance(made, list)
+  }
+  peers = [key for key in rates if not key[0].startswith('minigpt')]
+
+  def ratio(key, others):
+    if not others:
+      return '-'
+    best = map(max, zip(*(rates[other] for other in others), strict=True))
+    ratios = map(float.__truediv__, rates[key], best)
+    return f'{statistics.median(ratios):.2f}x'
+
+  yield (
+    f'{"":<21} {"weights":<9} {"tokens/s":>9} {"compile s":>9} '
+    f'{"peak MiB":>9} {"to best":>8} {"of all":>7}'
+  )
+  for key, made in found.items():
+    name, weights = key
+    if isinstance(made, str):
+      yield f'{name:<21} {weights:<9} skipped: {made}'
+      continue
+    rate, compile_s, peak = (
+      statistics.median(run[column] for run in made)
+      for column in ('tokens_per_s', 'compile_s', 'peak_mib')
+    )
+    alike = [peer for peer in peers if peer[1] == weights]
+    yield (
+      f'{name:<21} {weights:<9} {rate:>9,.1f} {compile_s:>9.1f} {peak:>9,.0f} '
+      f'{ratio(key, alike):>8} {ratio(key, peers):>7}'
+    )

@@ -101,7 +101,9 @@ class Session:
     return np.stack(
       [
         np.ctypeslib.as_array(
-          llama_cpp.llama_get_logits_ith(self.context, (row + 1) * n_tokens - 1),
+          llama_cpp.llama_get_logits_ith(
+            self.context, (row + 1) * n_tokens - 1
+          ),
           (self.n_vocab,),
         )
         for row in range(n_rows)

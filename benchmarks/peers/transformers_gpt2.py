@@ -21,9 +21,7 @@ def build(a):
     eos_token_id=None,
   )
   model = GPT2LMHeadModel(config)
-  drawn = {
-    name: torch.from_numpy(w) for name, w in harness.weights(a).items()
-  }
+  drawn = {name: torch.from_numpy(w) for name, w in harness.weights(a).items()}
   model.transformer.load_state_dict(drawn)
   return model
 
