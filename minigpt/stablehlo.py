@@ -22,7 +22,11 @@ from minigpt.checkpoint import new_directory
 MANIFEST = 'manifest.json'
 _N_SHOWN = 8  # values of each result that the manifest holds
 
-_LOCATION = re.compile(r' loc\((?:#loc\d*|"[^"]*"|unknown)\)|^#loc.*\n', re.M)
+# Of an operation, or the definition of an alias that one of them uses.
+_INSIDE = r'"[^"]*"|[^()"]'
+_LOCATION = re.compile(
+  rf' loc\((?:{_INSIDE}|\((?:{_INSIDE})*\))*\)|^#loc.*\n', re.M
+)
 _COPY = re.compile(r'mhlo\.copy (%\S+) : (\S+)')
 
 

@@ -1,6 +1,7 @@
 """Artifacts for other runtimes: their names, and what they compute.
 
-TensorFlow itself runs them here, by the operation that runs what JAX wrote.
+TensorFlow itself runs them here, by the operation that runs what
+JAX has lowered.
 """
 
 import importlib.util
@@ -10,6 +11,7 @@ import numpy as np
 import programs
 import pytest
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
 from minigpt import calls, stablehlo
 from minigpt.config import TrainConfig
@@ -30,10 +32,10 @@ def run(folder, function, **other):
     arguments[names.index(name)] = np.asarray(value, np.int32)
   results = function['results']
 
-  @tf.function(jit_compile=True)
+  @tf.function(jit_compile=True, autograph=False)
   def call(*arguments):
-    return tf.raw_ops.XlaCallModule(
-      args=arguments,
+    return xla.call_module(
+      arguments,
       version=9,
       module=(folder / function['file']).read_bytes(),
       Sout=[r['shape'] for r in results],
