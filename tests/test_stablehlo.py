@@ -81,7 +81,7 @@ def test_an_artifact_computes_what_the_model_does(name, folder):
 def test_a_call_can_stop_at_the_prompt(folder):
   f = function(folder, 'greedy')
   assert f['before'] == {'n': 0}
-  assert not run(folder, f, **f['before'])['tokens'].numpy().any()
+  assert not run(folder, f, **f['before'])['new_tokens'].numpy().any()
 
 
 def test_a_step_hands_back_its_state_under_the_names_it_came_by(folder):
