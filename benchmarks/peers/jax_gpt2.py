@@ -37,7 +37,7 @@ def cast(params, dtype):
 
 def dtype_of(a):
   if a.weights == 'int8':
-    raise harness.UnableError('plain JAX has no int8 model')
+    raise harness.UnableError('the JAX model here has no int8')
   is_f32 = a.weights == a.compute_dtype == 'float32'
   return jnp.float32 if is_f32 else jnp.bfloat16
 

@@ -30,7 +30,7 @@ def prepared(a):
   torch.set_num_threads(harness.N_THREADS)
   torch.set_float32_matmul_precision('high')  # on a GPU, as XLA does
   if a.weights == 'int8':
-    raise harness.UnableError('Transformers has no int8 for the CPU')
+    raise harness.UnableError('Transformers alone has no int8 for CPUs')
   model = build(a).to(a.device)
   return model if a.weights == 'float32' else model.to(torch.bfloat16)
 
