@@ -10,14 +10,15 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.mlir.stablehlo import stablehlo
 
 from minigpt.calls import Call
 from minigpt.checkpoint import new_directory
+from minigpt.errors import InputError
 
 MANIFEST = 'manifest.json'
 _N_SHOWN = 8  # values of each result that the manifest holds
@@ -37,13 +38,27 @@ def portable(f: tf.types.experimental.PolymorphicFunction, *args: Any) -> bytes:
   operations of another dialect. A copy, which asks for a buffer of its own,
   becomes a reshape to the same shape, which asks for nothing. Locations, which
   name this machine's files, are left out.
+
+  Raises:
+    InputError: this TensorFlow comes without StableHLO's serializer.
   """
+  serializer = _import_serializer()
   text = f.experimental_get_compiler_ir(*args)(stage='stablehlo')
   text = _COPY.sub(
     r'stablehlo.reshape \1 : (\2) -> \2', _LOCATION.sub('', text)
   )
-  oldest = stablehlo.get_minimum_version()
-  return stablehlo.serialize_portable_artifact_str(text, oldest)
+  oldest = serializer.get_minimum_version()
+  return serializer.serialize_portable_artifact_str(text, oldest)
+
+
+def _import_serializer() -> ModuleType:
+  try:
+    from tensorflow.compiler.mlir.stablehlo import stablehlo
+  except ImportError:
+    raise InputError(
+      f'TensorFlow {tf.__version__} cannot write StableHLO; install 2.21'
+    ) from None
+  return stablehlo
 
 
 def write(
