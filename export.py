@@ -1,9 +1,14 @@
-"""Exports a trained model for TensorFlow Serving.
+"""Exports a trained model for TensorFlow Serving, or for other runtimes.
 
   python export.py --workdir=runs/s --export_dir=models/shakespeare
 
 Writes the next version, models/shakespeare/1: a SavedModel that takes text and
 returns text. docs/serving.md describes its signatures.
+
+  python export.py --workdir=runs/s --export_dir=artifacts/s --format=stablehlo
+
+Writes the model's functions of tokens as StableHLO, one for each batch size.
+docs/performance.md tells how they are run.
 """
 
 from pathlib import Path
@@ -13,7 +18,12 @@ from absl import flags
 from minigpt import program, publishing
 from minigpt.compact import WEIGHTS
 from minigpt.errors import UsageError
-from minigpt.exporting import Options, export, summary
+from minigpt.exporting import (
+  Options,
+  export,
+  export_stablehlo,
+  summary,
+)
 from minigpt.workdir import load_trained
 
 _D = Options()
@@ -53,15 +63,46 @@ _XLA = flags.DEFINE_bool(
 _ATTENTION = flags.DEFINE_bool(
   'attention', False, 'also export a signature that shows the attention weights'
 )
+_FORMAT = flags.DEFINE_enum(
+  'format', 'savedmodel', ['savedmodel', 'stablehlo'], 'what to write'
+)
+_PROMPT = flags.DEFINE_integer(
+  'prompt_length', 128, 'tokens that a StableHLO function reads'
+)
+_NEW = flags.DEFINE_integer(
+  'new_tokens', 64, 'tokens that a StableHLO function writes'
+)
+# What one format knows and the other does not.
+_OWN = {
+  'savedmodel': (
+    _VERSION,
+    _KEEP_VERSIONS,
+    _LIMIT,
+    _STOP,
+    _EVAL_BATCHES,
+    _SERVING_CONFIG,
+    _XLA,
+    _ATTENTION,
+  ),
+  'stablehlo': (_PROMPT, _NEW),
+}
 
 
 def main() -> None:
   if _WORKDIR.value is None or _EXPORT_DIR.value is None:
     raise UsageError('give --workdir and --export_dir')
+  for format, own in _OWN.items():
+    for flag in own:
+      if format != _FORMAT.value and flag.present:
+        raise UsageError(f'--{flag.name} is for --format={format}')
   options = _options().check()
   publishing.check_keep(_KEEP_VERSIONS.value)
   trained = load_trained(Path(_WORKDIR.value))
   base = Path(_EXPORT_DIR.value)
+  if _FORMAT.value == 'stablehlo':
+    export_stablehlo(trained, base, options, _PROMPT.value, _NEW.value)
+    print(f'{base}: run it with benchmarks/pjrt.py')
+    return
   _export(trained, base, options)
   if _XLA.value:
     twin = base.with_name(f'{base.name}-xla')

@@ -7,6 +7,7 @@ are kept apart. The share of the roofline is the time that the counted work
 would take at this machine's measured rates, over the time it took.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from absl import flags
 from minigpt import program  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import benchmarking, lowering
+from minigpt import benchmarking, lowering, stablehlo
 from minigpt.compact import WEIGHTS
 from minigpt.config import (
   GPTConfig,
@@ -30,6 +31,7 @@ _KINDS = ('train', 'prefill', 'decode', 'roofline')
 
 _WHAT = flags.DEFINE_string('what', 'train', f'one of {", ".join(_KINDS)}')
 _PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
+_VOCAB = flags.DEFINE_integer('vocab_size', 50257, 'tokens the model knows')
 _WEIGHTS = flags.DEFINE_string(
   'weights', 'float32', f'one of {", ".join(WEIGHTS)}; not for training'
 )
@@ -37,6 +39,12 @@ _PROMPT = flags.DEFINE_integer('prompt_length', 128, 'tokens read before')
 _NEW = flags.DEFINE_integer('new_tokens', 64, 'tokens decoded a row')
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'calls that are timed')
 _JSON = flags.DEFINE_string('json', None, 'file for the figures')
+_STABLEHLO = flags.DEFINE_string(
+  'stablehlo', None, 'time nothing: write what would run into this new folder'
+)
+_EXPECTED = flags.DEFINE_bool(
+  'expected', True, 'with --stablehlo: run it, too, and write what came out'
+)
 program.define_flags(GPTConfig, TrainConfig)
 
 
@@ -45,24 +53,46 @@ def main() -> None:
     raise unknown('what', _WHAT.value, _KINDS)
   given = program.given(GPTConfig, TrainConfig)
   settings = settle(preset_values(_PRESET.value, given))
-  config, recipe = GPTConfig(**settings.model), settings.train
+  config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
+  recipe = settings.train
   _check(config)
   mode = lowering.choose(recipe.compile, recipe.compute_dtype)
+  if _STABLEHLO.value:
+    return _write(Path(_STABLEHLO.value), config, recipe)
   figures = _figures(config, recipe, mode)
-  asked = {
+  asked = {**_asked(config, recipe), 'compile': mode}
+  for name, value in (asked | figures).items():
+    shown = f'{value:,.4g}' if isinstance(value, float) else value
+    print(f'{name:<22} {shown}')
+  if _JSON.value:
+    write_text(Path(_JSON.value), json.dumps(asked | figures) + '\n')
+
+
+def _asked(config, recipe):
+  return {
     'what': _WHAT.value,
     'preset': _PRESET.value,
     'batch_size': recipe.batch_size,
     'context_length': config.context_length,
     'compute_dtype': recipe.compute_dtype,
     'weights': _WEIGHTS.value,
-    'compile': mode,
   }
-  for name, value in (asked | figures).items():
-    shown = f'{value:,.4g}' if isinstance(value, float) else value
-    print(f'{name:<22} {shown}')
-  if _JSON.value:
-    write_text(Path(_JSON.value), json.dumps(asked | figures) + '\n')
+
+
+def _write(folder, config, recipe):
+  if _WHAT.value == 'roofline':
+    raise UsageError('--stablehlo: the roofline is measured here; give --what')
+  # Only a function that is one XLA program can leave TensorFlow.
+  recipe = dataclasses.replace(recipe, compile='xla')
+  about = {
+    'model': dataclasses.asdict(config),
+    **_asked(config, recipe),
+    'prompt_length': _PROMPT.value,
+    'new_tokens': _NEW.value,
+  }
+  call = _subject(config, recipe, 'xla').exported
+  stablehlo.write(folder, {_WHAT.value: call}, about, _EXPECTED.value)
+  print(f'{folder}: run it with benchmarks/pjrt.py')
 
 
 def _figures(config, recipe, mode):

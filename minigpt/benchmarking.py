@@ -10,16 +10,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from minigpt import costs, decoding, lowering, memory
+from minigpt import calls, lowering, memory
+from minigpt.calls import Call
 from minigpt.compact import compact
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.decoding import Sampling
-from minigpt.model import GPT, cached_gpt, unembed
+from minigpt.model import GPT
 from minigpt.params import cast, count, specs
-from minigpt.training import TrainState, compiled_train_steps
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1}
 
@@ -36,6 +34,7 @@ class Subject(NamedTuple):
   bytes: float  # moved if every operand were touched once
   # A call whose time is taken off, for the prompt that a decoding call reads.
   before: Callable[[], object] | None = None
+  exported: Call | None = None
 
 
 class Timing(NamedTuple):
@@ -73,23 +72,10 @@ class Result(NamedTuple):
 
 
 def train(config: GPTConfig, recipe: TrainConfig) -> Subject:
-  """One optimizer step on random tokens."""
-  state = TrainState(GPT(config))
-  steps = compiled_train_steps(state, config, recipe)
-  shape = [1, recipe.grad_accum, recipe.batch_size, config.context_length + 1]
-  windows = tf.constant(_tokens(config, shape))
-  n_tokens = int(np.prod(shape[:3])) * config.context_length
-  return Subject(
-    call=lambda: steps(windows, np.int32(1)).loss.numpy(),
-    n_compiled=steps.experimental_get_tracing_count,
-    unit='step',
-    n_units=1,
-    n_tokens=n_tokens,
-    flops=n_tokens * costs.flops_per_token(config)
-    + costs.update_flops(config, recipe),
-    # It reads weight, gradient and moments, and writes all but the gradient.
-    bytes=28 * count(specs(config)),
-  )
+  """As many optimizer steps as a call takes, on random tokens."""
+  call = calls.train(config, recipe)
+  # It reads weight, gradient and moments, and writes all but the gradient.
+  return _subject(call, 28 * count(specs(config)))
 
 
 def prefill(
@@ -102,24 +88,8 @@ def prefill(
 ) -> Subject:
   """Reads prompts; scores the token after each."""
   p = _weights(config, weights, compute_dtype)
-  start = tf.zeros([n_rows], tf.int32)
-
-  def read(tokens):
-    hidden, _ = cached_gpt(tokens, p, config, None, start)
-    return unembed(hidden[:, -1], p, config)
-
-  read = lowering.compiled(read, compile)
-  tokens = tf.constant(_tokens(config, [n_rows, n_prompt]))
-  n_tokens = n_rows * n_prompt
-  return Subject(
-    call=lambda: read(tokens).numpy(),
-    n_compiled=read.experimental_get_tracing_count,
-    unit='prefill',
-    n_units=1,
-    n_tokens=n_tokens,
-    flops=costs.forward_flops(config, n_tokens, n_prompt, n_rows),
-    bytes=weight_bytes(config, weights, compute_dtype),
-  )
+  call = calls.score(p, config, n_rows, n_prompt, compile)
+  return _subject(call, weight_bytes(config, weights, compute_dtype))
 
 
 def decode(
@@ -133,34 +103,28 @@ def decode(
 ) -> Subject:
   """Greedy decoding of `n_new` tokens a row; the prompt is read before."""
   p = _weights(config, weights, compute_dtype)
-  greedy = Sampling(
-    tf.zeros([n_rows]),
-    tf.zeros([n_rows], tf.int32),
-    tf.ones([n_rows]),
-    tf.zeros([n_rows], tf.int32),
+  n_seen = n_prompt + n_new / 2
+  return _subject(
+    calls.greedy(p, config, n_rows, n_prompt, n_new, compile),
+    weight_bytes(config, weights, compute_dtype)
+    + 8 * n_rows * config.n_layers * n_seen * config.emb_dim,
   )
 
-  def write(tokens, n):
-    length = tf.fill([n_rows], n_prompt)
-    state = decoding.start(tokens, length, p, config, n_prompt + n_new)
-    return decoding.generate(state, n, n_new, greedy, p, config)[1].tokens
 
-  write = lowering.compiled(write, compile)
-  tokens = tf.constant(_tokens(config, [n_rows, n_prompt]))
-  n_seen = n_prompt + n_new / 2
+def _subject(call: Call, bytes_of_unit: float) -> Subject:
+  def run(**other):
+    return tf.nest.map_structure(lambda x: x.numpy(), call(**other))
+
   return Subject(
-    call=lambda: write(tokens, np.int32(n_new)).numpy(),
-    n_compiled=write.experimental_get_tracing_count,
-    unit='token',
-    n_units=n_new,
-    n_tokens=n_rows * n_new,
-    flops=n_new * costs.forward_flops(config, n_rows, n_seen, n_rows),
-    bytes=n_new
-    * (
-      weight_bytes(config, weights, compute_dtype)
-      + 8 * n_rows * config.n_layers * n_seen * config.emb_dim
-    ),
-    before=lambda: write(tokens, np.int32(0)).numpy(),
+    call=run,
+    n_compiled=call.f.experimental_get_tracing_count,
+    unit=call.unit,
+    n_units=call.n_units,
+    n_tokens=call.n_tokens,
+    flops=call.flops,
+    bytes=call.n_units * bytes_of_unit,
+    before=(lambda: run(**call.before)) if call.before else None,
+    exported=call,
   )
 
 
@@ -177,11 +141,6 @@ def _weights(config, weights, compute_dtype):
   if compute_dtype == 'float32':
     return p
   return tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
-
-
-def _tokens(config, shape):
-  rng = np.random.default_rng(0)
-  return rng.integers(0, config.vocab_size, shape, np.int32)
 
 
 def measure(subject: Subject, repeats: int) -> Timing:

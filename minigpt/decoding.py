@@ -270,3 +270,29 @@ def append(
     n_drawn=state.n_drawn + n,
     done=state.done | stops,
   )
+
+
+def next_logits(
+  tokens: tf.Tensor, p: Params, config: GPTConfig
+) -> tf.Tensor:  # int [B, T] -> [B, V]
+  """Scores the token after each row."""
+  hidden, _ = cached_gpt(
+    tokens, p, config, None, tf.zeros([sizes(tokens)[0]], tf.int32)
+  )
+  return unembed(hidden[:, -1], p, config)
+
+
+def greedy(
+  tokens: tf.Tensor, n_new: tf.Tensor, n_out: int, p: Params, config: GPTConfig
+) -> tf.Tensor:  # int [B, T], int [] -> int32 [B, n_out]
+  """The `n_new` likeliest tokens after rows that are all of one length."""
+  n_rows, n_tokens = sizes(tokens)
+  likeliest = Sampling(
+    tf.zeros([n_rows]),
+    tf.zeros([n_rows], tf.int32),
+    tf.ones([n_rows]),
+    tf.zeros([n_rows], tf.int32),
+  )
+  length = tf.fill([n_rows], n_tokens)
+  state = start(tokens, length, p, config, n_tokens + n_out)
+  return generate(state, n_new, n_out, likeliest, p, config)[1].tokens

@@ -1,12 +1,13 @@
 """From a trained run to a published version: graph, weights, and papers."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import data, model_card, publishing, warmup
+from minigpt import calls, data, model_card, publishing, stablehlo, warmup
 from minigpt.compact import WEIGHTS, compact
 from minigpt.completion import Request
 from minigpt.errors import InputError, UsageError, unknown
@@ -86,6 +87,45 @@ def export(
 
   path = publishing.publish(base, write, version, keep)
   return Exported(path, card)
+
+
+def export_stablehlo(
+  trained: Trained,
+  folder: Path,
+  options: Options,
+  prompt_length: int,
+  new_tokens: int,
+) -> None:
+  """Writes the functions of tokens for other runtimes; see `stablehlo`.
+
+  For each batch size `score-B`, the logits of the token after a prompt, and
+  `greedy-B`, the likeliest tokens after it.
+
+  Raises:
+    UsageError: a size is out of its range.
+    InputError: `folder` exists, or cannot be written.
+  """
+  config = trained.run.model
+  for name, n in ('prompt_length', prompt_length), ('new_tokens', new_tokens):
+    if n < 1:
+      raise UsageError(f'{name}={n}: it must be 1 or more')
+  if prompt_length + new_tokens > config.context_length:
+    raise UsageError(
+      f'prompt_length={prompt_length} and new_tokens={new_tokens}: together '
+      f'they must fit context_length={config.context_length}'
+    )
+  p = compact(trained.model.params, options.weights)
+  made = {}
+  for n in options.batch_sizes:
+    made[f'score-{n}'] = calls.score(p, config, n, prompt_length)
+    made[f'greedy-{n}'] = calls.greedy(p, config, n, prompt_length, new_tokens)
+  about = {
+    'model': dataclasses.asdict(config),
+    'step': trained.checkpoint.step,
+    'compute_dtype': 'float32',
+    'weights': options.weights,
+  }
+  stablehlo.write(folder, made, about)
 
 
 def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:

@@ -60,4 +60,5 @@ def _run(command, cwd, files):
     sys.argv[0] = '-c'
     exec(compile(what, '-c', 'exec'), {'__name__': '__main__'})
   else:
+    sys.path.insert(0, str(Path(what).resolve().parent))
     runpy.run_path(what, run_name='__main__')

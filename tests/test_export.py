@@ -12,7 +12,7 @@ from minigpt import data, exporting, publishing, workdir
 from minigpt.checkpoint import Checkpoint
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.errors import InputError, UsageError
-from minigpt.exporting import Options, export
+from minigpt.exporting import Options, export, export_stablehlo
 from minigpt.fit import prepare
 from minigpt.model import GPT
 from minigpt.tokenizers.char import CharTokenizer
@@ -252,6 +252,30 @@ def test_options_out_of_range(trained, tmp_path, wrong, said):
   with pytest.raises(UsageError, match=said):
     export(trained, tmp_path / 'm', Options()._replace(**wrong))
   assert not (tmp_path / 'm').exists()
+
+
+def test_functions_of_tokens_leave_for_other_runtimes(trained, tmp_path):
+  options = Options(weights='int8', batch_sizes=(2,))
+  with pytest.raises(UsageError, match='context_length=48'):
+    export_stablehlo(trained, tmp_path / 'a', options, 40, 9)
+  export_stablehlo(trained, tmp_path / 'a', options, 3, 2)
+  manifest = json.loads((tmp_path / 'a' / 'manifest.json').read_text())
+  assert manifest['weights'] == 'int8'
+  assert manifest['model']['emb_dim'] == trained.run.model.emb_dim
+  assert set(manifest['functions']) == {'score-2', 'greedy-2'}
+  score = manifest['functions']['score-2']
+  dtypes = {a['name']: a['dtype'] for a in score['arguments']}
+  assert dtypes['params.wte.values'] == 'int8'
+  assert dtypes['params.wte.scale'] == 'float32'
+  [logits] = score['results']
+  assert logits['shape'] == [2, trained.run.model.vocab_size]
+
+
+def test_each_format_has_flags_of_its_own():
+  flags = ['--workdir=a', '--export_dir=b', '--format=stablehlo', '--xla']
+  done = programs.run('export.py', *flags)
+  assert done.returncode == 2
+  assert done.stderr == 'export.py: --xla is for --format=savedmodel\n'
 
 
 def test_the_program_and_its_faults(model, tmp_path):

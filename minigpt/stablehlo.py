@@ -1,0 +1,156 @@
+"""Compiled functions as files that other runtimes can load.
+
+A directory holds `manifest.json`; for each function the StableHLO that XLA was
+given, as a portable artifact (openxla.org/stablehlo/compatibility), which any
+runtime with PJRT compiles for its device; and the arguments, one .npy each.
+docs/performance.md describes the manifest.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt.calls import Call
+from minigpt.checkpoint import new_directory
+from minigpt.errors import InputError
+
+MANIFEST = 'manifest.json'
+_N_SHOWN = 8  # values of each result that the manifest holds
+
+# Of an operation, or the definition of an alias that one of them uses.
+_INSIDE = r'"[^"]*"|[^()"]'
+_LOCATION = re.compile(
+  rf' loc\((?:{_INSIDE}|\((?:{_INSIDE})*\))*\)|^#loc.*\n', re.M
+)
+_COPY = re.compile(r'mhlo\.copy (%\S+) : (\S+)')
+
+
+def portable(f: tf.types.experimental.PolymorphicFunction, *args: Any) -> bytes:
+  """What XLA is given to compile: its arguments, then its variables.
+
+  TensorFlow's own serialized form is none of the portable kind: it has
+  operations of another dialect. A copy, which asks for a buffer of its own,
+  becomes a reshape to the same shape, which asks for nothing. Locations, which
+  name this machine's files, are left out.
+
+  Raises:
+    InputError: this TensorFlow comes without StableHLO's serializer.
+  """
+  serializer = _import_serializer()
+  text = f.experimental_get_compiler_ir(*args)(stage='stablehlo')
+  text = _COPY.sub(
+    r'stablehlo.reshape \1 : (\2) -> \2', _LOCATION.sub('', text)
+  )
+  oldest = serializer.get_minimum_version()
+  return serializer.serialize_portable_artifact_str(text, oldest)
+
+
+def _import_serializer() -> ModuleType:
+  try:
+    from tensorflow.compiler.mlir.stablehlo import stablehlo
+  except ImportError:
+    raise InputError(
+      f'TensorFlow {tf.__version__} cannot write StableHLO; install 2.21'
+    ) from None
+  return stablehlo
+
+
+def write(
+  folder: Path,
+  calls: Mapping[str, Call],
+  about: Mapping[str, Any],
+  expected: bool = True,
+) -> None:
+  """Makes `folder` appear with all calls in it.
+
+  Args:
+    about: what else the manifest is to say.
+    expected: make each call, and keep some of its results in the manifest.
+
+  Raises:
+    InputError: the folder exists, or cannot be written; then nothing is left
+      behind.
+  """
+  with new_directory(folder) as scratch:
+    functions = {
+      name: _write_call(scratch, name, call, expected)
+      for name, call in calls.items()
+    }
+    manifest = {'format': 1, **about, 'functions': functions}
+    (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1) + '\n')
+
+
+def _write_call(folder, name, call, expected) -> dict[str, Any]:
+  file = f'{name}.stablehlo'
+  artifact = portable(call.f, *call.arguments.values())
+  (folder / file).write_bytes(artifact)
+  variables = _captured(call)
+  given = {f'{name}.{key}': x for key, x in call.arguments.items()}
+  files = [_write_array(folder, *item) for item in (given | variables).items()]
+  before = {key: value.numpy().tolist() for key, value in call.before.items()}
+  return {
+    'file': file,
+    'unit': call.unit,
+    'n_units': call.n_units,
+    'n_tokens': call.n_tokens,
+    'flops': call.flops,
+    'before': before,
+    'arguments': [
+      {'name': key, **stored}
+      for key, stored in zip([*call.arguments, *variables], files, strict=True)
+    ],
+    'results': _results(call, variables, expected),
+  }
+
+
+def _captured(call) -> dict[str, tf.Variable]:
+  """The variables, in the order in which XLA takes them as arguments."""
+  names = {id(v.handle): name for name, v in call.variables.items()}
+  concrete = call.f.get_concrete_function(*call.arguments.values())
+  captured = [names[id(handle)] for handle in concrete.captured_inputs]
+  return {name: call.variables[name] for name in captured}
+
+
+def _write_array(folder, name, x) -> dict[str, Any]:
+  """Writes it once, and not where all of it is zero."""
+  about = {'shape': x.shape.as_list(), 'dtype': x.dtype.name, 'file': None}
+  array = x.numpy()
+  if array.any():
+    about['file'] = f'{name}.npy'
+    path = folder / about['file']
+    if not path.exists():
+      np.save(path, array, allow_pickle=False)
+  return about
+
+
+def _results(call, variables, expected) -> list[dict[str, Any]]:
+  """Outputs, then the variables that a training step has changed."""
+  concrete = call.f.get_concrete_function(*call.arguments.values())
+  values = dict(zip(call.results, concrete.outputs, strict=True))
+  if expected:
+    values = dict(zip(call.results, tf.nest.flatten(call()), strict=True))
+  if call.unit == 'step':
+    values |= variables
+  return [
+    {
+      'name': name,
+      'shape': x.shape.as_list(),
+      'dtype': x.dtype.name,
+      **(_shown(x.numpy()) if expected else {}),
+    }
+    for name, x in values.items()
+  ]
+
+
+def _shown(array) -> dict[str, Any]:
+  flat = array.astype(np.float64).ravel()
+  return {
+    'first': flat[:_N_SHOWN].tolist(),
+    'norm': float(np.linalg.norm(flat)),
+  }

@@ -1,0 +1,140 @@
+"""Artifacts for other runtimes: their names, and what they compute.
+
+TensorFlow itself runs them here, by the operation that runs what
+JAX has lowered.
+"""
+
+import importlib.util
+import json
+
+import numpy as np
+import programs
+import pytest
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+from minigpt import calls, stablehlo
+from minigpt.config import TrainConfig
+from minigpt.errors import InputError
+from minigpt.params import named_leaves
+
+
+def run(folder, function, **other):
+  """Results by name, from nothing but the files."""
+  arguments = [
+    np.zeros(a['shape'], a['dtype'])
+    if a['file'] is None
+    else np.load(folder / a['file'])
+    for a in function['arguments']
+  ]
+  names = [a['name'] for a in function['arguments']]
+  for name, value in other.items():
+    arguments[names.index(name)] = np.asarray(value, np.int32)
+  results = function['results']
+
+  @tf.function(jit_compile=True, autograph=False)
+  def call(*arguments):
+    return xla.call_module(
+      arguments,
+      version=9,
+      module=(folder / function['file']).read_bytes(),
+      Sout=[r['shape'] for r in results],
+      Tout=[r['dtype'] for r in results],
+      platforms=['CPU'],
+    )
+
+  found = call(*map(tf.constant, arguments))
+  return dict(zip([r['name'] for r in results], found, strict=True))
+
+
+@pytest.fixture(scope='module')
+def folder(config, model, tmp_path_factory):
+  path = tmp_path_factory.mktemp('artifacts') / 'm'
+  recipe = TrainConfig(batch_size=2, warmup_steps=0)
+  about = {'compute_dtype': 'float32', 'weights': 'float32'}
+  given = {
+    'score': calls.score(model.params, config, 2, 5),
+    'greedy': calls.greedy(model.params, config, 2, 5, 4),
+  }
+  stablehlo.write(path, given, about)
+  train = {'train': calls.train(config, recipe)}
+  stablehlo.write(path / 'train', train, about)
+  return path
+
+
+def function(folder, name):
+  manifest = json.loads((folder / stablehlo.MANIFEST).read_text())
+  return manifest['functions'][name]
+
+
+@pytest.mark.parametrize('name', ['score', 'greedy'])
+def test_an_artifact_computes_what_the_model_does(name, folder):
+  f = function(folder, name)
+  [(_, found)] = run(folder, f).items()
+  [expected] = f['results']
+  np.testing.assert_allclose(
+    found.numpy().ravel()[:8], expected['first'], rtol=1e-4, atol=1e-5
+  )
+  assert np.linalg.norm(found) == pytest.approx(expected['norm'], rel=1e-4)
+
+
+def test_a_call_can_stop_at_the_prompt(folder):
+  f = function(folder, 'greedy')
+  assert f['before'] == {'n': 0}
+  assert not run(folder, f, **f['before'])['new_tokens'].numpy().any()
+
+
+def test_a_step_hands_back_its_state_under_the_names_it_came_by(folder):
+  """All of it, so that results can be the next step's arguments."""
+  folder = folder / 'train'
+  f = function(folder, 'train')
+  found = run(folder, f)
+  state = [a['name'] for a in f['arguments']][2:]
+  assert list(found) == ['loss', 'grad_norm', 'learning_rate', *state]
+  assert found['step'].numpy() == 1
+  for result in f['results']:
+    value = found[result['name']].numpy()
+    assert list(value.shape) == result['shape']
+    # AdamW's first step is the sign of a gradient, however small.
+    np.testing.assert_allclose(
+      np.linalg.norm(value), result['norm'], rtol=1e-2, atol=1e-6
+    )
+
+
+def test_arguments_are_files_named_by_the_model(folder, config, model):
+  leaves = named_leaves(model.params, 'params')
+  arguments = {a['name']: a for a in function(folder, 'score')['arguments']}
+  assert set(arguments) == {'tokens', *leaves}
+  for name, leaf in leaves.items():
+    file = arguments[name]['file']
+    stored = np.load(folder / file) if file else np.zeros(leaf.shape)
+    np.testing.assert_array_equal(stored, leaf)
+  moments = function(folder / 'train', 'train')['arguments'][-1]
+  assert moments['name'].startswith('moments.')
+  assert moments['file'] is None  # zeros take no space
+
+
+def test_an_artifact_is_portable_and_names_no_file_of_this_machine(folder):
+  for name in ('score', 'greedy', 'train/train'):
+    artifact = (folder / f'{name}.stablehlo').read_bytes()
+    assert b'StableHLO_v0.9.0' in artifact[:40]
+    assert b'.py' not in artifact
+
+
+def test_a_folder_that_is_there_stays_as_it_is(folder):
+  before = (folder / stablehlo.MANIFEST).read_text()
+  with pytest.raises(InputError, match='is there already'):
+    stablehlo.write(folder, {}, {})
+  assert (folder / stablehlo.MANIFEST).read_text() == before
+
+
+def test_it_runs_under_another_runtime(folder):
+  """JAX's, which knows nothing of TensorFlow."""
+  if importlib.util.find_spec('jax') is None:
+    pytest.skip('no jax')
+  for path in (folder, folder / 'train'):
+    done = programs.run(
+      'benchmarks/pjrt.py', path, '--repeats=1', '--peak_tflops=1'
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('results as expected') == done.stdout.count('MFU')
