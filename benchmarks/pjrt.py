@@ -91,19 +91,19 @@ def _array(folder, about):
   return np.load(folder / about['file'], allow_pickle=False).view(dtype)
 
 
-def difference(found, function):
-  """The largest of any result, in units of its root mean square."""
-  worst = 0.0
+def differences(found, function):
+  """Of each result the largest, in units of its root mean square."""
   for result in function['results']:
     array = np.asarray(found[result['name']], np.float64).ravel()
     scale = max(result['norm'], 1e-30)
     first = array[: len(result['first'])] - result['first']
-    worst = max(
-      worst,
-      abs(np.linalg.norm(array) - result['norm']) / scale,
-      np.abs(first).max() / (scale / array.size**0.5),
+    yield (
+      max(
+        abs(np.linalg.norm(array) - result['norm']) / scale,
+        np.abs(first).max() / (scale / array.size**0.5),
+      ),
+      result['name'],
     )
-  return worst
 
 
 def measure(program, repeats):
@@ -156,7 +156,7 @@ def arguments():
   parser.add_argument('folder', type=pathlib.Path)
   parser.add_argument('--repeats', type=int, default=5)
   parser.add_argument(
-    '--tolerance', type=float, help='default: 0.001, 0.02 in bfloat16'
+    '--tolerance', type=float, help='default: 0.001, 0.1 in bfloat16'
   )
   parser.add_argument('--peak_tflops', type=float, help="the device's, for MFU")
   parser.add_argument('--peers_python')
@@ -192,10 +192,14 @@ def check(program, manifest, tolerance):
     print('  results not checked: the manifest holds none')
     return True
   bits = manifest['compute_dtype'], manifest['weights']
-  limit = tolerance or (0.02 if 'bfloat16' in bits else 0.001)
-  worst = difference(found, function)
+  # Single entries of bfloat16 gradients differ so between two compilers; what
+  # is computed from other arguments is off by about 1.
+  limit = tolerance or (0.1 if 'bfloat16' in bits else 0.001)
+  worst, where = max(differences(found, function))
   verdict = 'as expected' if worst <= limit else 'WRONG'
-  print(f'  results {verdict}: off by {worst:.2g}, allowed {limit:g}')
+  print(
+    f'  results {verdict}: {where} is off by {worst:.2g}, allowed {limit:g}'
+  )
   return worst <= limit
 
 
