@@ -8,7 +8,7 @@ import tensorflow as tf
 from minigpt import data, tokenizers
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT, loss_fn
-from minigpt.optim import Moments, adamw_update, learning_rate
+from minigpt.optim import Moments, adamw_direction, learning_rate, update
 
 tokenizer = tokenizers.build('char', data.SAMPLE)
 config = GPTConfig(
@@ -32,8 +32,9 @@ def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
   grads = tape.gradient(loss, model.variables)
   rate = learning_rate(i, recipe)
   for param, grad, mu, nu in zip(model.variables, grads, mus, nus, strict=True):
-    updated = adamw_update(param, grad, Moments(mu, nu), i, rate, recipe)
-    for variable, value in zip((param, mu, nu), updated, strict=True):
+    moments = Moments(mu, nu)
+    moved = update(param, grad, moments, i, rate, recipe, adamw_direction)
+    for variable, value in zip((param, mu, nu), moved, strict=True):
       variable.assign(value)
   return loss
 
