@@ -156,7 +156,7 @@ def check_training(folder: Path, n: int) -> None:
 
 def write_text(folder: Path) -> None:
   words = ['tide', 'moon', 'sand', 'salt', 'gull', '\n', ' ', '.']
-  drawn = random.choices(words, k=5_000_000)
+  drawn = random.choices(words, k=20_000_000)
   (folder / 'text.txt').write_text(''.join(drawn), encoding='utf-8')
   tokens = [*sorted(words), '<|unk|>', '<|eos|>']
   fields = {'kind': 'word', 'words': tokens}
@@ -173,7 +173,7 @@ def check_preparation(folder: Path, n: int) -> None:
     wanted = n_shards * i // (n + 1)
     process = start(prepare(folder, killed), folder / 'killed_tokens.log')
     ready = lambda: len(list(killed.glob('shard-*.json'))) >= wanted  # noqa
-    if not kill_when(process, ready, random.uniform(0, 0.3) + 4 * (i == 0)):
+    if not kill_when(process, ready, random.uniform(0, 0.3)):
       raise SystemExit('the preparation ended before it could be killed')
   finish(prepare(folder, killed), folder / 'killed_tokens.log')
   for path in whole.iterdir():
