@@ -27,34 +27,34 @@ _CALLS = 4  # Of which the first may compile.
 def writers(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
   p, config = trained.model.params, trained.run.model
-  one = tf.zeros([1], tf.int32)
-  greedy = decoding.Sampling(tf.zeros([1]), one, tf.ones([1]), one)
+  greedy = decoding.greedy_sampling(1)
 
   def begin(prompt):
     length = tf.constant([prompt.shape[1]])
     return decoding.start(prompt, length, p, config, config.context_length)
 
   @lowering.compiled
-  def plain(prompt, n):
-    drawn = decoding.generate(begin(prompt), n, n_new, greedy, p, config)[1]
+  def plain(prompt):
+    state = begin(prompt)
+    drawn = decoding.generate(state, n_new, n_new, greedy, p, config)[1]
     return drawn.tokens, ()
 
   @lowering.compiled
-  def speculative(prompt, n):
+  def speculative(prompt):
     _, drawn, tally = speculation.generate(
-      begin(prompt), n, n_new, n_drafted, p, config
+      begin(prompt), n_new, n_new, n_drafted, p, config
     )
     return drawn.tokens, tally
 
   return plain, speculative
 
 
-def seconds(write, prompt: np.ndarray, n_new: int):
+def seconds(write, prompt: np.ndarray):
   """The shortest time of some calls, prompt and all; the tokens, the tally."""
   times = []
   for _ in range(_CALLS):
     started = time.perf_counter()
-    tokens, tally = write(prompt, np.int32(n_new))
+    tokens, tally = write(prompt)
     tokens = tokens.numpy()
     times.append(time.perf_counter() - started)
   return min(times), tokens, tally
@@ -82,7 +82,7 @@ def main() -> int:
   both = writers(trained, n_new, options.speculate)
   rates, tallies, n_same = [], [], 0
   for prompt in prompts(trained, options.places, options.prompt_length):
-    found = [seconds(write, prompt, n_new) for write in both]
+    found = [seconds(write, prompt) for write in both]
     rates.append([n_new / took for took, _, _ in found])
     tallies.append([float(np.sum(part)) for part in found[1][2]])
     n_same += np.array_equal(found[0][1], found[1][1])

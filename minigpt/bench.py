@@ -90,7 +90,7 @@ def _write(folder, config, recipe):
     'prompt_length': _PROMPT.value,
     'new_tokens': _NEW.value,
   }
-  call = _subject(config, recipe, 'xla').exported
+  call = _subject(config, recipe, 'xla').call
   stablehlo.write(folder, {_WHAT.value: call}, about, _EXPECTED.value)
   print(f'{folder}: run it with benchmarks/pjrt.py')
 
@@ -100,7 +100,7 @@ def _figures(config, recipe, mode):
   if _WHAT.value == 'roofline':
     return benchmarking.roofline(dtype, repeats)._asdict()
   subject = _subject(config, recipe, mode)
-  timing = benchmarking.measure(subject, repeats)
+  timing = benchmarking.measure(subject.call, repeats)
   # After it, as large operands would count as the subject's memory.
   limits = benchmarking.roofline(dtype, repeats)
   return benchmarking.result(subject, timing, limits)._asdict()

@@ -7,7 +7,6 @@ than them loses by it, as it should.
 import resource
 import statistics
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -23,18 +22,10 @@ _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1}
 
 
 class Subject(NamedTuple):
-  """What is measured, and what one call of it amounts to."""
+  """What is measured."""
 
-  call: Callable[[], object]  # returns once the result is there
-  n_compiled: Callable[[], int]  # programs so far
-  unit: str  # what a call consists of
-  n_units: int
-  n_tokens: int
-  flops: float
-  bytes: float  # moved if every operand were touched once
-  # A call whose time is taken off, for the prompt that a decoding call reads.
-  before: Callable[[], object] | None = None
-  exported: Call | None = None
+  call: Call
+  bytes: float  # moved by a call if every operand were touched once
 
 
 class Timing(NamedTuple):
@@ -75,7 +66,7 @@ def train(config: GPTConfig, recipe: TrainConfig) -> Subject:
   """As many optimizer steps as a call takes, on random tokens."""
   call = calls.train(config, recipe)
   # It reads weight, gradient and moments, and writes all but the gradient.
-  return _subject(call, 28 * count(specs(config)))
+  return Subject(call, call.n_units * 28 * count(specs(config)))
 
 
 def prefill(
@@ -89,7 +80,7 @@ def prefill(
   """Reads prompts; scores the token after each."""
   p = _weights(config, weights, compute_dtype)
   call = calls.score(p, config, n_rows, n_prompt, compile)
-  return _subject(call, weight_bytes(config, weights, compute_dtype))
+  return Subject(call, weight_bytes(config, weights, compute_dtype))
 
 
 def decode(
@@ -103,29 +94,11 @@ def decode(
 ) -> Subject:
   """Greedy decoding of `n_new` tokens a row; the prompt is read before."""
   p = _weights(config, weights, compute_dtype)
+  call = calls.greedy(p, config, n_rows, n_prompt, n_new, compile)
   n_seen = n_prompt + n_new / 2
-  return _subject(
-    calls.greedy(p, config, n_rows, n_prompt, n_new, compile),
-    weight_bytes(config, weights, compute_dtype)
-    + 8 * n_rows * config.n_layers * n_seen * config.emb_dim,
-  )
-
-
-def _subject(call: Call, bytes_of_unit: float) -> Subject:
-  def run(**other):
-    return tf.nest.map_structure(lambda x: x.numpy(), call(**other))
-
-  return Subject(
-    call=run,
-    n_compiled=call.f.experimental_get_tracing_count,
-    unit=call.unit,
-    n_units=call.n_units,
-    n_tokens=call.n_tokens,
-    flops=call.flops,
-    bytes=call.n_units * bytes_of_unit,
-    before=(lambda: run(**call.before)) if call.before else None,
-    exported=call,
-  )
+  cache = 8 * n_rows * config.n_layers * n_seen * config.emb_dim
+  weight = weight_bytes(config, weights, compute_dtype)
+  return Subject(call, n_new * (weight + cache))
 
 
 def weight_bytes(config: GPTConfig, weights: str, compute_dtype: str) -> int:
@@ -143,17 +116,27 @@ def _weights(config, weights, compute_dtype):
   return tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
 
 
-def measure(subject: Subject, repeats: int) -> Timing:
-  """Times one call that compiles, one that warms up, and `repeats` more."""
-  first = _seconds(subject.call)
+def measure(call: Call, repeats: int) -> Timing:
+  """Times one call that compiles, one that warms up, and `repeats` more.
+
+  The time of `call.before` is taken off.
+  """
+
+  def run(**other):  # Returns once the result is there.
+    tf.nest.map_structure(lambda x: x.numpy(), call(**other))
+
+  def before():
+    if call.before:
+      run(**call.before)
+
+  first = _seconds(run)
   memory.give_back()
-  before = subject.before or (lambda: None)
-  for warm_up in (before, subject.call):
+  for warm_up in (before, run):
     warm_up()
   times = []
   for _ in range(repeats):
     prompt = _seconds(before)
-    times.append(_seconds(subject.call) - prompt)
+    times.append(_seconds(run) - prompt)
   return Timing(first, statistics.median(times), min(times), max(times))
 
 
@@ -187,19 +170,20 @@ def roofline(compute_dtype: str, repeats: int, n: int = 2048) -> Roofline:
 
 def result(subject: Subject, timing: Timing, limits: Roofline) -> Result:
   """A call at the roofline takes as long as its slower half."""
-  best = max(subject.flops / limits.flops, subject.bytes / limits.bandwidth)
-  ms = 1e3 / subject.n_units
+  call = subject.call
+  best = max(call.flops / limits.flops, subject.bytes / limits.bandwidth)
+  ms = 1e3 / call.n_units
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return Result(
     ms_per_unit=timing.median * ms,
-    unit=subject.unit,
+    unit=call.unit,
     lowest_ms=timing.lowest * ms,
     highest_ms=timing.highest * ms,
-    tokens_per_s=subject.n_tokens / timing.median,
+    tokens_per_s=call.n_tokens / timing.median,
     compile_s=timing.first - timing.median,
-    n_compiled=subject.n_compiled(),
+    n_compiled=call.f.experimental_get_tracing_count(),
     peak_mib=peak / 1024,
-    gflop=subject.flops / 1e9,
+    gflop=call.flops / 1e9,
     gbyte=subject.bytes / 1e9,
     roofline_gflops=limits.flops / 1e9,
     roofline_gbytes_per_s=limits.bandwidth / 1e9,

@@ -32,6 +32,12 @@ class Sampling(NamedTuple):
   seed: tf.Tensor  # int32 or int64 [B]
 
 
+def greedy_sampling(n_rows: int | tf.Tensor) -> Sampling:
+  """Every row takes the likeliest token each time."""
+  zeros = tf.zeros([n_rows], tf.int32)
+  return Sampling(tf.zeros([n_rows]), zeros, tf.ones([n_rows]), zeros)
+
+
 class State(NamedTuple):
   """Where the generation of a batch stands."""
 
@@ -287,12 +293,7 @@ def greedy(
 ) -> tf.Tensor:  # int [B, T], int [] -> int32 [B, n_out]
   """The `n_new` likeliest tokens after rows that are all of one length."""
   n_rows, n_tokens = sizes(tokens)
-  likeliest = Sampling(
-    tf.zeros([n_rows]),
-    tf.zeros([n_rows], tf.int32),
-    tf.ones([n_rows]),
-    tf.zeros([n_rows], tf.int32),
-  )
+  sampling = greedy_sampling(n_rows)
   length = tf.fill([n_rows], n_tokens)
   state = start(tokens, length, p, config, n_tokens + n_out)
-  return generate(state, n_new, n_out, likeliest, p, config)[1].tokens
+  return generate(state, n_new, n_out, sampling, p, config)[1].tokens

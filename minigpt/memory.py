@@ -118,8 +118,7 @@ def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
 def give_back() -> None:
   """Returns to the system what XLA's compiler has freed.
 
-  GNU's allocator keeps it otherwise: a quarter of a gigabyte for GPT-2 124M,
-  which would lie idle for as long as the program trains.
+  GNU's allocator keeps it otherwise, for as long as the program trains.
   """
   with contextlib.suppress(AttributeError):  # Another C library.
     ctypes.CDLL(None).malloc_trim(0)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from minigpt import decoding
 from minigpt.config import GPTConfig
-from minigpt.decoding import Drawn, Sampling, State
+from minigpt.decoding import Drawn, State
 from minigpt.model import cached_gpt, unembed
 from minigpt.ops import cross_entropy, sizes
 from minigpt.params import Params
@@ -166,9 +166,7 @@ def _n_leading(holds: tf.Tensor) -> tf.Tensor:  # bool [B, K] -> int32 [B]
 
 def _plain(state, n_drafted, grows, p, config, stop_token):
   """One token for each row that `grows`, in the shapes of `_verify`."""
-  n_rows = tf.shape(state.length)[0]
-  zeros = tf.zeros([n_rows], tf.int32)
-  greedy = Sampling(tf.zeros([n_rows]), zeros, tf.ones([n_rows]), zeros)
+  greedy = decoding.greedy_sampling(tf.shape(state.length)[0])
   state, *new = decoding.grow(state, grows, greedy, p, config, stop_token)
   room = [[0, 0], [0, n_drafted]]
   new = Drawn(*[tf.pad(part[:, None], room) for part in new])

@@ -87,9 +87,7 @@ def test_greedy_under_rules_is_that_of_transformers(golden):
   bias[:, 3] = 2.0
   rules = logit_rules.Rules(tf.fill([2], 1.5), tf.fill([2], 10), bias)
   stop = int(want['stop'])
-  greedy = decoding.Sampling(
-    tf.zeros(2), tf.zeros(2, tf.int32), tf.ones(2), tf.zeros(2, tf.int32)
-  )
+  greedy = decoding.greedy_sampling(2)
 
   @tf.function(autograph=False)
   def run(prompts):

@@ -6,8 +6,9 @@ import sys
 
 import programs
 import pytest
+import tensorflow as tf
 
-from minigpt import benchmarking
+from minigpt import benchmarking, calls
 
 BENCHMARKS = programs.ROOT / 'benchmarks'
 TOY = (
@@ -43,27 +44,28 @@ def test_weights_are_read_in_the_form_they_are_kept(
 def test_the_time_of_the_prompt_is_taken_off(monkeypatch):
   now = [0.0]
 
-  def lasts(*durations):
-    left = list(durations)
+  whole, prompt = iter([100, 50, 7, 9, 20]), iter([50, 1, 2, 4])
 
-    def call():
-      now[0] += left.pop(0)
+  def f(n):
+    now[0] += next(whole if n else prompt)
+    return tf.zeros([])
 
-    return call
-
+  f.experimental_get_tracing_count = lambda: 1
   monkeypatch.setattr(benchmarking.time, 'perf_counter', lambda: now[0])
-  subject = benchmarking.Subject(
-    call=lasts(100, 50, 7, 9, 20),
-    n_compiled=lambda: 1,
+  call = calls.Call(
+    f,
+    {'n': 2},
+    variables={},
+    results=(),
     unit='token',
     n_units=2,
     n_tokens=4,
     flops=6.0,
-    bytes=4.0,
-    before=lasts(50, 1, 2, 4),
+    before={'n': 0},
   )
-  timing = benchmarking.measure(subject, 3)
+  timing = benchmarking.measure(call, 3)
   assert timing == benchmarking.Timing(100, 7, 6, 16)
+  subject = benchmarking.Subject(call, bytes=4.0)
   found = benchmarking.result(subject, timing, benchmarking.Roofline(3.0, 1.0))
   assert found.ms_per_unit == 3500
   assert found.tokens_per_s == pytest.approx(4 / 7)

@@ -13,18 +13,16 @@ from minigpt.model import GPT, summed_loss
 N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
 
 
-def loss_and_gradients(config, tokens, logits_bytes, dtype=tf.float32):
+def loss_and_gradients(config, tokens, logits_bytes):
   model = GPT(config, seed=1)
   hidden = tf.random.stateless_normal([*tokens.shape, config.emb_dim], [0, 1])
   weights = tf.random.stateless_uniform(tokens.shape, [2, 3])
 
   def both(hidden, table):
-    p = model.params._replace(wte=tf.cast(table, dtype))
+    p = model.params._replace(wte=table)
     with tf.GradientTape() as tape:
       tape.watch([hidden, table])
-      p = p._replace(wte=tf.cast(table, dtype))
-      x = tf.cast(hidden, dtype)
-      loss = 3 * summed_loss(x, tokens, weights, p, config, logits_bytes)
+      loss = 3 * summed_loss(hidden, tokens, weights, p, config, logits_bytes)
     return loss, tape.gradient(loss, [hidden, table])
 
   return both, (hidden, model.params.wte.read_value())

@@ -90,12 +90,7 @@ def test_greedy_tokens_are_those_of_transformers(name):
 
   @tf.function(autograph=False)
   def generate(prompts):
-    greedy = decoding.Sampling(
-      temperature=tf.zeros(n_rows),
-      top_k=tf.zeros(n_rows, tf.int32),
-      top_p=tf.ones(n_rows),
-      seed=tf.zeros(n_rows, tf.int32),
-    )
+    greedy = decoding.greedy_sampling(n_rows)
     length = tf.fill([n_rows], prompts.shape[1])
     state = decoding.start(prompts, length, weights, config, tokens.shape[1])
     return decoding.generate(state, n_new, n_new, greedy, weights, config)[1]

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from minigpt import decoding, lowering, speculation
 from minigpt.config import GPTConfig
-from minigpt.decoding import Sampling
 from minigpt.model import GPT
 
 LONGEST = 40
@@ -34,9 +33,7 @@ def begin(prompts, length, room, model):
 
 @tf.function(autograph=False)
 def plain(state, n_new, model, stop_token):
-  n_rows = len(PROMPTS)
-  zeros = tf.zeros([n_rows], tf.int32)
-  greedy = Sampling(tf.zeros([n_rows]), zeros, tf.ones([n_rows]), zeros)
+  greedy = decoding.greedy_sampling(len(PROMPTS))
   return decoding.generate(
     state, n_new, LONGEST, greedy, model.params, model.config, stop_token
   )
