@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import calls, lowering, memory
+from minigpt import allocator, calls, lowering
 from minigpt.calls import Call
 from minigpt.compact import compact
 from minigpt.config import GPTConfig, TrainConfig
@@ -108,10 +108,8 @@ def weight_bytes(config: GPTConfig, weights: str, compute_dtype: str) -> int:
 
 
 def _weights(config, weights, compute_dtype):
-  p = GPT(config).params
-  if weights != 'float32':
-    return compact(p, weights)
-  if compute_dtype == 'float32':
+  p = compact(GPT(config).params, weights)
+  if weights != 'float32' or compute_dtype == 'float32':
     return p
   return tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
 
@@ -130,7 +128,7 @@ def measure(call: Call, repeats: int) -> Timing:
       run(**call.before)
 
   first = _seconds(run)
-  memory.give_back()
+  allocator.give_back()
   for warm_up in (before, run):
     warm_up()
   times = []

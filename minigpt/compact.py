@@ -1,4 +1,5 @@
-"""Weights in fewer bits, for an export: activations stay float32."""
+"""Weights laid out to write text, perhaps in fewer bits: activations stay
+float32."""
 
 from typing import Any
 
@@ -11,42 +12,53 @@ WEIGHTS = ('float32', 'bfloat16', 'int8')
 
 
 def compact(p: Params, weights: str) -> Params:
-  """The tree with its matrices stored as `weights`; vectors stay as they are.
+  """The tree with its matrices `[out, in]`, stored as `weights`.
+
+  Reading one token multiplies each matrix by a vector. XLA's loop for that
+  reads memory in order, and on all cores, when the weights of an output lie
+  side by side. Vectors stay as they are.
 
   Raises:
     UsageError: there is no such format.
   """
   if weights not in WEIGHTS:
     raise unknown('weights', weights, WEIGHTS)
-  return p if weights == 'float32' else _walk(p, _STORE[weights])
+  return _walk(p, _STORE[weights])
 
 
 def _walk(tree: Any, store: Any) -> Any:
   if isinstance(tree, Linear):
-    return tree._replace(w=store(tree.w, 0))
+    return tree._replace(w=_transposed(store(tf.transpose(tree.w))))
   if isinstance(tree, LayerNorm) or is_absent(tree):
     return tree
   if isinstance(tree, tuple):
     parts = [_walk(part, store) for part in tree]
     return tree._make(parts) if hasattr(tree, '_make') else tuple(parts)
-  return store(tree, 1)
+  return store(tree)
 
 
-def _bfloat16(w: tf.Tensor, axis: int) -> Compact:
+def _transposed(w):
+  return w if isinstance(w, Compact) else Compact(tf.Variable(w))
+
+
+def _float32(w: tf.Tensor) -> tf.Tensor:
+  return w
+
+
+def _bfloat16(w: tf.Tensor) -> Compact:
   return Compact(tf.Variable(tf.cast(w, tf.bfloat16)))
 
 
-def int8(w: tf.Tensor, axis: int) -> Compact:
+def int8(w: tf.Tensor) -> Compact:
   """Rounds to 255 levels, symmetric about 0 (Jacob et al. 2018, section 3).
 
   Args:
-    w: f32 [in, out], or an embedding [V, D].
-    axis: the one that shares a scale: 0 for [in, out], 1 for an embedding.
+    w: f32 [out, in], or an embedding [V, D]; each row gets its own scale.
   """
-  largest = tf.reduce_max(tf.abs(w), axis)
+  largest = tf.reduce_max(tf.abs(w), 1)
   scale = tf.where(largest > 0, largest / 127, 1.0)
-  levels = tf.round(w / tf.expand_dims(scale, axis))
+  levels = tf.round(w / scale[:, None])
   return Compact(tf.Variable(tf.cast(levels, tf.int8)), tf.Variable(scale))
 
 
-_STORE = {'bfloat16': _bfloat16, 'int8': int8}
+_STORE = {'float32': _float32, 'bfloat16': _bfloat16, 'int8': int8}

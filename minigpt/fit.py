@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import (
+  allocator,
   checkpoint,
   data,
   examples,
@@ -493,7 +494,7 @@ def _compile(fit_: Fit) -> None:
   shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]
   windows = fit_.prepared.windows.at(np.zeros(shape, np.int64))
   fit_.train_steps(windows, np.int32(0))
-  memory.give_back()
+  allocator.give_back()
   print(f'compiled in {time.monotonic() - started:.1f} s', flush=True)
 
 

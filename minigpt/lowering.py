@@ -12,6 +12,7 @@ the function that holds it asks `mode()`.
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,39 @@ _mode = contextvars.ContextVar('mode', default='xla')
 def mode() -> str:
   """One of `COMPILE_MODES`, that of the function being traced."""
   return _mode.get()
+
+
+def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+  """`x`, with which XLA can compute nothing before it has `y`.
+
+  What does not change in a loop is computed before it: a cast of all weights,
+  whose result is then read in each turn in their place.
+
+  Args:
+    y: float [N, ...], N at least 1.
+  """
+  if mode() != 'xla':
+    return x
+  # Nothing is greater than infinity, but XLA's passes do not know that. The
+  # code generator behind them does, and adds nothing.
+  return x + tf.cast(_never(y), x.dtype)
+
+
+def once(x: tf.Tensor) -> tf.Tensor:
+  """`x`, which XLA computes once and not anew wherever it is used.
+
+  A division is too dear to be repeated, so it ends the loop that makes `x`.
+
+  Args:
+    x: float [N, ...], N at least 1.
+  """
+  if mode() != 'xla':
+    return x
+  return x / (1 + tf.cast(_never(x), x.dtype))
+
+
+def _never(x):
+  return tf.reshape(x, [-1])[0] > math.inf
 
 
 @contextlib.contextmanager

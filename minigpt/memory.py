@@ -8,8 +8,6 @@ with real runs.
 Shapes: B batch, T context, D emb_dim, F mlp_dim, H heads, L layers.
 """
 
-import contextlib
-import ctypes
 import dataclasses
 import os
 from pathlib import Path
@@ -113,15 +111,6 @@ def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
     )
     line += '' if config.remat else ', or give --remat'
   return line
-
-
-def give_back() -> None:
-  """Returns to the system what XLA's compiler has freed.
-
-  GNU's allocator keeps it otherwise, for as long as the program trains.
-  """
-  with contextlib.suppress(AttributeError):  # Another C library.
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _gib(n_bytes: int) -> str:

@@ -53,14 +53,19 @@ def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 def matmul(
   x: tf.Tensor, w: Leaf, transpose_w: bool = False
 ) -> tf.Tensor:  # [..., in] -> [..., out]
-  """`x w`, or `x w'`; a compact `w` is scaled after the product.
+  """`x w`, or `x w'`; a compact `w`, always `[out, in]`, is scaled after the
+  product.
 
   The leading dimensions become one: the gradient of `w` is then one product
   over all of them, not one for each row of the batch and a sum.
   """
   *leading, n_in = sizes(x)
-  values, scale = w if isinstance(w, Compact) else (w, ABSENT)
-  x, w = tf.reshape(x, [-1, n_in]), tf.cast(values, x.dtype)
+  x, scale = tf.reshape(x, [-1, n_in]), ABSENT
+  if isinstance(w, Compact):
+    w, scale, transpose_w = w.values, w.scale, True
+  if w.dtype != x.dtype:
+    x = lowering.once(x)
+    w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
   if transpose_w and lowering.mode() != 'xla':
     # w x' reads w as it lies; for x w' TensorFlow's kernel rearranges it.
     y = tf.transpose(tf.matmul(w, x, transpose_b=True))

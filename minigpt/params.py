@@ -29,18 +29,18 @@ def is_absent(leaf: Leaf) -> bool:
 
 
 class Compact(NamedTuple):
-  """A matrix kept in fewer bits than it is computed with.
+  """A matrix laid out to write text, perhaps in fewer bits; see `compact`.
 
-  It stands for `values * scale`: in a `Linear` with one scale for each output
-  channel, in an embedding with one for each row.
+  It stands for `values` with each row times its scale. That of a `Linear` lies
+  transposed.
   """
 
-  values: Leaf  # int8 or bfloat16
-  scale: Leaf = ABSENT  # f32
+  values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
+  scale: Leaf = ABSENT  # f32 [out] or [V]
 
 
 class Linear(NamedTuple):
-  w: Leaf  # [in, out]
+  w: Leaf  # [in, out], or `Compact`
   b: Leaf = ABSENT  # [out]
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from minigpt import allocator
 from minigpt.command import define_flags, given, guarded, run
 
 __all__ = ['define_flags', 'given', 'guarded', 'run']
@@ -35,3 +36,5 @@ with _stderr_closed():
   import tensorflow as tf
 
   tf.config.get_visible_devices()
+
+allocator.keep()

@@ -1,10 +1,13 @@
 """The same numbers whatever compiles them."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lowering, ops
+from minigpt import compact, lowering, ops
 from minigpt.attention import write_slots
 from minigpt.config import COMPILE_MODES
 from minigpt.errors import UsageError
@@ -130,3 +133,27 @@ def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
     kinds[mode] = {op.type for op in graph.get_operations()}
   assert 'Tanh' not in kinds['hybrid']
   assert 'Tanh' in kinds['graph']
+
+
+@pytest.mark.parametrize('f', [lowering.once, lambda x: lowering.after(x, x)])
+def test_what_steers_xla_changes_no_value(f):
+  x = tf.constant([math.inf, -math.inf, math.nan, -0.0, 1e-30, 3.0])
+  for order in x, x[::-1]:
+    np.testing.assert_array_equal(lowering.compiled(f)(order), order)
+
+
+def test_a_loop_reads_the_weights_in_few_bits():
+  w = compact.int8(tf.random.stateless_normal([256, 128], [0, 0]))
+  back = compact.int8(tf.random.stateless_normal([128, 256], [0, 1]))
+
+  @lowering.compiled
+  def loop(x):
+    def turn(i, x):
+      return i + 1, ops.gelu(ops.matmul(ops.gelu(ops.matmul(x, w)), back))
+
+    return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
+
+  hlo = loop.experimental_get_compiler_ir(tf.ones([1, 128]))('optimized_hlo')
+  products = re.findall(r'convert_dot_fusion\S* = \S+ fusion\(([^)]*)\)', hlo)
+  # Each casts as it multiplies, a vector that is there and not made anew.
+  assert [len(given.split(', ')) for given in products] == [2, 2]

@@ -12,10 +12,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from minigpt import decoding, serving
 from minigpt.compact import compact
-from minigpt.decoding import Sampling
+from minigpt.decoding import Sampling, greedy_sampling
 from minigpt.logit_rules import Rules
 from minigpt.model import gpt, hidden_states
-from minigpt.params import Compact
+from minigpt.params import Compact, Linear, is_absent
 from minigpt.serving import Server
 from minigpt.taps import tapped
 from minigpt.tokenizers.char import CharTokenizer
@@ -475,12 +475,15 @@ def test_the_xla_twin_draws_the_same_tokens(model, tokenizer, call):
   assert answer['tokens'].numpy().tolist() == expected['tokens'].tolist()
 
 
-@pytest.mark.parametrize('weights, dtype', [('bfloat16', 2), ('int8', 1)])
+@pytest.mark.parametrize(
+  'weights, dtype', [('float32', 4), ('bfloat16', 2), ('int8', 1)]
+)
 def test_smaller_weights_compute_what_they_stand_for(
   model, tokenizer, weights, dtype
 ):
   small = compact(model.params, weights)
-  assert small.wte.values.dtype.size == dtype
+  wte = tf.nest.flatten(small.wte)[0]
+  assert wte.dtype.size == dtype
   assert small.blocks[1].mlp.c_fc.w.values.dtype.size == dtype
   full = expand(small)
   ids = tokenizer.encode(PROMPTS[2])
@@ -488,16 +491,11 @@ def test_smaller_weights_compute_what_they_stand_for(
   logits = gpt(tf.constant([ids]), small, model.config)
   np.testing.assert_allclose(logits, expected, atol=1e-4)
   exact = gpt(tf.constant([ids]), model.params, model.config)
-  assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
-  greedy = Sampling(
-    tf.zeros([1]),
-    tf.zeros([1], tf.int32),
-    tf.ones([1]),
-    tf.zeros([1], tf.int64),
-  )
+  assert np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
+  assert (weights == 'float32') or not np.array_equal(logits, exact)
   server = Server(small, model.config, tokenizer, LIMIT)
   answer = server.generate(tf.constant([PROMPTS[2]]), **tensors(how(1)))
-  tokens, _ = live(model, ids, 6, greedy, full)
+  tokens, _ = live(model, ids, 6, greedy_sampling(1), full)
   assert answer['tokens'][0, :6].numpy().tolist() == tokens.tolist()
 
 
@@ -505,12 +503,9 @@ def expand(tree):
   """The float32 tree that a compact one stands for, by hand."""
   if isinstance(tree, Compact):
     values = tf.cast(tree.values, tf.float32)
-    if isinstance(tree.scale, tuple):
-      return values
-    rows = tree.scale.shape[0] == values.shape[0] != values.shape[1]
-    square = values.shape[0] == values.shape[1]
-    assert not square or tree.scale.shape[0] == values.shape[1]
-    return values * (tree.scale[:, None] if rows else tree.scale[None, :])
+    return values if is_absent(tree.scale) else values * tree.scale[:, None]
+  if isinstance(tree, Linear):
+    return tree._replace(w=tf.transpose(expand(tree.w)))
   if isinstance(tree, tuple):
     parts = [expand(part) for part in tree]
     return tree._make(parts) if hasattr(tree, '_make') else tuple(parts)
@@ -522,4 +517,4 @@ def test_int8_rounds_to_half_a_level_of_each_channel(model):
   small = compact(model.params, 'int8').blocks[0].mlp.c_fc.w
   values, scale = small.values.numpy(), small.scale.numpy()
   np.testing.assert_allclose(scale, np.abs(w).max(0) / 127, rtol=1e-6)
-  assert (np.abs(values * scale - w) <= scale / 2 * 1.001).all()
+  assert (np.abs(values.T * scale - w) <= scale / 2 * 1.001).all()
