@@ -20,6 +20,9 @@ from minigpt import lowering, params
 from minigpt.ops import dropout, fold, linear, sizes, softmax
 from minigpt.taps import Tap, no_tap
 
+# Fewer save more products, but each block is more code to compile.
+N_QUERIES = 256
+
 
 class KVCache(NamedTuple):
   """Keys and values of one block's past; slot s holds position s."""
@@ -51,7 +54,43 @@ def dot_product_attention(
   return tf.matmul(dropout(tf.cast(weights, v.dtype), drop_rate, rng), v)
 
 
-def causal_mask(n: int) -> tf.Tensor:  # -> bool [n, n]
+def causal_dot_product_attention(
+  q: tf.Tensor,
+  k: tf.Tensor,
+  v: tf.Tensor,
+  drop_rate: float = 0.0,
+  rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
+  n_queries: int = N_QUERIES,
+) -> tf.Tensor:  # [..., T, K], [..., T, K], [..., T, K] -> [..., T, K]
+  """`dot_product_attention` under `causal_mask`, in blocks of queries.
+
+  A block is not multiplied with the keys after it, which the mask would hide:
+  for long texts half of all.
+
+  Args:
+    tap: if it looks at anything, there is one block.
+  """
+  n = sizes(q)[-2]
+  mask = causal_mask(n)
+  if tap is not no_tap or isinstance(n, tf.Tensor) or n <= n_queries:
+    return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
+
+  def block(start: int) -> tf.Tensor:
+    end = min(start + n_queries, n)
+    return dot_product_attention(
+      q[..., start:end, :],
+      k[..., :end, :],
+      v[..., :end, :],
+      mask[start:end, :end],
+      drop_rate,
+      fold(rng, start),
+    )
+
+  return tf.concat([block(i) for i in range(0, n, n_queries)], -2)
+
+
+def causal_mask(n: int | tf.Tensor) -> tf.Tensor:  # -> bool [n, n]
   """True where key s is not after query t."""
   position = tf.range(n)
   return position[None, :] <= position[:, None]
@@ -108,8 +147,11 @@ def attention(
     split_heads(part, n_heads)
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
-  mask = causal_mask(x.shape[1]) if mask is None else mask
-  y = dot_product_attention(q, k, v, mask, drop_rate, fold(rng, 0), tap)
+  how = (drop_rate, fold(rng, 0), tap)
+  if mask is None:
+    y = causal_dot_product_attention(q, k, v, *how)
+  else:
+    y = dot_product_attention(q, k, v, mask, *how)
   return dropout(linear(merge_heads(y), p.c_proj), drop_rate, fold(rng, 1))
 
 
@@ -125,7 +167,7 @@ def cached_attention(
 
   Args:
     x: [B, T, D], row b's positions `position[b]` to `position[b] + T - 1`.
-    cache: None where there is nothing before.
+    cache: None where there is nothing before: `position` is 0 throughout.
     position: int32 [B].
 
   Returns:
@@ -135,14 +177,17 @@ def cached_attention(
     split_heads(part, n_heads)
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
-  cache = KVCache(
-    k if cache is None else write_slots(cache.k, k, position),
-    v if cache is None else write_slots(cache.v, v, position),
-  )
-  query = position[:, None] + tf.range(sizes(x)[1])  # [B, T]
-  slot = tf.range(sizes(cache.k)[2])  # [S]
-  mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
-  y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
+  if cache is None:
+    cache = KVCache(k, v)
+    y = causal_dot_product_attention(q, k, v, tap=tap)
+  else:
+    cache = KVCache(
+      write_slots(cache.k, k, position), write_slots(cache.v, v, position)
+    )
+    query = position[:, None] + tf.range(sizes(x)[1])  # [B, T]
+    slot = tf.range(sizes(cache.k)[2])  # [S]
+    mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
+    y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
   return linear(merge_heads(y), p.c_proj), cache
 
 

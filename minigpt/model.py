@@ -170,7 +170,8 @@ def cached_gpt(
 
   Args:
     tokens: int [B, T], row b's tokens at `position[b]`, `position[b] + 1`, ...
-    caches: None where there is nothing before; the new ones have T slots.
+    caches: None where there is nothing before and `position` is 0 throughout;
+      the new ones have T slots.
     position: int32 [B], how many tokens of each row the caches hold.
 
   Returns:

@@ -61,7 +61,9 @@ def matmul(
   """
   *leading, n_in = sizes(x)
   x, scale = tf.reshape(x, [-1, n_in]), ABSENT
-  if isinstance(w, Compact):
+  # XLA's product of a matrix and a vector is slower with a bias built in.
+  separate = isinstance(w, Compact)
+  if separate:
     w, scale, transpose_w = w.values, w.scale, True
   if w.dtype != x.dtype:
     x = lowering.once(x)
@@ -71,6 +73,8 @@ def matmul(
     y = tf.transpose(tf.matmul(w, x, transpose_b=True))
   else:
     y = tf.matmul(x, w, transpose_b=transpose_w)
+  if separate:
+    y = lowering.once(y)
   return _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
 
 

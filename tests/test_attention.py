@@ -94,3 +94,19 @@ def test_rows_of_a_cache_stand_at_positions_of_their_own(x, p):
   short = att.attention(tf.stack([x[0, 0], x[0, 3]])[None], p, 2)
   np.testing.assert_allclose(y[0, 0], short[0, 1], 1e-5, 1e-6)
   np.testing.assert_allclose(y[1, 0], att.attention(x, p, 2)[1, 3], 1e-5, 1e-6)
+
+
+def test_blocks_of_queries_see_what_all_queries_see():
+  q, k, v = tf.random.stateless_normal([3, 2, 3, 11, 4], [1, 2])
+
+  def run(n_queries):
+    with tf.GradientTape() as tape:
+      tape.watch([q, k, v])
+      y = att.causal_dot_product_attention(q, k, v, n_queries=n_queries)
+      loss = tf.reduce_sum(tf.tanh(y))
+    return [y, *tape.gradient(loss, [q, k, v])]
+
+  whole = run(11)
+  for n_queries in 1, 4, 10:
+    for part, expected in zip(run(n_queries), whole, strict=True):
+      np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
