@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from minigpt import program
+from minigpt.compact import WEIGHTS, compact
 from minigpt.completion import Completer, Request
 from minigpt.errors import UsageError
 from minigpt.workdir import load_trained
@@ -58,6 +59,9 @@ _SPECULATE = flags.DEFINE_integer(
   'tokens guessed ahead from what the text has said before, at temperature 0: '
   'the same text, sooner where it repeats itself; 0: none',
 )
+_WEIGHTS = flags.DEFINE_string(
+  'weights', 'float32', f'one of {", ".join(WEIGHTS)}: fewer bits, more speed'
+)
 
 
 def main() -> None:
@@ -81,9 +85,8 @@ def main() -> None:
     _SPECULATE.value,
   ).check()
   trained = load_trained(Path(_WORKDIR.value))
-  complete = Completer(
-    trained.model.params, trained.run.model, trained.tokenizer
-  )
+  p = compact(trained.model.params, _WEIGHTS.value)
+  complete = Completer(p, trained.run.model, trained.tokenizer)
   prompts = [p for p in _PROMPT.value for _ in range(_NUM_SAMPLES.value)]
   if len(prompts) == 1:
     _stream(complete, prompts[0], request)

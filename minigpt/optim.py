@@ -42,6 +42,22 @@ def learning_rate(step: tf.Tensor, config: TrainConfig) -> tf.Tensor:
   )
 
 
+def global_norm(grads: Any) -> tf.Tensor:  # a tree -> []
+  """The length of all gradients as one vector.
+
+  Squares are summed by a product with ones: XLA makes them as it reads, where
+  its sum over a matrix writes them to memory first.
+  """
+
+  def squares(x: tf.Tensor) -> tf.Tensor:
+    x = tf.square(x)
+    if x.shape.rank > 1:
+      x = tf.linalg.matvec(x, tf.ones(x.shape[-1], x.dtype))
+    return tf.reduce_sum(x)
+
+  return tf.sqrt(tf.add_n([squares(x) for x in tf.nest.flatten(grads)]))
+
+
 def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
   """Factor that brings a gradient of global `norm` down to `limit`.
 

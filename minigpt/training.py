@@ -19,6 +19,7 @@ from minigpt.optim import (
   Moments,
   clip_scale,
   directions,
+  global_norm,
   learning_rate,
   update,
 )
@@ -164,7 +165,7 @@ def apply_gradients(
 ) -> StepMetrics:
   """Clips the gradients and moves `state` on by them."""
   step = state.step.read_value()
-  norm = tf.linalg.global_norm(tf.nest.flatten(grads))
+  norm = global_norm(grads)
   scale = clip_scale(norm, recipe.grad_clip)
   rate = learning_rate(step, recipe)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora
+from minigpt import lora, lowering
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.muon import newton_schulz
 from minigpt.optim import (
@@ -12,6 +12,7 @@ from minigpt.optim import (
   adamw_direction,
   clip_scale,
   directions,
+  global_norm,
   learning_rate,
   muon_direction,
   update,
@@ -27,6 +28,23 @@ RECIPE = TrainConfig(
   beta2=0.99,
   weight_decay=0.1,
 )
+
+
+def test_global_norm_is_that_of_one_long_vector():
+  rng = np.random.default_rng(0)
+  shapes = [50, 30], [30], [2, 3, 4], []
+  tree = {str(shape): rng.normal(size=shape) for shape in shapes}
+  whole = np.concatenate([part.ravel() for part in tree.values()])
+  found = lowering.compiled(global_norm)(
+    tf.nest.map_structure(lambda x: tf.constant(x, tf.float32), tree)
+  )
+  np.testing.assert_allclose(found, np.linalg.norm(whole), rtol=1e-6)
+
+
+def test_global_norm_adds_up_what_falls_on_one_row():
+  """As the gradient of an embedding does that is no head as well."""
+  twice = tf.IndexedSlices(tf.ones([2, 1]), tf.constant([1, 1]), [3, 1])
+  np.testing.assert_allclose(global_norm([twice]), 2.0)
 
 
 @pytest.mark.parametrize(
