@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import decoding, fit, lowering, speculation, workdir
+from minigpt.compact import compact
 from minigpt.config import Settings
 from minigpt.workdir import Trained
 
@@ -26,7 +27,8 @@ _CALLS = 4  # Of which the first may compile.
 
 def writers(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
-  p, config = trained.model.params, trained.run.model
+  p = compact(trained.model.params, 'float32')  # As minigpt.generate has it.
+  config = trained.run.model
   greedy = decoding.greedy_sampling(1)
 
   def begin(prompt):

@@ -1,8 +1,8 @@
 """What GNU's allocator does with large blocks of memory that are freed.
 
 As it comes, it gives each back to the system at once, and the system fills
-every page with zeros when it hands it out again: for the gigabytes that a
-training step takes and frees, a fifth of the step's time.
+every page with zeros when it hands it out again. A training step takes and
+frees gigabytes.
 """
 
 import contextlib

@@ -61,9 +61,8 @@ def matmul(
   """
   *leading, n_in = sizes(x)
   x, scale = tf.reshape(x, [-1, n_in]), ABSENT
-  # XLA's product of a matrix and a vector is slower with a bias built in.
-  separate = isinstance(w, Compact)
-  if separate:
+  is_compact = isinstance(w, Compact)
+  if is_compact:
     w, scale, transpose_w = w.values, w.scale, True
   if w.dtype != x.dtype:
     x = lowering.once(x)
@@ -73,7 +72,9 @@ def matmul(
     y = tf.transpose(tf.matmul(w, x, transpose_b=True))
   else:
     y = tf.matmul(x, w, transpose_b=transpose_w)
-  if separate:
+  if is_compact and is_absent(scale):
+    # XLA's product of a matrix and a vector is slower with a bias built in;
+    # a scale keeps it out as well.
     y = lowering.once(y)
   return _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
 
