@@ -46,12 +46,30 @@ def dot_product_attention(
     mask: bool, broadcast to [..., T, S]; False hides a key from a query.
     tap: sees `scores` and `weights`, f32 [..., T, S].
   """
-  scores = tf.matmul(q, k, transpose_b=True) / math.sqrt(q.shape[-1])
-  scores = tf.cast(scores, tf.float32)
-  if mask is not None:
-    scores = tf.where(mask, scores, -math.inf)
-  weights = tap('weights', softmax(tap('scores', scores)))
-  return tf.matmul(dropout(tf.cast(weights, v.dtype), drop_rate, rng), v)
+  products = tf.matmul(q, k, transpose_b=True)
+  scale = 1 / math.sqrt(q.shape[-1])
+  if tap is no_tap:
+    masks = () if mask is None else (mask,)
+    weights = attention_weights(products, *masks, scale=scale)
+  else:
+    scores = tap('scores', scaled_scores(products, mask, scale))
+    weights = tf.cast(tap('weights', softmax(scores)), v.dtype)
+  return tf.matmul(dropout(weights, drop_rate, rng), v)
+
+
+def scaled_scores(
+  products: tf.Tensor, mask: tf.Tensor | None = None, scale: float = 1.0
+) -> tf.Tensor:  # [..., T, S] -> f32 [..., T, S]
+  scores = scale * tf.cast(products, tf.float32)
+  return scores if mask is None else tf.where(mask, scores, -math.inf)
+
+
+@lowering.fused
+def attention_weights(
+  products: tf.Tensor, mask: tf.Tensor | None = None, scale: float = 1.0
+) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
+  weights = tf.nn.softmax(scaled_scores(products, mask, scale))
+  return tf.cast(weights, products.dtype)
 
 
 def causal_dot_product_attention(

@@ -148,7 +148,10 @@ def fused(f: Callable) -> Callable:
       def gradient(*upstream):
         return backward(given, list(upstream), **static)
 
-      return forward(*given, **static), gradient
+      # Without the stop, a tape that looks on, as in a loop's body, would have
+      # `forward` return all that it computes.
+      unseen = tf.nest.map_structure(tf.stop_gradient, given)
+      return forward(*unseen, **static), gradient
 
     return piece(*map(tf.convert_to_tensor, tf.nest.flatten(args)))
 

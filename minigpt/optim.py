@@ -45,17 +45,19 @@ def learning_rate(step: tf.Tensor, config: TrainConfig) -> tf.Tensor:
 def global_norm(grads: Any) -> tf.Tensor:  # a tree -> []
   """The length of all gradients as one vector.
 
-  Squares are summed by a product with ones: XLA makes them as it reads, where
-  its sum over a matrix writes them to memory first.
+  Computed in f32.
   """
+  return tf.sqrt(tf.add_n([_squares(x) for x in tf.nest.flatten(grads)]))
 
-  def squares(x: tf.Tensor) -> tf.Tensor:
-    x = tf.square(x)
-    if x.shape.rank > 1:
-      x = tf.linalg.matvec(x, tf.ones(x.shape[-1], x.dtype))
-    return tf.reduce_sum(x)
 
-  return tf.sqrt(tf.add_n([squares(x) for x in tf.nest.flatten(grads)]))
+@lowering.fused
+def _squares(x: tf.Tensor) -> tf.Tensor:  # [...] -> []
+  """Their sum, by a product with ones: XLA makes squares as it reads for it,
+  where its sum over a matrix writes them to memory first."""
+  x = tf.square(tf.cast(x, tf.float32))
+  if x.shape.rank > 1:
+    x = tf.linalg.matvec(x, tf.ones(x.shape[-1]))
+  return tf.reduce_sum(x)
 
 
 def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
@@ -79,6 +81,8 @@ def update(
   moments: Moments,
   step: tf.Tensor,
   rate: tf.Tensor,
+  scale: tf.Tensor | float = 1.0,
+  *,
   config: TrainConfig,
   direction: Direction,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -87,11 +91,13 @@ def update(
   Args:
     step: int [], counted from 0.
     rate: f32 [], learning rate.
+    scale: f32 [], what the gradient is multiplied with first.
 
   Returns:
     The new parameter and its new moments mu and nu.
   """
   c = config
+  grad = scale * tf.cast(grad, tf.float32)
   mu = c.beta1 * moments.mu + (1 - c.beta1) * grad
   nu = c.beta2 * moments.nu + (1 - c.beta2) * tf.square(grad)
   return param - rate * direction(param, Moments(mu, nu), step, c), mu, nu

@@ -25,7 +25,9 @@ def no_tap(name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def under(tap: Tap, prefix: str) -> Tap:
-  """The tap whose names start with `prefix` and a dot."""
+  """The tap whose names start with `prefix` and a dot; `no_tap` stays itself."""
+  if tap is no_tap:
+    return tap
   return lambda name, x: tap(f'{prefix}.{name}', x)
 
 

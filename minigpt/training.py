@@ -96,16 +96,18 @@ def loss_and_grads(
   compute_dtype: str,
   rng: tf.Tensor | None,
   whole: Callable[[Trained], Params] = _itself,
-) -> tuple[tf.Tensor, Trained]:  # int [B, T + 1] -> [], f32 tree
+) -> tuple[tf.Tensor, Trained]:  # int [B, T + 1] -> [], compute_dtype tree
   """The loss and its gradient; each weight is cast once.
 
   Args:
     whole: makes the model of what trains.
   """
+  trained = cast(params, compute_dtype)
   with tf.GradientTape() as tape:
-    model = cast(whole(params), compute_dtype)
+    tape.watch(tf.nest.flatten(trained))
+    model = cast(whole(trained), compute_dtype)
     loss = batch_loss(windows, model, config, rng)
-  grads = tape.gradient(loss, params)
+  grads = tape.gradient(loss, trained)
   return loss, tf.nest.map_structure(tf.convert_to_tensor, grads)
 
 
@@ -116,8 +118,8 @@ def mean_loss_and_grads(
   compute_dtype: str,
   rng: tf.Tensor | None,
   whole: Callable[[Trained], Params] = _itself,
-) -> tuple[tf.Tensor, Trained]:  # int [A, B, T + 1] -> [], f32 tree
-  """`loss_and_grads` averaged over A batches, in the memory of one."""
+) -> tuple[tf.Tensor, Trained]:  # int [A, B, T + 1] -> [], tree
+  """`loss_and_grads` averaged over A batches, in f32 and the memory of one."""
   n = tf.nest.flatten(windows)[0].shape[0]
 
   def one(i):
@@ -129,12 +131,17 @@ def mean_loss_and_grads(
   if n == 1:
     return one(0)
   zeros = (tf.zeros([]), tf.nest.map_structure(tf.zeros_like, params))
-  total = tf.while_loop(
-    lambda i, *_: i < n,
-    lambda i, *sums: (i + 1, *tf.nest.map_structure(tf.add, sums, one(i))),
-    (0, *zeros),
-  )
+
+  def add(i, *sums):
+    return i + 1, *tf.nest.map_structure(_plus, sums, one(i))
+
+  total = tf.while_loop(lambda i, *_: i < n, add, (0, *zeros))
   return tf.nest.map_structure(lambda x: x / n, total[1:])
+
+
+@lowering.fused
+def _plus(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+  return x + tf.cast(y, x.dtype)
 
 
 def _at(windows: Batch, i: tf.Tensor) -> Batch:
@@ -172,10 +179,11 @@ def apply_gradients(
   def move(direction, param, grad, *moments):
     moved = update(
       param,
-      scale * grad,
+      grad,
       Moments(*moments),
       step,
       rate,
+      scale,
       config=recipe,
       direction=direction,
     )
@@ -223,7 +231,7 @@ def compiled_gradients(
     loss, grads = mean_loss_and_grads(
       windows, state.params, config, recipe.compute_dtype, rng, state.whole
     )
-    return loss, tf.nest.flatten(grads)
+    return loss, [tf.cast(g, tf.float32) for g in tf.nest.flatten(grads)]
 
   return lowering.compiled(gradients, _mode(recipe))
 
