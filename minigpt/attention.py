@@ -94,18 +94,19 @@ def causal_dot_product_attention(
   if tap is not no_tap or isinstance(n, tf.Tensor) or n <= n_queries:
     return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
 
-  def block(start: int) -> tf.Tensor:
-    end = min(start + n_queries, n)
+  starts = range(0, n, n_queries)
+  n_each = [min(n_queries, n - start) for start in starts]
+
+  def block(start: int, q: tf.Tensor) -> tf.Tensor:
+    end = start + q.shape[-2]
+    # A slice of all is none, but TensorFlow's kernels copy it.
+    seen = (x if end == n else x[..., :end, :] for x in (k, v))
     return dot_product_attention(
-      q[..., start:end, :],
-      k[..., :end, :],
-      v[..., :end, :],
-      mask[start:end, :end],
-      drop_rate,
-      fold(rng, start),
+      q, *seen, mask[start:end, :end], drop_rate, fold(rng, start)
     )
 
-  return tf.concat([block(i) for i in range(0, n, n_queries)], -2)
+  blocks = map(block, starts, tf.split(q, n_each, -2))
+  return tf.concat(list(blocks), -2)
 
 
 def causal_mask(n: int | tf.Tensor) -> tf.Tensor:  # -> bool [n, n]

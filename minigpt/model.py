@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from minigpt import params
+from minigpt import lowering, params
 from minigpt.attention import (
   KVCache,
   attention,
@@ -35,8 +35,8 @@ from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
 
-# Of f32 logits that a loss has at a time.
-LOGITS_BYTES = 64 << 20
+# Of f32 logits that a loss has at a time. XLA keeps several copies of them.
+LOGITS_BYTES = {'xla': 64 << 20, 'hybrid': 256 << 20, 'graph': 256 << 20}
 
 
 def mlp(
@@ -232,14 +232,15 @@ def summed_loss(
   weights: tf.Tensor,
   p: params.Params,
   config: GPTConfig,
-  logits_bytes: int = LOGITS_BYTES,
+  logits_bytes: int = 0,
 ) -> tf.Tensor:  # [B, T, D], int [B, T], f32 [B, T] -> []
   """Weighted sum of cross entropies, in nats.
 
   Logits are a step's largest tensor: GPT-2 has 206 MB of them for 1,024 tokens,
   and as much again of their gradient. They are made in chunks of at most
-  `logits_bytes`.
+  `logits_bytes`; 0: of `LOGITS_BYTES`.
   """
+  logits_bytes = logits_bytes or LOGITS_BYTES[lowering.mode()]
 
   def share(x, head, targets, weights):
     losses = cross_entropy(_scores(x, head, config), targets)

@@ -19,6 +19,9 @@ from minigpt.params import (
   is_absent,
 )
 
+# Below them, a product takes as long as reading its weights does.
+FEW_ROWS = 16
+
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
   """The size of each dimension; a tensor where tracing does not know it."""
@@ -67,7 +70,8 @@ def matmul(
   if w.dtype != x.dtype:
     x = lowering.once(x)
     w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
-  if transpose_w and lowering.mode() != 'xla':
+  few = (x.shape[0] or 0) < FEW_ROWS
+  if transpose_w and few and lowering.mode() != 'xla':
     # w x' reads w as it lies; for x w' TensorFlow's kernel rearranges it.
     y = tf.transpose(tf.matmul(w, x, transpose_b=True))
   else:
