@@ -56,7 +56,8 @@ def main() -> None:
   config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
   recipe = settings.train
   _check(config)
-  mode = lowering.choose(recipe.compile, recipe.compute_dtype)
+  width = config.emb_dim if _WHAT.value == 'train' else 0
+  mode = lowering.choose(recipe.compile, recipe.compute_dtype, width)
   if _STABLEHLO.value:
     return _write(Path(_STABLEHLO.value), config, recipe)
   figures = _figures(config, recipe, mode)

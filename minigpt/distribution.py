@@ -190,7 +190,7 @@ class Workers(Alone):
   def train_steps(self, state, config, recipe):
     self._states = [state, *self._twins(state)]
     gradients = [compiled_gradients(s, config, recipe) for s in self._states]
-    updates = [compiled_update(s, recipe) for s in self._states]
+    updates = [compiled_update(s, config, recipe) for s in self._states]
 
     def on_replica(windows, moves):
       context, replica, here = self._place()

@@ -18,7 +18,6 @@ from minigpt import (
   figures,
   guard,
   lora,
-  lowering,
   memory,
   packing,
   tokenizers,
@@ -38,6 +37,7 @@ from minigpt.summary import summary
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import (
   TrainState,
+  compile_mode,
   compiled_eval_step,
   evaluate_batches,
 )
@@ -488,7 +488,7 @@ def _gives_up(fit_: Fit, progress: Progress) -> bool:
 def _compile(fit_: Fit) -> None:
   """Compiles the train step by asking it for no steps at all."""
   recipe = fit_.run.train
-  mode = lowering.choose(recipe.compile, recipe.compute_dtype)
+  mode = compile_mode(fit_.run.model, recipe)
   print(f'compiling the training step (--compile={mode}) ...', flush=True)
   started = time.monotonic()
   shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]

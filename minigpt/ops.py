@@ -70,10 +70,9 @@ def matmul(
   if w.dtype != x.dtype:
     x = lowering.once(x)
     w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
-  few = (x.shape[0] or 0) < FEW_ROWS
-  if transpose_w and few and lowering.mode() != 'xla':
-    # w x' reads w as it lies; for x w' TensorFlow's kernel rearranges it.
-    y = tf.transpose(tf.matmul(w, x, transpose_b=True))
+  if transpose_w and _suits_few(x.shape[0]):
+    # w x' reads w as it lies; for x w' both kinds of kernel rearrange it.
+    y = tf.transpose(lowering.once(tf.matmul(w, x, transpose_b=True)))
   else:
     y = tf.matmul(x, w, transpose_b=transpose_w)
   if is_compact and is_absent(scale):
@@ -81,6 +80,16 @@ def matmul(
     # a scale keeps it out as well.
     y = lowering.once(y)
   return _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
+
+
+def _suits_few(n_rows: int | None) -> bool:
+  """Whether the larger factor should come first in a product.
+
+  XLA multiplies a single row in a loop of its own, whichever way.
+  """
+  if lowering.mode() == 'xla':
+    return 1 < (n_rows or 1) < FEW_ROWS
+  return (n_rows or 1) < FEW_ROWS
 
 
 def _scaled(x, scale):

@@ -29,6 +29,11 @@ def _stderr_closed() -> Iterator[None]:
     os.close(nowhere)
 
 
+# XLA halves the vectors of a processor with AVX-512 unless it is told not to.
+_VECTORS, _flags = 'xla_cpu_prefer_vector_width', os.environ.get('XLA_FLAGS')
+if _VECTORS not in (_flags or ''):
+  os.environ['XLA_FLAGS'] = f'--{_VECTORS}=512 {_flags or ""}'
+
 # Of a lost worker, the others tell in many lines of their own.
 _QUIET = '3' if 'TF_CONFIG' in os.environ else '2'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', _QUIET)

@@ -25,7 +25,7 @@ def no_tap(name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def under(tap: Tap, prefix: str) -> Tap:
-  """The tap whose names start with `prefix` and a dot; `no_tap` stays itself."""
+  """The tap whose names start with `prefix` and a dot; no tap stays none."""
   if tap is no_tap:
     return tap
   return lambda name, x: tap(f'{prefix}.{name}', x)

@@ -214,11 +214,12 @@ def compiled_train_steps(
     start = (0, StepMetrics(*[tf.zeros([k])] * 3))
     return tf.while_loop(lambda i, _: i < n, body, start)[1]
 
-  return lowering.compiled(train_steps, _mode(recipe))
+  return lowering.compiled(train_steps, compile_mode(config, recipe))
 
 
-def _mode(recipe: TrainConfig) -> str:
-  return lowering.choose(recipe.compile, recipe.compute_dtype)
+def compile_mode(config: GPTConfig, recipe: TrainConfig) -> str:
+  """What `--compile` comes to for this model."""
+  return lowering.choose(recipe.compile, recipe.compute_dtype, config.emb_dim)
 
 
 def compiled_gradients(
@@ -233,11 +234,11 @@ def compiled_gradients(
     )
     return loss, [tf.cast(g, tf.float32) for g in tf.nest.flatten(grads)]
 
-  return lowering.compiled(gradients, _mode(recipe))
+  return lowering.compiled(gradients, compile_mode(config, recipe))
 
 
 def compiled_update(
-  state: TrainState, recipe: TrainConfig
+  state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> tf.types.experimental.PolymorphicFunction:
   """One program for what is done with the gradients of all replicas."""
 
@@ -245,7 +246,7 @@ def compiled_update(
     grads = tf.nest.pack_sequence_as(state.params, leaves)
     return apply_gradients(loss, grads, state, recipe)
 
-  return lowering.compiled(update, _mode(recipe))
+  return lowering.compiled(update, compile_mode(config, recipe))
 
 
 class Evaluation(NamedTuple):

@@ -3,7 +3,10 @@ import pytest
 import tensorflow as tf
 
 from minigpt import attention as att
-from minigpt.params import Attention, Linear
+from minigpt import lowering
+from minigpt.config import GPTConfig
+from minigpt.model import gpt
+from minigpt.params import Attention, Linear, init_params
 
 
 @pytest.fixture
@@ -94,6 +97,26 @@ def test_rows_of_a_cache_stand_at_positions_of_their_own(x, p):
   short = att.attention(tf.stack([x[0, 0], x[0, 3]])[None], p, 2)
   np.testing.assert_allclose(y[0, 0], short[0, 1], 1e-5, 1e-6)
   np.testing.assert_allclose(y[1, 0], att.attention(x, p, 2)[1, 3], 1e-5, 1e-6)
+
+
+def test_a_model_without_taps_attends_in_blocks_of_queries():
+  """Half of all scores are of hidden keys: what is made is near a half."""
+  n = 4 * att.N_QUERIES
+  config = GPTConfig(7, n, 4, n_heads=1, n_layers=1)
+  p = init_params(config)
+
+  def n_scores(**how):
+    run = lowering.compiled(lambda x: gpt(x, p, config, **how), 'graph')
+    graph = run.get_concrete_function(tf.TensorSpec([1, n], tf.int32)).graph
+    shapes = [
+      op.outputs[0].shape
+      for op in graph.get_operations()
+      if op.outputs and op.type == 'Softmax'
+    ]
+    return sum(shape.num_elements() for shape in shapes)
+
+  assert n_scores() == n * n * 5 / 8
+  assert n_scores(tap=lambda name, x: x) == n * n
 
 
 def test_blocks_of_queries_see_what_all_queries_see():

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from minigpt import compact, lowering, ops
-from minigpt.attention import write_slots
+from minigpt.attention import attention_weights, write_slots
 from minigpt.config import COMPILE_MODES
 from minigpt.errors import UsageError
-from minigpt.params import LayerNorm
+from minigpt.params import LayerNorm, Linear
 
 
 @pytest.mark.parametrize('mode', COMPILE_MODES)
@@ -82,15 +82,22 @@ def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
   assert 'ResourceGather' not in {op.type for op in graph.get_operations()}
 
 
-def test_auto_is_hybrid_where_a_cpu_multiplies_bfloat16(tmp_path):
-  amx, other = tmp_path / 'amx', tmp_path / 'other'
-  amx.write_text('flags : avx2 amx_bf16 amx_tile')
-  other.write_text('flags : avx2')
-  assert lowering.choose('auto', 'bfloat16', amx) == 'hybrid'
-  assert lowering.choose('auto', 'float32', amx) == 'xla'
-  assert lowering.choose('auto', 'bfloat16', other) == 'xla'
-  assert lowering.choose('auto', 'bfloat16', tmp_path / 'none') == 'xla'
-  assert lowering.choose('graph', 'bfloat16', amx) == 'graph'
+def test_auto_is_hybrid_where_products_of_tensorflow_pay(tmp_path):
+  def chosen(flags, dtype, width=0, mode='auto'):
+    cpu = tmp_path / 'cpuinfo'
+    cpu.write_text(f'flags : fpu {flags} sse\n')
+    return lowering.choose(mode, dtype, width, cpu)
+
+  for units in ('amx_bf16', 'avx512_bf16'):
+    assert chosen(f'avx2 {units} amx_tile', 'bfloat16') == 'hybrid'
+    assert chosen(f'avx2 {units}', 'bfloat16', mode='graph') == 'graph'
+  assert chosen('avx2 avx512f', 'bfloat16', 768) == 'xla'
+  assert chosen('avx512f', 'float32', 768) == 'hybrid'
+  assert chosen('avx512f', 'float32', 128) == 'xla'
+  assert chosen('avx512f', 'float32') == 'xla'
+  assert chosen('avx2', 'float32', 768) == 'xla'
+  none = tmp_path / 'none'
+  assert lowering.choose('auto', 'bfloat16', 768, none) == 'xla'
 
 
 PIECES = {
@@ -98,6 +105,10 @@ PIECES = {
   'layernorm': lambda x, g, key: ops.layernorm(x, LayerNorm(g, g)),
   'layernorm without a bias': lambda x, g, key: ops.layernorm(x, LayerNorm(g)),
   'softmax': lambda x, g, key: ops.softmax(x),
+  'attention weights': lambda x, g, key: attention_weights(x, scale=0.5),
+  'weights under a mask': lambda x, g, key: attention_weights(
+    x, tf.range(8) < 5, scale=0.5
+  ),
   'dropout': lambda x, g, key: ops.dropout(x, 0.5, key),
   'cross entropy': lambda x, g, key: ops.cross_entropy(x, key),
 }
@@ -133,6 +144,45 @@ def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
     kinds[mode] = {op.type for op in graph.get_operations()}
   assert 'Tanh' not in kinds['hybrid']
   assert 'Tanh' in kinds['graph']
+
+
+def test_a_piece_returns_its_result_alone_where_tapes_look_on():
+  """As in a loop under a tape: its intermediates would go to memory."""
+
+  def loop(x):
+    def turn(i, x):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = ops.gelu(x)
+      return i + 1, tape.gradient(y, x)
+
+    with tf.GradientTape() as outer:
+      outer.watch(x)
+      return tf.while_loop(lambda i, _: i < 2, turn, (0, x))[1]
+
+  made = lowering.compiled(loop, 'hybrid').get_concrete_function(tf.ones([3]))
+  calls = [
+    op
+    for f in made.graph._functions.values()
+    for op in getattr(f, 'graph', f).get_operations()
+    if 'PartitionedCall' in op.type
+  ]
+  assert [len(op.outputs) for op in calls] == [1, 1]  # There and back.
+
+
+@pytest.mark.parametrize('n_rows', [1, 2, 8, 16, None])
+@pytest.mark.parametrize('weights', compact.WEIGHTS)
+def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
+  rng = np.random.default_rng(0)
+  w = rng.standard_normal([8, 5]).astype(np.float32)
+  x = rng.standard_normal([n_rows or 3, 8]).astype(np.float32)
+  kept = compact.compact(Linear(tf.Variable(w)), weights)
+  allowed = {'float32': 1e-5, 'bfloat16': 0.05, 'int8': 0.1}[weights]
+  for mode in COMPILE_MODES:
+    product = lowering.compiled(lambda x: ops.linear(x, kept), mode)
+    made = product.get_concrete_function(tf.TensorSpec([n_rows, 8]))
+    found = made(tf.constant(x))
+    np.testing.assert_allclose(found, x @ w, atol=allowed, rtol=1e-5)
 
 
 @pytest.mark.parametrize('f', [lowering.once, lambda x: lowering.after(x, x)])

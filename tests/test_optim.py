@@ -78,8 +78,8 @@ def test_adamw_follows_the_paper(shape):
       Moments(*moments),
       step,
       0.01,
-      RECIPE,
-      adamw_direction,
+      config=RECIPE,
+      direction=adamw_direction,
     )
     m, v = 0.9 * m + 0.1 * grad, 0.99 * v + 0.01 * grad**2
     adam = (m / (1 - 0.9 ** (step + 1))) / (
@@ -126,7 +126,14 @@ def test_muon_follows_its_equations(shape, n_parts):
   for step in range(3):
     grad = rng.normal(size=shape).astype(np.float32)
     param, *moments = update(
-      tf.constant(param), grad, Moments(*moments), step, 0.01, RECIPE, direction
+      tf.constant(param),
+      2 * grad,
+      Moments(*moments),
+      step,
+      0.01,
+      0.5,
+      config=RECIPE,
+      direction=direction,
     )
     momentum = 0.9 * momentum + 0.1 * grad
     parts = np.split(momentum, n_parts, axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import training
+from minigpt import lowering, optim, training
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT, loss_fn
 from minigpt.params import named_leaves
@@ -84,7 +84,7 @@ def test_every_program_of_a_run_is_compiled_as_asked(mode):
   programs = [
     (training.compiled_train_steps(state, CONFIG, recipe), (batch[None], 0)),
     (training.compiled_gradients(state, CONFIG, recipe), (batch, 0)),
-    (training.compiled_update(state, recipe), (0.0, leaves)),
+    (training.compiled_update(state, CONFIG, recipe), (0.0, leaves)),
     (
       training.compiled_eval_step(state.params, CONFIG, 'float32', mode),
       (batch[0], np.ones([4, 8], np.float32)),
@@ -144,7 +144,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
     np.testing.assert_allclose(grad, expected, 1e-4, 1e-6, err_msg=name)
 
 
-def test_bfloat16_is_near_float32_and_gives_float32_gradients():
+def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   p = GPT(CONFIG).params
   batch = tf.constant(windows(4))
   args = (batch, p, CONFIG)
@@ -152,7 +152,20 @@ def test_bfloat16_is_near_float32_and_gives_float32_gradients():
   expected = loss_fn(*args)
   np.testing.assert_allclose(loss, expected, rtol=2e-2)
   assert abs(loss.numpy() - expected.numpy()) > 0
+  assert {g.dtype for g in tf.nest.flatten(grads)} == {tf.bfloat16}
+
+
+def test_gradients_in_bfloat16_are_added_and_clipped_in_float32():
+  p = GPT(CONFIG).params
+  batch = tf.constant(windows(300, 1))
+  _, grads = training.mean_loss_and_grads(batch, p, CONFIG, 'bfloat16', None)
+  _, expected = training.mean_loss_and_grads(batch, p, CONFIG, 'float32', None)
   assert {g.dtype for g in tf.nest.flatten(grads)} == {tf.float32}
+  norms = [optim.global_norm(tree).numpy() for tree in (grads, expected)]
+  np.testing.assert_allclose(norms[0], norms[1], rtol=2e-2)
+  halves = tf.nest.map_structure(lambda g: tf.cast(g, tf.bfloat16), expected)
+  found = lowering.compiled(optim.global_norm, 'hybrid')(halves)
+  np.testing.assert_allclose(found, norms[1], rtol=2e-3)
 
 
 def test_large_gradients_are_clipped():
