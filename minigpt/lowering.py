@@ -125,6 +125,23 @@ def choose(
   return 'hybrid' if pays else 'xla'
 
 
+def apart(f: Callable) -> Callable:
+  """`f`, in hybrid mode as an XLA program of its own; it has no gradient.
+
+  Args:
+    f: as for `fused`.
+  """
+  program = compiled(f)
+
+  @functools.wraps(f)
+  def call(*args: Any, **static: Any) -> Any:
+    if mode() != 'hybrid':
+      return f(*args, **static)
+    return program(*tf.nest.map_structure(tf.convert_to_tensor, args), **static)
+
+  return call
+
+
 def fused(f: Callable) -> Callable:
   """`f`, in hybrid mode as an XLA program of its own.
 

@@ -50,7 +50,7 @@ def global_norm(grads: Any) -> tf.Tensor:  # a tree -> []
   return tf.sqrt(tf.add_n([_squares(x) for x in tf.nest.flatten(grads)]))
 
 
-@lowering.fused
+@lowering.apart
 def _squares(x: tf.Tensor) -> tf.Tensor:  # [...] -> []
   """Their sum, by a product with ones: XLA makes squares as it reads for it,
   where its sum over a matrix writes them to memory first."""
@@ -74,7 +74,7 @@ def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
 Direction = Callable[[tf.Tensor, Moments, tf.Tensor, TrainConfig], tf.Tensor]
 
 
-@lowering.fused
+@lowering.apart
 def update(
   param: tf.Tensor,
   grad: tf.Tensor,

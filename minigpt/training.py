@@ -139,7 +139,7 @@ def mean_loss_and_grads(
   return tf.nest.map_structure(lambda x: x / n, total[1:])
 
 
-@lowering.fused
+@lowering.apart
 def _plus(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
   return x + tf.cast(y, x.dtype)
 
