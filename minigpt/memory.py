@@ -17,6 +17,7 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
 from minigpt.model import LOGITS_BYTES
 from minigpt.params import count, specs
+from minigpt.training import compile_mode
 
 _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory.max',
@@ -54,13 +55,14 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
   item = 2 if recipe.compute_dtype == 'bfloat16' else 4
   n_tokens = recipe.batch_size * c.context_length
   logits = 4 * n_tokens * (c.vocab_size + c.vocab_padding)
+  chunk = LOGITS_BYTES[compile_mode(c, recipe)]
   return Memory(
     program=_PROGRAM,
     state=16 * n,
     copies=(2 * n if item == 2 else 0)
     + (4 * n if recipe.grad_accum > 1 else 0),
     # Logits and their gradient, of as many tokens as a loss reads at a time.
-    activations=n_tokens * _kept(c) * item + 2 * min(logits, LOGITS_BYTES),
+    activations=n_tokens * _kept(c) * item + 2 * min(logits, chunk),
   )
 
 
