@@ -33,7 +33,8 @@ def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
   rate = learning_rate(i, recipe)
   for param, grad, mu, nu in zip(model.variables, grads, mus, nus, strict=True):
     moments = Moments(mu, nu)
-    moved = update(param, grad, moments, i, rate, recipe, adamw_direction)
+    rule = {'config': recipe, 'direction': adamw_direction}
+    moved = update(param, grad, moments, i, rate, **rule)
     for variable, value in zip((param, mu, nu), moved, strict=True):
       variable.assign(value)
   return loss
