@@ -106,8 +106,8 @@ def choose(
 
   XLA multiplies bfloat16 matrices on a CPU as slowly as float32 ones;
   TensorFlow's kernels use the units that the CPU has for them. With AVX-512
-  they are ahead in large float32 products, too, and the pieces between take
-  half as long to compile as the whole; small ones do not pay for the way there.
+  they keep up in large float32 products, too, and the pieces between take half
+  as long to compile as the whole; small ones do not pay for the way there.
 
   Args:
     trained_width: `emb_dim` of the model that is to be trained; 0: none is.
