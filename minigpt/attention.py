@@ -58,7 +58,7 @@ def dot_product_attention(
 
 
 def scaled_scores(
-  products: tf.Tensor, mask: tf.Tensor | None = None, scale: float = 1.0
+  products: tf.Tensor, mask: tf.Tensor | None, scale: float
 ) -> tf.Tensor:  # [..., T, S] -> f32 [..., T, S]
   scores = scale * tf.cast(products, tf.float32)
   return scores if mask is None else tf.where(mask, scores, -math.inf)
@@ -66,9 +66,9 @@ def scaled_scores(
 
 @lowering.fused
 def attention_weights(
-  products: tf.Tensor, mask: tf.Tensor | None = None, scale: float = 1.0
+  products: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
-  weights = tf.nn.softmax(scaled_scores(products, mask, scale))
+  weights = softmax(scaled_scores(products, mask, scale))
   return tf.cast(weights, products.dtype)
 
 

@@ -177,8 +177,8 @@ def fused(f: Callable) -> Callable:
       def gradient(*upstream):
         return backward(given, list(upstream), **static)
 
-      # Without the stop, a tape that looks on, as in a loop's body, would have
-      # `forward` return all that it computes.
+      # Without the stop, a tape that looks on from within another custom
+      # gradient would have `forward` return all that it computes.
       unseen = tf.nest.map_structure(tf.stop_gradient, given)
       return forward(*unseen, **static), gradient
 

@@ -71,14 +71,15 @@ def matmul(
     x = lowering.once(x)
     w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
   if transpose_w and _suits_few(x.shape[0]):
-    # w x' reads w as it lies; for x w' both kinds of kernel rearrange it.
+    # w x' reads w as it lies; for x w' both kinds of kernel rearrange it, and
+    # XLA would turn the one into the other.
     y = tf.transpose(lowering.once(tf.matmul(w, x, transpose_b=True)))
   else:
     y = tf.matmul(x, w, transpose_b=transpose_w)
-  if is_compact and is_absent(scale):
-    # XLA's product of a matrix and a vector is slower with a bias built in;
-    # a scale keeps it out as well.
-    y = lowering.once(y)
+    if is_compact and is_absent(scale):
+      # XLA's product of a matrix and a vector is slower with a bias built in;
+      # a scale keeps it out as well.
+      y = lowering.once(y)
   return _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
 
 
@@ -87,9 +88,8 @@ def _suits_few(n_rows: int | None) -> bool:
 
   XLA multiplies a single row in a loop of its own, whichever way.
   """
-  if lowering.mode() == 'xla':
-    return 1 < (n_rows or 1) < FEW_ROWS
-  return (n_rows or 1) < FEW_ROWS
+  fewest = 2 if lowering.mode() == 'xla' else 1
+  return fewest <= (n_rows or 1) < FEW_ROWS
 
 
 def _scaled(x, scale):

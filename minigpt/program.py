@@ -30,9 +30,10 @@ def _stderr_closed() -> Iterator[None]:
 
 
 # XLA halves the vectors of a processor with AVX-512 unless it is told not to.
-_VECTORS, _flags = 'xla_cpu_prefer_vector_width', os.environ.get('XLA_FLAGS')
-if _VECTORS not in (_flags or ''):
-  os.environ['XLA_FLAGS'] = f'--{_VECTORS}=512 {_flags or ""}'
+_flags, _width = os.environ.get('XLA_FLAGS', ''), 'xla_cpu_prefer_vector_width'
+# What starts with no dash names a file of flags.
+if _width not in _flags and _flags.strip()[:1] in ('', '-'):
+  os.environ['XLA_FLAGS'] = f'--{_width}=512 {_flags}'
 
 # Of a lost worker, the others tell in many lines of their own.
 _QUIET = '3' if 'TF_CONFIG' in os.environ else '2'

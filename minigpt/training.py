@@ -119,7 +119,10 @@ def mean_loss_and_grads(
   rng: tf.Tensor | None,
   whole: Callable[[Trained], Params] = _itself,
 ) -> tuple[tf.Tensor, Trained]:  # int [A, B, T + 1] -> [], tree
-  """`loss_and_grads` averaged over A batches, in f32 and the memory of one."""
+  """`loss_and_grads` averaged over A batches, in the memory of one.
+
+  Those of several are added in f32.
+  """
   n = tf.nest.flatten(windows)[0].shape[0]
 
   def one(i):

@@ -19,9 +19,8 @@ def test_the_state_of_gpt2_is_16_bytes_a_parameter():
 def test_activations_grow_with_the_batch_and_copies_with_its_parts():
   one = memory.estimate(GPT2, replace(XLA, batch_size=1))
   four = memory.estimate(GPT2, replace(XLA, batch_size=4, grad_accum=2))
-  logits = (
-    2 * LOGITS_BYTES['xla']
-  )  # The same for all batches as large as these.
+  # The same for all batches as large as these.
+  logits = 2 * LOGITS_BYTES['xla']
   assert four.activations - logits == 4 * (one.activations - logits)
   assert (one.copies, four.copies) == (0, 4 * 124_412_160)
   half = memory.estimate(
