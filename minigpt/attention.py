@@ -12,6 +12,7 @@ Shapes: B batch, T queries, S keys, H heads, K head size, D = H * K.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -72,6 +73,60 @@ def attention_weights(
   return tf.cast(weights, products.dtype)
 
 
+def thrifty_attention(
+  q: tf.Tensor,
+  k: tf.Tensor,
+  v: tf.Tensor,
+  mask: tf.Tensor | None = None,
+  drop_rate: float = 0.0,
+  rng: tf.Tensor | None = None,
+  tap: Tap = no_tap,
+) -> tf.Tensor:  # [..., T, K], [..., S, K], [..., S, K] -> [..., T, K]
+  """`dot_product_attention` that keeps no weights for its gradient.
+
+  The gradient multiplies q and k once more (Dao et al. 2022, section 3.1, has
+  its equations): a tape would keep all of [..., T, S], in every layer.
+
+  Args:
+    tap: if it looks at anything, this is `dot_product_attention`.
+  """
+  if tap is not no_tap:
+    return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
+  masks = () if mask is None else (mask,)
+  scale = 1 / math.sqrt(q.shape[-1])
+
+  def drop(x):
+    return dropout(x, drop_rate, rng)
+
+  @tf.custom_gradient
+  def attend(q, k, v):
+    def weights(q):
+      products = tf.matmul(q, k, transpose_b=True)
+      return attention_weights(products, *masks, scale=scale)
+
+    def gradient(dy):
+      w = weights(lowering.after(q, dy))
+      dv = tf.matmul(drop(w), dy, transpose_a=True)
+      dw = drop(tf.matmul(dy, v, transpose_b=True))
+      d_products = products_gradient(w, dw, scale=scale)
+      dq = tf.matmul(d_products, k)
+      return dq, tf.matmul(d_products, q, transpose_a=True), dv
+
+    return tf.matmul(drop(weights(q)), v), gradient
+
+  return attend(q, k, v)
+
+
+@lowering.apart
+def products_gradient(
+  weights: tf.Tensor, upstream: tf.Tensor, *, scale: float
+) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
+  """From the gradient of `attention_weights` to that of its products."""
+  w, dw = (tf.cast(x, tf.float32) for x in (weights, upstream))
+  mean = tf.reduce_sum(w * dw, -1, keepdims=True)
+  return tf.cast(scale * w * (dw - mean), weights.dtype)
+
+
 def causal_dot_product_attention(
   q: tf.Tensor,
   k: tf.Tensor,
@@ -80,6 +135,7 @@ def causal_dot_product_attention(
   rng: tf.Tensor | None = None,
   tap: Tap = no_tap,
   n_queries: int = N_QUERIES,
+  attend: Callable[..., tf.Tensor] = dot_product_attention,
 ) -> tf.Tensor:  # [..., T, K], [..., T, K], [..., T, K] -> [..., T, K]
   """`dot_product_attention` under `causal_mask`, in blocks of queries.
 
@@ -88,11 +144,12 @@ def causal_dot_product_attention(
 
   Args:
     tap: if it looks at anything, there is one block.
+    attend: what attends, as `dot_product_attention` does.
   """
   n = sizes(q)[-2]
   mask = causal_mask(n)
   if tap is not no_tap or isinstance(n, tf.Tensor) or n <= n_queries:
-    return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
+    return attend(q, k, v, mask, drop_rate, rng, tap)
 
   starts = range(0, n, n_queries)
   n_each = [min(n_queries, n - start) for start in starts]
@@ -101,9 +158,7 @@ def causal_dot_product_attention(
     end = start + q.shape[-2]
     # A slice of all is none, but TensorFlow's kernels copy it.
     seen = (x if end == n else x[..., :end, :] for x in (k, v))
-    return dot_product_attention(
-      q, *seen, mask[start:end, :end], drop_rate, fold(rng, start)
-    )
+    return attend(q, *seen, mask[start:end, :end], drop_rate, fold(rng, start))
 
   blocks = map(block, starts, tf.split(q, n_each, -2))
   return tf.concat(list(blocks), -2)
@@ -168,9 +223,9 @@ def attention(
   )
   how = (drop_rate, fold(rng, 0), tap)
   if mask is None:
-    y = causal_dot_product_attention(q, k, v, *how)
+    y = causal_dot_product_attention(q, k, v, *how, attend=thrifty_attention)
   else:
-    y = dot_product_attention(q, k, v, mask, *how)
+    y = thrifty_attention(q, k, v, mask, *how)
   return dropout(linear(merge_heads(y), p.c_proj), drop_rate, fold(rng, 1))
 
 
