@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from minigpt import attention as att
 from minigpt import lowering
-from minigpt.config import GPTConfig
+from minigpt.config import COMPILE_MODES, GPTConfig
 from minigpt.model import gpt
 from minigpt.params import Attention, Linear, init_params
 
@@ -133,3 +133,43 @@ def test_blocks_of_queries_see_what_all_queries_see():
   for n_queries in 1, 4, 10:
     for part, expected in zip(run(n_queries), whole, strict=True):
       np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+@pytest.mark.parametrize('rate', [0.0, 0.3])
+def test_thrifty_attention_is_attention_with_the_same_gradient(mode, rate):
+  q, k, v = tf.random.stateless_normal([3, 2, 3, 11, 4], [1, 2])
+  how = (att.causal_mask(11), rate, tf.constant([1, 2]))
+
+  def run(attend):
+    def f(q, k, v):
+      with tf.GradientTape() as tape:
+        tape.watch([q, k, v])
+        y = attend(q, k, v, *how)
+        loss = tf.reduce_sum(tf.tanh(y))
+      return [y, *tape.gradient(loss, [q, k, v])]
+
+    return lowering.compiled(f, mode)(q, k, v)
+
+  plain = run(att.dot_product_attention)
+  for part, expected in zip(run(att.thrifty_attention), plain, strict=True):
+    np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_training_keeps_no_weights_of_attention(p):
+  """The gradient takes q k' again, and its softmax, for what was not kept."""
+
+  def n_softmaxes(attend):
+    def f(q):
+      with tf.GradientTape() as tape:
+        tape.watch(q)
+        loss = tf.reduce_sum(attend(q, q, q))
+      return tape.gradient(loss, q)
+
+    spec = tf.TensorSpec([2, 4, 6])
+    graph = lowering.compiled(f, 'graph').get_concrete_function(spec).graph
+    return sum(op.type == 'Softmax' for op in graph.get_operations())
+
+  assert n_softmaxes(att.dot_product_attention) == 1
+  assert n_softmaxes(att.thrifty_attention) == 2
+  assert n_softmaxes(lambda q, k, v: att.attention(q, p, 2)) == 2
