@@ -69,8 +69,9 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
 def _kept(c: GPTConfig) -> int:
   """Numbers kept of each token by all blocks."""
   # The residual twice, two norms with their halves, queries, keys and values,
-  # what attention gives, and the MLP before and after its GELU; the scores of
-  # attention and their softmax. Dropout keeps what fell, and what is left.
+  # what attention gives, and the MLP before and after its GELU. Dropout keeps
+  # what fell, and what is left. The scores of attention and their softmax are
+  # made again and not kept: to count them makes this more than is taken.
   scores = c.n_heads * c.context_length
   block = 12 * c.emb_dim + 2 * c.mlp_dim + 2 * scores
   if c.drop_rate:
