@@ -47,15 +47,23 @@ def dot_product_attention(
     mask: bool, broadcast to [..., T, S]; False hides a key from a query.
     tap: sees `scores` and `weights`, f32 [..., T, S].
   """
-  products = tf.matmul(q, k, transpose_b=True)
-  scale = 1 / math.sqrt(q.shape[-1])
   if tap is no_tap:
-    masks = () if mask is None else (mask,)
-    weights = attention_weights(products, *masks, scale=scale)
+    weights = _weights(q, k, mask)
   else:
-    scores = tap('scores', scaled_scores(products, mask, scale))
+    products = tf.matmul(q, k, transpose_b=True)
+    scores = tap('scores', scaled_scores(products, mask, _scale(q)))
     weights = tf.cast(tap('weights', softmax(scores)), v.dtype)
   return tf.matmul(dropout(weights, drop_rate, rng), v)
+
+
+def _scale(q):
+  return 1 / math.sqrt(q.shape[-1])
+
+
+def _weights(q, k, mask):
+  masks = () if mask is None else (mask,)
+  products = tf.matmul(q, k, transpose_b=True)
+  return attention_weights(products, *masks, scale=_scale(q))
 
 
 def scaled_scores(
@@ -92,27 +100,22 @@ def thrifty_attention(
   """
   if tap is not no_tap:
     return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
-  masks = () if mask is None else (mask,)
-  scale = 1 / math.sqrt(q.shape[-1])
 
   def drop(x):
     return dropout(x, drop_rate, rng)
 
   @tf.custom_gradient
   def attend(q, k, v):
-    def weights(q):
-      products = tf.matmul(q, k, transpose_b=True)
-      return attention_weights(products, *masks, scale=scale)
-
     def gradient(dy):
-      w = weights(lowering.after(q, dy))
+      # XLA would take equal products for one, and keep it.
+      w = _weights(lowering.after(q, dy), k, mask)
       dv = tf.matmul(drop(w), dy, transpose_a=True)
       dw = drop(tf.matmul(dy, v, transpose_b=True))
-      d_products = products_gradient(w, dw, scale=scale)
+      d_products = products_gradient(w, dw, scale=_scale(q))
       dq = tf.matmul(d_products, k)
       return dq, tf.matmul(d_products, q, transpose_a=True), dv
 
-    return tf.matmul(drop(weights(q)), v), gradient
+    return tf.matmul(drop(_weights(q, k, mask)), v), gradient
 
   return attend(q, k, v)
 
