@@ -31,9 +31,13 @@ def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
 
 @lowering.fused
 def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
-  """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it."""
-  inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
-  return 0.5 * x * (1 + tf.tanh(inner))
+  """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it.
+
+  Computed in f32: XLA would round each product to bfloat16 on its own.
+  """
+  h = tf.cast(x, tf.float32)
+  inner = math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h)
+  return tf.cast(0.5 * h * (1 + tf.tanh(inner)), x.dtype)
 
 
 @lowering.fused
