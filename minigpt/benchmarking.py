@@ -16,7 +16,7 @@ from minigpt.calls import Call
 from minigpt.compact import compact
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT
-from minigpt.params import cast, count, specs
+from minigpt.params import count, specs
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1}
 
@@ -78,7 +78,7 @@ def prefill(
   n_prompt: int,
 ) -> Subject:
   """Reads prompts; scores the token after each."""
-  p = _weights(config, weights, compute_dtype)
+  p = compact(GPT(config).params, weights, compute_dtype)
   call = calls.score(p, config, n_rows, n_prompt, compile)
   return Subject(call, weight_bytes(config, weights, compute_dtype))
 
@@ -93,7 +93,7 @@ def decode(
   n_new: int,
 ) -> Subject:
   """Greedy decoding of `n_new` tokens a row; the prompt is read before."""
-  p = _weights(config, weights, compute_dtype)
+  p = compact(GPT(config).params, weights, compute_dtype)
   call = calls.greedy(p, config, n_rows, n_prompt, n_new, compile)
   n_seen = n_prompt + n_new / 2
   cache = 8 * n_rows * config.n_layers * n_seen * config.emb_dim
@@ -105,13 +105,6 @@ def weight_bytes(config: GPTConfig, weights: str, compute_dtype: str) -> int:
   """All weights, read once."""
   kept = compute_dtype if weights == 'float32' else weights
   return _BYTES[kept] * count(specs(config))
-
-
-def _weights(config, weights, compute_dtype):
-  p = compact(GPT(config).params, weights)
-  if weights != 'float32' or compute_dtype == 'float32':
-    return p
-  return tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
 
 
 def measure(call: Call, repeats: int) -> Timing:

@@ -70,7 +70,7 @@ def score(
 
   n_tokens = n_rows * n_prompt
   return Call(
-    lowering.compiled(score, mode),
+    lowering.compiled(score, mode, frozen=True),
     {'tokens': _tokens(config, [n_rows, n_prompt])},
     named_leaves(p, 'params'),
     ('logits',),
@@ -96,7 +96,7 @@ def greedy(
 
   n_seen = n_prompt + n_new / 2
   return Call(
-    lowering.compiled(greedy, mode),
+    lowering.compiled(greedy, mode, frozen=True),
     {
       'tokens': _tokens(config, [n_rows, n_prompt]),
       'n': tf.constant(n_new),

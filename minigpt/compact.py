@@ -1,29 +1,42 @@
-"""Weights laid out to write text, perhaps in fewer bits: activations stay
-float32."""
+"""Weights laid out to write text, perhaps in fewer bits."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from minigpt.errors import unknown
-from minigpt.params import Compact, LayerNorm, Linear, Params, is_absent
+from minigpt.config import COMPUTE_DTYPES
+from minigpt.errors import UsageError, unknown
+from minigpt.params import Compact, LayerNorm, Linear, Params, cast, is_absent
 
 WEIGHTS = ('float32', 'bfloat16', 'int8')
 
 
-def compact(p: Params, weights: str) -> Params:
+def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
   """The tree with its matrices `[out, in]`, stored as `weights`.
 
   Reading one token multiplies each matrix by a vector. XLA's loop for that
   reads memory in order, and on all cores, when the weights of an output lie
   side by side. Vectors stay as they are.
 
+  Args:
+    compute_dtype: of the activations; bfloat16 keeps all weights in it.
+
   Raises:
-    UsageError: there is no such format.
+    UsageError: there is no such format, or it computes in float32 alone.
   """
   if weights not in WEIGHTS:
     raise unknown('weights', weights, WEIGHTS)
-  return _walk(p, _STORE[weights])
+  if compute_dtype not in COMPUTE_DTYPES:
+    raise unknown('compute_dtype', compute_dtype, COMPUTE_DTYPES)
+  if compute_dtype == 'float32':
+    return _walk(p, _STORE[weights])
+  if weights == 'int8':
+    raise UsageError(
+      f'compute_dtype={compute_dtype}: weights=int8 compute in float32; leave '
+      'one of them out'
+    )
+  laid_out = _walk(p, _float32)
+  return tf.nest.map_structure(tf.Variable, cast(laid_out, compute_dtype))
 
 
 def _walk(tree: Any, store: Any) -> Any:

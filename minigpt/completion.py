@@ -104,11 +104,18 @@ class Completer:
     config: GPTConfig,
     tokenizer: Tokenizer,
     compile: str = 'auto',
+    compute_dtype: str = 'float32',
+    frozen: bool = False,
   ):
+    """
+    Args:
+      compute_dtype: what `p` computes in.
+      frozen: `p` never changes.
+    """
     self.tokenizer = tokenizer
     self.config = config
     self.n_traces = 0  # How often a program was compiled.
-    mode = lowering.choose(compile, 'float32')
+    mode = lowering.choose(compile, compute_dtype)
 
     def start(prompts, length, room):
       self.n_traces += 1
@@ -147,7 +154,8 @@ class Completer:
       )
 
     self._start, self._generate, self._speculate, self._search = (
-      lowering.compiled(f, mode) for f in (start, generate, speculate, search)
+      lowering.compiled(f, mode, frozen)
+      for f in (start, generate, speculate, search)
     )
 
   def __call__(

@@ -14,6 +14,7 @@ from absl import flags
 from minigpt import program
 from minigpt.compact import WEIGHTS, compact
 from minigpt.completion import Completer, Request
+from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError
 from minigpt.workdir import load_trained
 
@@ -62,6 +63,12 @@ _SPECULATE = flags.DEFINE_integer(
 _WEIGHTS = flags.DEFINE_string(
   'weights', 'float32', f'one of {", ".join(WEIGHTS)}: fewer bits, more speed'
 )
+_COMPUTE_DTYPE = flags.DEFINE_string(
+  'compute_dtype',
+  'float32',
+  f'one of {", ".join(COMPUTE_DTYPES)}; bfloat16: long prompts and several '
+  'texts at once take less time on processors with units for it',
+)
 
 
 def main() -> None:
@@ -85,8 +92,15 @@ def main() -> None:
     _SPECULATE.value,
   ).check()
   trained = load_trained(Path(_WORKDIR.value))
-  p = compact(trained.model.params, _WEIGHTS.value)
-  complete = Completer(p, trained.run.model, trained.tokenizer)
+  dtype = _COMPUTE_DTYPE.value
+  p = compact(trained.model.params, _WEIGHTS.value, dtype)
+  complete = Completer(
+    p,
+    trained.run.model,
+    trained.tokenizer,
+    compute_dtype=dtype,
+    frozen=True,
+  )
   prompts = [p for p in _PROMPT.value for _ in range(_NUM_SAMPLES.value)]
   if len(prompts) == 1:
     _stream(complete, prompts[0], request)

@@ -28,11 +28,17 @@ _WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
 
 # What no one has decided about must hold under XLA as well.
 _mode = contextvars.ContextVar('mode', default='xla')
+_frozen = contextvars.ContextVar('frozen', default=False)
 
 
 def mode() -> str:
   """One of `COMPILE_MODES`, that of the function being traced."""
   return _mode.get()
+
+
+def frozen() -> bool:
+  """Whether the weights of the function being traced never change."""
+  return _frozen.get()
 
 
 def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -69,29 +75,33 @@ def _never(x):
 
 
 @contextlib.contextmanager
-def tracing(mode: str) -> Iterator[None]:
+def tracing(mode: str, frozen: bool = False) -> Iterator[None]:
   """What is traced within is meant for `mode`.
+
+  Args:
+    frozen: the weights are what they are now in each call.
 
   Raises:
     UsageError: there is no such mode.
   """
   if mode not in COMPILE_MODES:
     raise unknown('compile', mode, COMPILE_MODES)
-  token = _mode.set(mode)
+  tokens = _mode.set(mode), _frozen.set(frozen)
   try:
     yield
   finally:
-    _mode.reset(token)
+    for variable, token in zip((_mode, _frozen), tokens, strict=True):
+      variable.reset(token)
 
 
 def compiled(
-  f: Callable, mode: str = 'xla'
+  f: Callable, mode: str = 'xla', frozen: bool = False
 ) -> tf.types.experimental.PolymorphicFunction:
-  """`f` as a `tf.function` of that mode."""
+  """`f` as a `tf.function` of that mode; for `frozen`, see `tracing`."""
 
   @functools.wraps(f)
   def traced(*args, **named):
-    with tracing(mode):
+    with tracing(mode, frozen):
       return f(*args, **named)
 
   # jit_compile=False would leave a mark in an export, if a harmless one.

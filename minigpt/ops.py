@@ -8,7 +8,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from minigpt import lowering
+from minigpt import lowering, packed
 from minigpt.params import (
   ABSENT,
   Adapted,
@@ -58,10 +58,10 @@ def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def matmul(
-  x: tf.Tensor, w: Leaf, transpose_w: bool = False
+  x: tf.Tensor, w: Leaf, transpose_w: bool = False, b: tf.Tensor = ABSENT
 ) -> tf.Tensor:  # [..., in] -> [..., out]
-  """`x w`, or `x w'`; a compact `w`, always `[out, in]`, is scaled after the
-  product.
+  """`x w + b`, or `x w' + b`; a compact `w`, always `[out, in]`, is scaled
+  after the product.
 
   The leading dimensions become one: the gradient of `w` is then one product
   over all of them, not one for each row of the batch and a sum.
@@ -71,6 +71,10 @@ def matmul(
   is_compact = isinstance(w, Compact)
   if is_compact:
     w, scale, transpose_w = w.values, w.scale, True
+  if _packs(x, w):
+    bias = tf.zeros(w.shape[not transpose_w], x.dtype) if is_absent(b) else b
+    y = packed.product(x, w, bias, transpose_w)
+    return tf.reshape(y, [*leading, y.shape[-1]])
   if w.dtype != x.dtype:
     x = lowering.once(x)
     w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
@@ -84,7 +88,14 @@ def matmul(
       # XLA's product of a matrix and a vector is slower with a bias built in;
       # a scale keeps it out as well.
       y = lowering.once(y)
-  return _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
+  y = _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
+  return add_bias(y, b)
+
+
+def _packs(x: tf.Tensor, w: Leaf) -> bool:
+  """Whether TensorFlow's kernels should multiply by `w` as a constant."""
+  is_asked = lowering.frozen() and lowering.mode() == 'hybrid'
+  return is_asked and w.dtype == x.dtype and packed.available()
 
 
 def _suits_few(n_rows: int | None) -> bool:
@@ -106,7 +117,7 @@ def linear(
   if isinstance(p, Adapted):
     a, b = p.adapter
     return linear(x, p.layer) + p.scale * matmul(matmul(x, a), b)
-  return add_bias(matmul(x, p.w), p.b)
+  return matmul(x, p.w, b=p.b)
 
 
 def rows(

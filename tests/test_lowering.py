@@ -137,6 +137,15 @@ def test_a_piece_and_its_gradient_are_the_same_in_each_mode(name):
       np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+def test_gelu_rounds_once(mode):
+  x = tf.cast(tf.linspace(-4.0, 4.0, 257), tf.bfloat16)
+  exact = tf.cast(ops.gelu(tf.cast(x, tf.float32)), tf.bfloat16)
+  found = lowering.compiled(ops.gelu, mode)(x)
+  a, b = (np.array(tf.cast(y, tf.float32)) for y in (found, exact))
+  np.testing.assert_allclose(a, b, rtol=2**-7)  # A bfloat16 apart at most.
+
+
 def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
   kinds = {}
   for mode in ('hybrid', 'graph'):

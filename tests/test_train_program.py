@@ -75,10 +75,15 @@ def test_the_specifications_run_learns_its_text(tmp_path):
   assert json.loads(last)['step'] == 170
   assert json.loads(last)['val_accuracy'] >= 0.95
   flags = ['--prompt=the ', '--temperature=0', '--max_new_tokens=36']
-  written = programs.run(
-    '-m', 'minigpt.generate', f'--workdir={workdir}', *flags
-  )
-  assert written.returncode == 0, written.stderr
-  assert written.stderr == ''
-  assert written.stdout.rstrip('\n') in data.SAMPLE
-  assert len(written.stdout) == 41
+  for dtype in ('float32', 'bfloat16'):
+    written = programs.run(
+      '-m',
+      'minigpt.generate',
+      f'--workdir={workdir}',
+      f'--compute_dtype={dtype}',
+      *flags,
+    )
+    assert written.returncode == 0, written.stderr
+    assert written.stderr == ''
+    assert written.stdout.rstrip('\n') in data.SAMPLE
+    assert len(written.stdout) == 41
