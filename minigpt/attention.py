@@ -286,9 +286,12 @@ def write_slots(
   index = tf.stack([row, head, slot], -1)
   if lowering.mode() == 'xla':
     return tf.tensor_scatter_nd_update(cache, index, new)
-  # That kernel copies the cache, this one writes into it. It adds: what the
-  # slots hold has to become 0 first.
-  for change in (-tf.gather_nd(cache, index), new):
+  # That kernel copies the cache, this one writes into it, once nobody reads it:
+  # without the wait, a turn of a loop would begin here while the turn before
+  # still attends. It adds: what the slots hold has to become 0 first.
+  with tf.control_dependencies([new]):
+    old = tf.gather_nd(cache, index)
+  for change in (-old, new):
     cache = tf.raw_ops.ScatterNdNonAliasingAdd(
       input=cache, indices=index, updates=change
     )

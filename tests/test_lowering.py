@@ -58,6 +58,9 @@ def test_a_cache_is_written_in_place_on_the_stock_server():
   kinds = {op.type for op in step.graph.get_operations()}
   assert 'ScatterNdNonAliasingAdd' in kinds
   assert 'TensorScatterUpdate' not in kinds  # It copies the cache each time.
+  # So would the first write if it did not wait for the keys of its own turn.
+  (first,) = (op for op in step.graph.get_operations() if op.type == 'GatherNd')
+  assert [op.name for op in first.control_inputs] == ['new']
 
 
 def test_a_transposed_product_is_the_same_in_each_mode():
