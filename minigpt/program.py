@@ -30,10 +30,17 @@ def _stderr_closed() -> Iterator[None]:
 
 
 # XLA halves the vectors of a processor with AVX-512 unless it is told not to.
-_flags, _width = os.environ.get('XLA_FLAGS', ''), 'xla_cpu_prefer_vector_width'
+# And two threads that run one program for the first time, as in `hybrid` mode,
+# can crash where it sums by YNNPACK, whose graph they build in one place.
+_XLA = {
+  'xla_cpu_prefer_vector_width': '512',
+  'xla_cpu_experimental_ynn_fusion_type': '-reduce',
+}
+_flags = os.environ.get('XLA_FLAGS', '')
 # What starts with no dash names a file of flags.
-if _width not in _flags and _flags.strip()[:1] in ('', '-'):
-  os.environ['XLA_FLAGS'] = f'--{_width}=512 {_flags}'
+if _flags.strip()[:1] in ('', '-'):
+  _ours = [f'--{k}={v}' for k, v in _XLA.items() if k not in _flags]
+  os.environ['XLA_FLAGS'] = ' '.join([*_ours, _flags])
 
 # Of a lost worker, the others tell in many lines of their own.
 _QUIET = '3' if 'TF_CONFIG' in os.environ else '2'

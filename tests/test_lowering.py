@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -216,3 +218,18 @@ def test_a_loop_reads_the_weights_in_few_bits():
   products = re.findall(r'convert_dot_fusion\S* = \S+ fusion\(([^)]*)\)', hlo)
   # Each casts as it multiplies, a vector that is there and not made anew.
   assert [len(given.split(', ')) for given in products] == [2, 2]
+
+
+@pytest.mark.parametrize(
+  'given, set_',
+  [
+    ('', {'xla_cpu_prefer_vector_width=512', 'ynn_fusion_type=-reduce'}),
+    ('--xla_cpu_prefer_vector_width=256', {'width=256', '=-reduce'}),
+  ],
+)
+def test_programs_steer_xla_where_the_user_does_not(monkeypatch, given, set_):
+  monkeypatch.setenv('XLA_FLAGS', given)
+  code = 'from minigpt import program; print(program.os.environ["XLA_FLAGS"])'
+  shown = subprocess.check_output([sys.executable, '-c', code], text=True)
+  assert all(part in shown for part in set_), shown
+  assert shown.count('vector_width') == 1
