@@ -29,18 +29,25 @@ def _stderr_closed() -> Iterator[None]:
     os.close(nowhere)
 
 
-# XLA halves the vectors of a processor with AVX-512 unless it is told not to.
-# And two threads that run one program for the first time, as in `hybrid` mode,
-# can crash where it sums by YNNPACK, whose graph they build in one place.
-_XLA = {
-  'xla_cpu_prefer_vector_width': '512',
-  'xla_cpu_experimental_ynn_fusion_type': '-reduce',
-}
-_flags = os.environ.get('XLA_FLAGS', '')
-# What starts with no dash names a file of flags.
-if _flags.strip()[:1] in ('', '-'):
-  _ours = [f'--{k}={v}' for k, v in _XLA.items() if k not in _flags]
-  os.environ['XLA_FLAGS'] = ' '.join([*_ours, _flags])
+def xla_flags(given: str, version: str) -> str:
+  """The user's flags and, where they leave it open, ours.
+
+  XLA ends the process at a flag that it does not know.
+
+  Args:
+    version: TensorFlow's, as in `2.21.0`.
+  """
+  if given.strip()[:1] not in ('', '-'):
+    return given  # It names a file of flags.
+  # XLA halves the vectors of a processor with AVX-512 unless told not to.
+  ours = {'xla_cpu_prefer_vector_width': '512'}
+  if tuple(map(int, version.split('.')[:2])) >= (2, 21):
+    # Two threads that run one program for the first time, as in `hybrid` mode,
+    # can crash where it sums by YNNPACK, whose graph they build in one place.
+    ours['xla_cpu_experimental_ynn_fusion_type'] = '-reduce'
+  added = [f'--{name}={v}' for name, v in ours.items() if name not in given]
+  return ' '.join([*added, given])
+
 
 # Of a lost worker, the others tell in many lines of their own.
 _QUIET = '3' if 'TF_CONFIG' in os.environ else '2'
@@ -48,6 +55,9 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', _QUIET)
 with _stderr_closed():
   import tensorflow as tf
 
+  os.environ['XLA_FLAGS'] = xla_flags(
+    os.environ.get('XLA_FLAGS', ''), tf.__version__
+  )
   tf.config.get_visible_devices()
 
 allocator.keep()

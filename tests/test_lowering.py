@@ -233,3 +233,13 @@ def test_programs_steer_xla_where_the_user_does_not(monkeypatch, given, set_):
   shown = subprocess.check_output([sys.executable, '-c', code], text=True)
   assert all(part in shown for part in set_), shown
   assert shown.count('vector_width') == 1
+
+
+@pytest.mark.parametrize('version, known', [('2.20.0', 1), ('2.21.0-rc1', 2)])
+def test_xla_gets_no_flag_that_it_does_not_know(version, known):
+  """It would end the process."""
+  code = (
+    f'from minigpt import program; print(program.xla_flags("", "{version}"))'
+  )
+  shown = subprocess.check_output([sys.executable, '-c', code], text=True)
+  assert shown.count('--') == known
