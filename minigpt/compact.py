@@ -35,8 +35,8 @@ def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
       f'compute_dtype={compute_dtype}: weights=int8 compute in float32; leave '
       'one of them out'
     )
-  laid_out = _walk(p, _float32)
-  return tf.nest.map_structure(tf.Variable, cast(laid_out, compute_dtype))
+  stored = tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
+  return _walk(stored, _as_it_is)
 
 
 def _walk(tree: Any, store: Any) -> Any:
@@ -54,7 +54,7 @@ def _transposed(w):
   return w if isinstance(w, Compact) else Compact(tf.Variable(w))
 
 
-def _float32(w: tf.Tensor) -> tf.Tensor:
+def _as_it_is(w: tf.Tensor) -> tf.Tensor:
   return w
 
 
@@ -74,4 +74,4 @@ def int8(w: tf.Tensor) -> Compact:
   return Compact(tf.Variable(tf.cast(levels, tf.int8)), tf.Variable(scale))
 
 
-_STORE = {'float32': _float32, 'bfloat16': _bfloat16, 'int8': int8}
+_STORE = {'float32': _as_it_is, 'bfloat16': _bfloat16, 'int8': int8}

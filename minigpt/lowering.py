@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -26,19 +26,25 @@ _CPU = Path('/proc/cpuinfo')
 
 _WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
 
+
+class _Tracing(NamedTuple):
+  mode: str
+  frozen: bool
+
+
 # What no one has decided about must hold under XLA as well.
-_mode = contextvars.ContextVar('mode', default='xla')
-_frozen = contextvars.ContextVar('frozen', default=False)
+_UNDECIDED = _Tracing('xla', frozen=False)
+_tracing = contextvars.ContextVar('tracing', default=_UNDECIDED)
 
 
 def mode() -> str:
   """One of `COMPILE_MODES`, that of the function being traced."""
-  return _mode.get()
+  return _tracing.get().mode
 
 
 def frozen() -> bool:
   """Whether the weights of the function being traced never change."""
-  return _frozen.get()
+  return _tracing.get().frozen
 
 
 def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -86,12 +92,11 @@ def tracing(mode: str, frozen: bool = False) -> Iterator[None]:
   """
   if mode not in COMPILE_MODES:
     raise unknown('compile', mode, COMPILE_MODES)
-  tokens = _mode.set(mode), _frozen.set(frozen)
+  token = _tracing.set(_Tracing(mode, frozen))
   try:
     yield
   finally:
-    for variable, token in zip((_mode, _frozen), tokens, strict=True):
-      variable.reset(token)
+    _tracing.reset(token)
 
 
 def compiled(
