@@ -157,6 +157,7 @@ class DataConfig:
 COMPILE_MODES = ('xla', 'hybrid', 'graph')
 COMPUTE_DTYPES = ('float32', 'bfloat16')
 OPTIMIZERS = ('adamw', 'muon')
+SCHEDULES = ('cosine', 'wsd')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +180,14 @@ class TrainConfig:
   learning_rate: float = _option(1e-3, 'highest learning rate')
   min_learning_rate: float = _option(1e-4, 'learning rate at the last step')
   warmup_steps: int = _option(100, 'steps of linear warm-up')
+  schedule: str = _option(
+    'cosine',
+    'the rate after the warm-up: cosine, half a wave down; wsd, high until it '
+    'falls in a line',
+  )
+  decay_share: float = _option(
+    0.5, 'share of the steps after the warm-up in which wsd falls'
+  )
   beta1: float = _option(0.9, 'decay of the first moment')
   beta2: float = _option(0.99, 'decay of the second moment')
   weight_decay: float = _option(0.1, 'decoupled weight decay on matrices')
@@ -270,8 +279,15 @@ class TrainConfig:
       f'learning_rate={self.learning_rate}',
       'lower it, or raise the learning rate',
     )
+    _check(
+      0 < self.decay_share <= 1,
+      f'decay_share={self.decay_share}',
+      'it must lie in (0, 1]',
+    )
     if self.optimizer not in OPTIMIZERS:
       raise unknown('optimizer', self.optimizer, OPTIMIZERS)
+    if self.schedule not in SCHEDULES:
+      raise unknown('schedule', self.schedule, SCHEDULES)
     if self.compute_dtype not in COMPUTE_DTYPES:
       raise unknown('compute_dtype', self.compute_dtype, COMPUTE_DTYPES)
     if self.compile not in (*COMPILE_MODES, 'auto'):
@@ -355,11 +371,13 @@ PRESETS = {
     data=dict(stride=1),
     train=dict(
       optimizer='muon',
-      steps=240,
+      compute_dtype='bfloat16',
+      steps=200,
       batch_size=32,
       learning_rate=2e-2,
       min_learning_rate=0.0,
       warmup_steps=10,
+      schedule='wsd',
       beta1=0.7,
       steps_per_call=50,
       eval_every=0,

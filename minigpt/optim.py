@@ -1,5 +1,4 @@
-"""AdamW and Muon with warm-up, cosine decay and gradient clipping, as pure
-functions."""
+"""AdamW and Muon with warm-up, decay and clipping, as pure functions."""
 
 import functools
 import math
@@ -25,7 +24,10 @@ class Moments(NamedTuple):
 
 
 def learning_rate(step: tf.Tensor, config: TrainConfig) -> tf.Tensor:
-  """Linear warm-up, then half a cosine down to the lowest rate at the end.
+  """Linear warm-up, then down to the lowest rate at the end.
+
+  Half a cosine down; or, for `wsd` (Hu et al. 2024, section 4), the highest
+  rate held until the last steps, in which it falls in a line.
 
   Args:
     step: int [], counted from 0.
@@ -35,10 +37,13 @@ def learning_rate(step: tf.Tensor, config: TrainConfig) -> tf.Tensor:
   warmup = (step + 1) / (c.warmup_steps + 1)
   decay_steps = max(c.steps - c.warmup_steps, 1)
   progress = tf.clip_by_value((step - c.warmup_steps) / decay_steps, 0.0, 1.0)
-  cosine = 0.5 * (1 + tf.cos(math.pi * progress))
+  if c.schedule == 'wsd':
+    share = tf.minimum((1 - progress) / c.decay_share, 1.0)
+  else:
+    share = 0.5 * (1 + tf.cos(math.pi * progress))
   low, high = c.min_learning_rate, c.learning_rate
   return tf.where(
-    step < c.warmup_steps, high * warmup, low + (high - low) * cosine
+    step < c.warmup_steps, high * warmup, low + (high - low) * share
   )
 
 

@@ -56,6 +56,23 @@ def test_learning_rate_warms_up_and_falls_by_half_a_cosine(step, rate):
   np.testing.assert_allclose(found, rate, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ('step', 'rate'),
+  [
+    (9, 1e-1 / 11),
+    (10, 1e-2),
+    (89, 1e-2),
+    (90, 1e-2),
+    (100, 5.5e-3),
+    (110, 1e-3),
+  ],
+)
+def test_wsd_stays_high_and_falls_in_a_line(step, rate):
+  recipe = dataclasses.replace(RECIPE, schedule='wsd', decay_share=0.2)
+  found = learning_rate(tf.constant(step, tf.int64), recipe)
+  np.testing.assert_allclose(found, rate, rtol=1e-5)
+
+
 def test_clipping_brings_the_norm_down_to_the_limit():
   assert clip_scale(tf.constant(4.0), 1.0).numpy() == 0.25
   assert clip_scale(tf.constant(0.5), 1.0).numpy() == 1
