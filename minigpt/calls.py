@@ -29,7 +29,8 @@ class Call(NamedTuple):
   n_units: int
   n_tokens: int
   flops: float
-  # Arguments of a call whose time is taken off: it only reads the prompt.
+  # Arguments of a call whose time is taken off: it takes no step, or only reads
+  # the prompt.
   before: Mapping[str, Any] = MappingProxyType({})
 
   def __call__(self, **other: Any) -> Any:
@@ -57,6 +58,7 @@ def train(config: GPTConfig, recipe: TrainConfig) -> Call:
     n_tokens=n_tokens,
     flops=n_tokens * costs.flops_per_token(config)
     + k * costs.update_flops(config, recipe),
+    before={'n': tf.constant(0)},
   )
 
 

@@ -17,7 +17,6 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
 from minigpt.model import LOGITS_BYTES
 from minigpt.params import count, specs
-from minigpt.training import compile_mode
 
 _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory.max',
@@ -26,7 +25,7 @@ _CGROUP_LIMITS = (
 
 
 # TensorFlow itself, and what XLA's compiler leaves behind.
-_PROGRAM = 1200 << 20
+_PROGRAM = 1400 << 20
 
 
 class Memory(NamedTuple):
@@ -55,27 +54,25 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
   item = 2 if recipe.compute_dtype == 'bfloat16' else 4
   n_tokens = recipe.batch_size * c.context_length
   logits = 4 * n_tokens * (c.vocab_size + c.vocab_padding)
-  chunk = LOGITS_BYTES[compile_mode(c, recipe)]
   return Memory(
     program=_PROGRAM,
     state=16 * n,
     copies=(2 * n if item == 2 else 0)
     + (4 * n if recipe.grad_accum > 1 else 0),
     # Logits and their gradient, of as many tokens as a loss reads at a time.
-    activations=n_tokens * _kept(c) * item + 2 * min(logits, chunk),
+    activations=n_tokens * _kept(c) * item + 2 * min(logits, LOGITS_BYTES),
   )
 
 
 def _kept(c: GPTConfig) -> int:
   """Numbers kept of each token by all blocks."""
   # The residual twice, two norms with their halves, queries, keys and values,
-  # what attention gives, and the MLP before and after its GELU. Dropout keeps
-  # what fell, and what is left. The scores of attention and their softmax are
-  # made again and not kept: to count them makes this more than is taken.
-  scores = c.n_heads * c.context_length
-  block = 12 * c.emb_dim + 2 * c.mlp_dim + 2 * scores
+  # what attention gives, and the MLP before its GELU. Scores are made again and
+  # not kept, but the gaps that they leave in a heap are as large; dropout keeps
+  # what fell.
+  block = 12 * c.emb_dim + c.mlp_dim + c.n_heads * c.context_length
   if c.drop_rate:
-    block += 2 * c.emb_dim + 2 * scores
+    block += 2 * c.emb_dim + c.n_heads * c.context_length
   if c.remat:  # One block at a time, its gradient beside it.
     return c.n_layers * c.emb_dim + 2 * block
   return c.n_layers * block

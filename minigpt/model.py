@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from minigpt import lowering, params
+from minigpt import params
 from minigpt.attention import (
   KVCache,
   attention,
@@ -31,18 +31,32 @@ from minigpt.ops import (
   rows,
   sizes,
 )
+from minigpt.recompute import recomputed
 from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
 
-# Of f32 logits that a loss has at a time. XLA keeps several copies of them.
-LOGITS_BYTES = {'xla': 64 << 20, 'hybrid': 256 << 20, 'graph': 256 << 20}
+# Of f32 logits that a loss has at a time. There are several copies of them.
+LOGITS_BYTES = 64 << 20
 
 
 def mlp(
   x: tf.Tensor, p: params.MLP, tap: Tap = no_tap
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
   return linear(tap('hidden', gelu(linear(x, p.c_fc))), p.c_proj)
+
+
+def thrifty_mlp(
+  x: tf.Tensor, p: params.MLP, tap: Tap = no_tap
+) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
+  """`mlp` that keeps its hidden units once for its gradient, before GELU."""
+  if tap is not no_tap:
+    return mlp(x, p, tap)
+  return recomputed(_project)(linear(x, p.c_fc), p.c_proj)
+
+
+def _project(hidden, p):
+  return linear(gelu(hidden), p)
 
 
 def block(
@@ -58,7 +72,7 @@ def block(
   here = under(tap, 'attn')
   y = layernorm(x, p.ln_1)
   x = x + attention(y, p.attn, n_heads, rate, fold(rng, 0), here, mask)
-  y = mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
+  y = thrifty_mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
   return tap('residual', x + dropout(y, rate, fold(rng, 1)))
 
 
@@ -69,15 +83,8 @@ def recomputed_block(
   rng: tf.Tensor | None = None,
   mask: tf.Tensor | None = None,
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """`block` that keeps nothing for its gradient but `x` (Chen et al. 2016)."""
-
-  def again(x, *leaves):
-    layer = tf.nest.pack_sequence_as(p, leaves)
-    return block(x, layer, config, rng, mask=mask)
-
-  # Gradients reach arguments alone, not what `again` closes over.
-  leaves = map(tf.convert_to_tensor, tf.nest.flatten(p))
-  return tf.recompute_grad(again)(x, *leaves)
+  """`block` that keeps nothing for its gradient but `x`."""
+  return recomputed(lambda x, p: block(x, p, config, rng, mask=mask))(x, p)
 
 
 def hidden_states(
@@ -232,15 +239,14 @@ def summed_loss(
   weights: tf.Tensor,
   p: params.Params,
   config: GPTConfig,
-  logits_bytes: int = 0,
+  logits_bytes: int = LOGITS_BYTES,
 ) -> tf.Tensor:  # [B, T, D], int [B, T], f32 [B, T] -> []
   """Weighted sum of cross entropies, in nats.
 
   Logits are a step's largest tensor: GPT-2 has 206 MB of them for 1,024 tokens,
   and as much again of their gradient. They are made in chunks of at most
-  `logits_bytes`; 0: of `LOGITS_BYTES`.
+  `logits_bytes`.
   """
-  logits_bytes = logits_bytes or LOGITS_BYTES[lowering.mode()]
 
   def share(x, head, targets, weights):
     losses = cross_entropy(_scores(x, head, config), targets)

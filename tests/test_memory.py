@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from minigpt import memory
@@ -9,7 +7,6 @@ from minigpt.model import LOGITS_BYTES
 from minigpt.params import count, specs
 
 GPT2 = GPTConfig()
-XLA = TrainConfig(compile='xla')
 
 
 def test_the_state_of_gpt2_is_16_bytes_a_parameter():
@@ -17,36 +14,28 @@ def test_the_state_of_gpt2_is_16_bytes_a_parameter():
 
 
 def test_activations_grow_with_the_batch_and_copies_with_its_parts():
-  one = memory.estimate(GPT2, replace(XLA, batch_size=1))
-  four = memory.estimate(GPT2, replace(XLA, batch_size=4, grad_accum=2))
+  one = memory.estimate(GPT2, TrainConfig(batch_size=1))
+  four = memory.estimate(GPT2, TrainConfig(batch_size=4, grad_accum=2))
   # The same for all batches as large as these.
-  logits = 2 * LOGITS_BYTES['xla']
+  logits = 2 * LOGITS_BYTES
   assert four.activations - logits == 4 * (one.activations - logits)
   assert (one.copies, four.copies) == (0, 4 * 124_412_160)
   half = memory.estimate(
-    GPT2, replace(XLA, batch_size=1, compute_dtype='bfloat16')
+    GPT2, TrainConfig(batch_size=1, compute_dtype='bfloat16')
   )
   assert one.activations / 2 < half.activations < one.activations
 
 
 def test_recomputed_blocks_keep_their_input_and_one_block():
   plain, again = (
-    memory.estimate(GPTConfig(remat=remat), replace(XLA, batch_size=2))
+    memory.estimate(GPTConfig(remat=remat), TrainConfig(batch_size=2))
     for remat in (False, True)
   )
   assert again.state == plain.state
-  logits = 2 * LOGITS_BYTES['xla']
+  logits = 2 * LOGITS_BYTES
   block = (plain.activations - logits) // 12
   kept = 2048 * 4 * 12 * 768
   assert again.activations == logits + 2 * block + kept
-
-
-def test_tensorflows_kernels_make_more_logits_at_a_time():
-  both = [
-    memory.estimate(GPT2, replace(XLA, batch_size=8, compile=mode)).activations
-    for mode in ('xla', 'hybrid')
-  ]
-  assert both[1] - both[0] == 2 * (256 - 64 << 20)
 
 
 def test_a_small_vocabulary_has_few_logits():

@@ -1,4 +1,4 @@
-"""Blocks that are computed again for their gradient give the same gradient."""
+"""What is computed again for its gradient gives the same gradient."""
 
 import dataclasses
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora
-from minigpt.model import GPT
+from minigpt import lora, lowering
+from minigpt.config import COMPILE_MODES
+from minigpt.model import GPT, mlp, thrifty_mlp
 from minigpt.packing import Packed
 from minigpt.training import TrainState, loss_and_grads
 
@@ -67,3 +68,37 @@ def test_xla_does_not_undo_it(model, tokens):
   # Queries, keys and values; scores; sums of values; the first product of
   # the MLP: each once more.
   assert again >= plain + 3
+
+
+def mlp_gradients(f, p, mode='graph'):
+  """`f` as a program of x that returns its output and all gradients."""
+
+  def run(x):
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = f(x, p)
+      loss = tf.reduce_sum(tf.square(y))
+    return [y, *tape.gradient(loss, [x, *tf.nest.flatten(p)])]
+
+  return lowering.compiled(run, mode)
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+def test_the_thrifty_mlp_is_the_plain_one(model, mode):
+  p = model.params.blocks[0].mlp
+  x = tf.random.stateless_normal([2, 8, model.config.emb_dim], [1, 2])
+  plain, thrifty = (mlp_gradients(f, p, mode)(x) for f in (mlp, thrifty_mlp))
+  assert len(plain) == 6  # Output, input, two weights, two biases.
+  for a, b in zip(plain, thrifty, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_thrifty_mlp_keeps_no_output_of_gelu(model):
+  p = model.params.blocks[0].mlp
+  x = tf.ones([2, 8, model.config.emb_dim])
+
+  def n_tanh(f):
+    graph = mlp_gradients(f, p).get_concrete_function(x).graph
+    return sum(op.type == 'Tanh' for op in graph.get_operations())
+
+  assert (n_tanh(mlp), n_tanh(thrifty_mlp)) == (1, 2)

@@ -1,0 +1,40 @@
+"""Less memory for more arithmetic: what a gradient computes once more."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from minigpt import lowering
+
+
+def recomputed(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+  """`f`, of which a tape keeps the arguments alone (Chen et al. 2016).
+
+  Its gradient computes `f` again, up to where nothing more is needed.
+
+  Args:
+    f: a function of a float tensor [N, ...], N at least 1, and of trees of
+      them. It may close over what needs no gradient.
+  """
+
+  @functools.wraps(f)
+  def call(*args: Any) -> tf.Tensor:
+    @tf.custom_gradient
+    def keeping(*leaves):
+      def gradient(upstream):
+        # XLA would take equal operations for one, and keep what they made.
+        first = lowering.after(leaves[0], upstream)
+        again = [first, *leaves[1:]]
+        with tf.GradientTape() as tape:
+          tape.watch(again)
+          y = f(*tf.nest.pack_sequence_as(args, again))
+        return tape.gradient(y, again, upstream)
+
+      unseen = map(tf.stop_gradient, leaves)
+      return f(*tf.nest.pack_sequence_as(args, list(unseen))), gradient
+
+    return keeping(*map(tf.convert_to_tensor, tf.nest.flatten(args)))
+
+  return call
