@@ -43,7 +43,7 @@ LOGITS_BYTES = 64 << 20
 def mlp(
   x: tf.Tensor, p: params.MLP, tap: Tap = no_tap
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  return linear(tap('hidden', gelu(linear(x, p.c_fc))), p.c_proj)
+  return linear(tap('hidden', linear(x, p.c_fc, then_gelu=True)), p.c_proj)
 
 
 def thrifty_mlp(

@@ -58,13 +58,20 @@ def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def matmul(
-  x: tf.Tensor, w: Leaf, transpose_w: bool = False, b: tf.Tensor = ABSENT
+  x: tf.Tensor,
+  w: Leaf,
+  transpose_w: bool = False,
+  b: tf.Tensor = ABSENT,
+  then_gelu: bool = False,
 ) -> tf.Tensor:  # [..., in] -> [..., out]
   """`x w + b`, or `x w' + b`; a compact `w`, always `[out, in]`, is scaled
   after the product.
 
   The leading dimensions become one: the gradient of `w` is then one product
   over all of them, not one for each row of the batch and a sum.
+
+  Args:
+    then_gelu: `gelu` of it, which the kernel of packed weights makes as well.
   """
   *leading, n_in = sizes(x)
   x, scale = tf.reshape(x, [-1, n_in]), ABSENT
@@ -73,7 +80,7 @@ def matmul(
     w, scale, transpose_w = w.values, w.scale, True
   if _packs(x, w):
     bias = tf.zeros(w.shape[not transpose_w], x.dtype) if is_absent(b) else b
-    y = packed.product(x, w, bias, transpose_w)
+    y = packed.product(x, w, bias, transpose_w, then_gelu)
     return tf.reshape(y, [*leading, y.shape[-1]])
   if w.dtype != x.dtype:
     x = lowering.once(x)
@@ -89,7 +96,8 @@ def matmul(
       # a scale keeps it out as well.
       y = lowering.once(y)
   y = _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
-  return add_bias(y, b)
+  y = add_bias(y, b)
+  return gelu(y) if then_gelu else y
 
 
 def _packs(x: tf.Tensor, w: Leaf) -> bool:
@@ -112,12 +120,13 @@ def _scaled(x, scale):
 
 
 def linear(
-  x: tf.Tensor, p: Linear | Adapted
+  x: tf.Tensor, p: Linear | Adapted, then_gelu: bool = False
 ) -> tf.Tensor:  # [..., in] -> [..., out]
   if isinstance(p, Adapted):
     a, b = p.adapter
-    return linear(x, p.layer) + p.scale * matmul(matmul(x, a), b)
-  return matmul(x, p.w, b=p.b)
+    y = linear(x, p.layer) + p.scale * matmul(matmul(x, a), b)
+    return gelu(y) if then_gelu else y
+  return matmul(x, p.w, b=p.b, then_gelu=then_gelu)
 
 
 def rows(

@@ -29,7 +29,11 @@ def available() -> bool:
 
 
 def product(
-  x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, transpose_w: bool = False
+  x: tf.Tensor,
+  w: tf.Tensor,
+  b: tf.Tensor,
+  transpose_w: bool = False,
+  then_gelu: bool = False,
 ) -> tf.Tensor:  # [N, in], [in, out], [out] -> [N, out]
   """`x w + b`, or `x w' + b`, for a graph; it has no gradient.
 
@@ -38,7 +42,9 @@ def product(
 
   Args:
     x: float32 or bfloat16, as `w` and `b` are.
+    then_gelu: GELU of it, in its tanh form.
   """
+  then = [b'GeluApproximate'] if then_gelu else []
   attribute = tf.compat.v1.AttrValue
   made = tf.compat.v1.get_default_graph().create_op(
     _KERNEL,
@@ -51,7 +57,7 @@ def product(
       'transpose_a': attribute(b=False),
       'transpose_b': attribute(b=transpose_w),
       'is_filter_const': attribute(b=True),
-      'fused_ops': attribute(list=attribute.ListValue(s=[b'BiasAdd'])),
+      'fused_ops': attribute(list=attribute.ListValue(s=[b'BiasAdd', *then])),
       # What oneDNN's kernels of plain tensors are registered under.
       '_kernel': attribute(s=b'MklNameChangeOp'),
     },

@@ -39,7 +39,10 @@ def kinds(f):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('transpose_w', [False, True])
 @pytest.mark.parametrize('biased', [False, True])
-def test_a_packed_product_is_the_product(biased, transpose_w, dtype, n_rows):
+@pytest.mark.parametrize('then_gelu', [False, True])
+def test_a_packed_product_is_the_product(
+  then_gelu, biased, transpose_w, dtype, n_rows
+):
   rng = np.random.default_rng(0)
   x, w, b = (
     tf.cast(rng.standard_normal(shape), dtype)
@@ -49,19 +52,21 @@ def test_a_packed_product_is_the_product(biased, transpose_w, dtype, n_rows):
   bias = b if biased else ops.ABSENT
 
   def product(x):
-    return ops.matmul(x, stored, transpose_w, bias)
+    return ops.matmul(x, stored, transpose_w, bias, then_gelu)
 
   f = lowering.compiled(product, 'hybrid', frozen=True)
   made = f.get_concrete_function(tf.TensorSpec([n_rows, 2, 24], dtype))
   assert KERNEL in kinds(made)
   x64, w64, b64 = (np.array(tf.cast(a, tf.float64)) for a in (x, w, b))
+  wanted = x64 @ w64 + biased * b64
+  if then_gelu:
+    inner = np.sqrt(2 / np.pi) * (wanted + 0.044715 * wanted**3)
+    wanted = 0.5 * wanted * (1 + np.tanh(inner))
   allowed = 1e-5 if dtype == 'float32' else 0.1
   for _ in range(2):  # It packs, and then reads what it has packed.
     found = made(x)
     assert found.dtype == dtype
-    np.testing.assert_allclose(
-      tf.cast(found, tf.float64), x64 @ w64 + biased * b64, atol=allowed
-    )
+    np.testing.assert_allclose(tf.cast(found, tf.float64), wanted, atol=allowed)
 
 
 def test_only_weights_that_never_change_are_packed():
