@@ -48,16 +48,19 @@ def frozen() -> bool:
 
 
 def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-  """`x`, with which XLA can compute nothing before it has `y`.
+  """`x`, with which nothing can be computed before there is `y`.
 
-  What does not change in a loop is computed before it: a cast of all weights,
-  whose result is then read in each turn in their place.
+  What does not change in a loop XLA computes before it: a cast of all weights,
+  whose result is then read in each turn in their place. And what is to be
+  computed once more, in place of being kept, would be computed early, or taken
+  for what has been computed already.
 
   Args:
     y: float [N, ...], N at least 1.
   """
   if mode() != 'xla':
-    return x
+    with tf.control_dependencies([y]):
+      return tf.identity(x)
   # Nothing is greater than infinity, but XLA's passes do not know that. The
   # code generator behind them does, and adds nothing.
   return x + tf.cast(_never(y), x.dtype)

@@ -255,3 +255,15 @@ def test_xla_gets_no_flag_that_it_does_not_know(flags_of_programs):
   """It would end the process."""
   assert flags_of_programs['older'].count('--') == 1
   assert flags_of_programs['candidate'].count('--') == 2
+
+
+@pytest.mark.parametrize('mode', ['hybrid', 'graph'])
+def test_without_xla_what_comes_after_waits(mode):
+  def f(x, y):
+    return 2.0 * lowering.after(x, y + 1.0)
+
+  graph = (
+    lowering.compiled(f, mode).get_concrete_function(*[tf.ones([2])] * 2).graph
+  )
+  [late] = [op for op in graph.get_operations() if op.control_inputs]
+  assert [op.type for op in late.control_inputs] == ['AddV2']
