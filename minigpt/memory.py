@@ -59,18 +59,19 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
     state=16 * n,
     copies=(2 * n if item == 2 else 0)
     + (4 * n if recipe.grad_accum > 1 else 0),
-    # Logits and their gradient, of as many tokens as a loss reads at a time.
-    activations=n_tokens * _kept(c) * item + 2 * min(logits, LOGITS_BYTES),
+    # Logits and their gradient, of as many tokens as a loss reads at a time,
+    # and weights of attention and their gradient, of one block at a time.
+    activations=n_tokens * (_kept(c) + 2 * c.n_heads * c.context_length) * item
+    + 2 * min(logits, LOGITS_BYTES),
   )
 
 
 def _kept(c: GPTConfig) -> int:
   """Numbers kept of each token by all blocks."""
   # The residual twice, two norms with their halves, queries, keys and values,
-  # what attention gives, and the MLP before its GELU. Scores are made again and
-  # not kept, but the gaps that they leave in a heap are as large; dropout keeps
-  # what fell.
-  block = 12 * c.emb_dim + c.mlp_dim + c.n_heads * c.context_length
+  # what attention gives, and the MLP before its GELU. Dropout keeps what fell,
+  # of the weights of attention, too.
+  block = 12 * c.emb_dim + c.mlp_dim
   if c.drop_rate:
     block += 2 * c.emb_dim + c.n_heads * c.context_length
   if c.remat:  # One block at a time, its gradient beside it.
