@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from minigpt import lowering
+
 # A share of the sum, [], from a chunk of rows: x [n, ...], w, and what belongs
 # to the rows.
 Share = Callable[..., tf.Tensor]
@@ -40,6 +42,12 @@ def chunked_sum(
   return total(x, tf.convert_to_tensor(w))
 
 
+@lowering.apart
+def plus(total: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+  """Adds in the precision of the total."""
+  return total + tf.cast(x, total.dtype)
+
+
 def _cut(x, n_chunks, size):  # [N, ...] -> [chunks, size, ...]
   room = n_chunks * size - x.shape[0]
   filled = tf.pad(x, [[0, room], *[[0, 0]] * (len(x.shape) - 1)])
@@ -56,7 +64,7 @@ def _loop(share, x, w, rest):
       tape.watch([part, w])
       one = share(part, w, *(r[i] for r in rest))
     d_part, d_w = tape.gradient(one, [part, w])
-    return i + 1, loss + one, dx.write(i, d_part), dw + tf.cast(d_w, dw.dtype)
+    return i + 1, loss + one, dx.write(i, d_part), plus(dw, d_w)
 
   start = (
     0,

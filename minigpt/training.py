@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import lowering
+from minigpt.chunks import plus
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import EvalBatch, eval_batches
 from minigpt.lora import Adapters, attach
@@ -136,15 +137,10 @@ def mean_loss_and_grads(
   zeros = (tf.zeros([]), tf.nest.map_structure(tf.zeros_like, params))
 
   def add(i, *sums):
-    return i + 1, *tf.nest.map_structure(_plus, sums, one(i))
+    return i + 1, *tf.nest.map_structure(plus, sums, one(i))
 
   total = tf.while_loop(lambda i, *_: i < n, add, (0, *zeros))
   return tf.nest.map_structure(lambda x: x / n, total[1:])
-
-
-@lowering.apart
-def _plus(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-  return x + tf.cast(y, x.dtype)
 
 
 def _at(windows: Batch, i: tf.Tensor) -> Batch:
