@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from minigpt import lowering, params
 from minigpt.ops import dropout, fold, linear, sizes, softmax
+from minigpt.recompute import pays
 from minigpt.taps import Tap, no_tap
 
 # Fewer save more products, but each block is more code to compile.
@@ -50,7 +51,7 @@ def dot_product_attention(
   if tap is no_tap:
     weights = _weights(q, k, mask)
   else:
-    products = tf.matmul(q, k, transpose_b=True)
+    products = _products(q, k)
     scores = tap('scores', scaled_scores(products, mask, _scale(q)))
     weights = tf.cast(tap('weights', softmax(scores)), v.dtype)
   return tf.matmul(dropout(weights, drop_rate, rng), v)
@@ -62,8 +63,14 @@ def _scale(q):
 
 def _weights(q, k, mask):
   masks = () if mask is None else (mask,)
-  products = tf.matmul(q, k, transpose_b=True)
-  return attention_weights(products, *masks, scale=_scale(q))
+  return attention_weights(_products(q, k), *masks, scale=_scale(q))
+
+
+def _products(q, k):  # [..., T, K], [..., S, K] -> [..., T, S]
+  if lowering.mode() == 'xla' and q.shape[-2] == 1 and q.dtype == tf.float32:
+    # XLA has one thread multiply a single query, and all of them sum.
+    return tf.reduce_sum(q * k, -1)[..., None, :]
+  return tf.matmul(q, k, transpose_b=True)
 
 
 def scaled_scores(
@@ -93,12 +100,13 @@ def thrifty_attention(
   """`dot_product_attention` that keeps no weights for its gradient.
 
   The gradient multiplies q and k once more (Dao et al. 2022, section 3.1, has
-  its equations): a tape would keep all of [..., T, S], in every layer.
+  its equations): a tape would keep all of [..., T, S], in every layer. Few
+  weights are kept: then this is `dot_product_attention`.
 
   Args:
-    tap: if it looks at anything, this is `dot_product_attention`.
+    tap: if it looks at anything, all weights are kept.
   """
-  if tap is not no_tap:
+  if tap is not no_tap or not pays(math.prod([*sizes(q)[:-1], sizes(k)[-2]])):
     return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
 
   def drop(x):

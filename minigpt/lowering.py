@@ -61,22 +61,35 @@ def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
   if mode() != 'xla':
     with tf.control_dependencies([y]):
       return tf.identity(x)
+  if x.dtype == tf.bfloat16:  # XLA would round what it subtracts from.
+    return tf.bitcast(after(tf.bitcast(x, tf.int16), y), x.dtype)
   # Nothing is greater than infinity, but XLA's passes do not know that. The
-  # code generator behind them does, and adds nothing.
-  return x + tf.cast(_never(y), x.dtype)
+  # code generator behind them does, and subtracts nothing.
+  return x - tf.cast(_never(y), x.dtype)
 
 
 def once(x: tf.Tensor) -> tf.Tensor:
   """`x`, which XLA computes once and not anew wherever it is used.
 
-  A division is too dear to be repeated, so it ends the loop that makes `x`.
+  A division is too dear to be repeated, so it ends the loop that makes `x`. And
+  it stays in the shape that `x` has here: what XLA finds divided in another, it
+  would reshape number by number wherever it is used.
 
   Args:
-    x: float [N, ...], N at least 1.
+    x: float [N, ..., M], N and M at least 1.
   """
   if mode() != 'xla':
     return x
-  return x / (1 + tf.cast(_never(x), x.dtype))
+  # One divisor for all would let a reshape of `x` pass; columns are not divided
+  # alike, for all that XLA knows.
+  is_other = tf.range(tf.shape(x)[-1]) < tf.cast(_never(x), tf.int32)
+  return x / (1 + tf.cast(is_other, x.dtype))
+
+
+@tf.custom_gradient
+def settled(x: tf.Tensor) -> tf.Tensor:
+  """`x`, whose gradient XLA computes `once`."""
+  return tf.identity(x), once
 
 
 def _never(x):

@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from minigpt import params
+from minigpt import lowering, params
 from minigpt.attention import (
   KVCache,
   attention,
@@ -31,7 +31,7 @@ from minigpt.ops import (
   rows,
   sizes,
 )
-from minigpt.recompute import recomputed
+from minigpt.recompute import pays, recomputed
 from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
@@ -49,10 +49,15 @@ def mlp(
 def thrifty_mlp(
   x: tf.Tensor, p: params.MLP, tap: Tap = no_tap
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """`mlp` that keeps its hidden units once for its gradient, before GELU."""
+  """`mlp` that keeps its hidden units once for its gradient, before GELU.
+
+  Few units are kept twice.
+  """
   if tap is not no_tap:
     return mlp(x, p, tap)
-  return recomputed(_project)(linear(x, p.c_fc), p.c_proj)
+  hidden = linear(x, p.c_fc)
+  project = recomputed(_project) if pays(math.prod(sizes(hidden))) else _project
+  return project(hidden, p.c_proj)
 
 
 def _project(hidden, p):
@@ -69,9 +74,10 @@ def block(
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
   """Attention, then MLP, each on a normalized copy and added back."""
   rate, n_heads = config.drop_rate, config.n_heads
-  here = under(tap, 'attn')
+  here, x = under(tap, 'attn'), lowering.settled(x)
   y = layernorm(x, p.ln_1)
-  x = x + attention(y, p.attn, n_heads, rate, fold(rng, 0), here, mask)
+  y = attention(y, p.attn, n_heads, rate, fold(rng, 0), here, mask)
+  x = lowering.settled(x + y)
   y = thrifty_mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
   return tap('residual', x + dropout(y, rate, fold(rng, 1)))
 

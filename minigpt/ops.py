@@ -52,9 +52,29 @@ def layernorm(
   return add_bias(tf.cast(y, x.dtype) * p.g, p.b)
 
 
-def add_bias(x: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+def add_bias(x: tf.Tensor, b: Leaf) -> tf.Tensor:  # [..., *S], [*S] -> x's
   """`x + b`, or `x` where the bias is absent."""
-  return x if is_absent(b) else x + b
+  return x if is_absent(b) else _add_to_each(x, tf.convert_to_tensor(b))
+
+
+@tf.custom_gradient
+def _add_to_each(x, b):
+  def gradient(dy):
+    columns = _columns(dy, b.shape)
+    return tf.reshape(columns, tf.shape(dy)), _total(columns, b.shape)
+
+  return x + b, gradient
+
+
+def _columns(x, shape):  # [..., *S] -> [N, S]
+  """XLA reads what it sums by columns from memory, of few dimensions at its
+  best. Left alone, it would make it anew from all that it is made of, and for
+  each column."""
+  return lowering.once(tf.reshape(x, [-1, shape.num_elements()]))
+
+
+def _total(columns, shape):
+  return tf.reshape(tf.reduce_sum(columns, 0), shape)
 
 
 def matmul(

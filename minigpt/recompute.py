@@ -8,6 +8,14 @@ import tensorflow as tf
 
 from minigpt import lowering
 
+# A step of a small model is short, and memory no matter.
+FREE_BYTES = 4 << 20
+
+
+def pays(n: int | tf.Tensor) -> bool:
+  """Whether `n` numbers of a layer, tensor if unknown, take much to keep."""
+  return isinstance(n, tf.Tensor) or 4 * n > FREE_BYTES
+
 
 def recomputed(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
   """`f`, of which a tape keeps the arguments alone (Chen et al. 2016).

@@ -105,6 +105,14 @@ def tokens(config):
   )
 
 
+@pytest.fixture
+def nothing_is_kept(monkeypatch):
+  """Small models, too, compute for their gradient what large ones do."""
+  from minigpt import recompute
+
+  monkeypatch.setattr(recompute, 'FREE_BYTES', 0)
+
+
 @pytest.fixture(scope='session')
 def run_dir(model, tmp_path_factory):
   """A run of the random model; its vocabulary has NUL and two non-ASCII."""

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt import attention as att
-from minigpt import lowering
+from minigpt import lowering, recompute
 from minigpt.config import COMPILE_MODES, GPTConfig
 from minigpt.model import gpt
 from minigpt.params import Attention, Linear, init_params
@@ -137,7 +137,9 @@ def test_blocks_of_queries_see_what_all_queries_see():
 
 @pytest.mark.parametrize('mode', COMPILE_MODES)
 @pytest.mark.parametrize('rate', [0.0, 0.3])
-def test_thrifty_attention_is_attention_with_the_same_gradient(mode, rate):
+def test_thrifty_attention_is_attention_with_the_same_gradient(
+  nothing_is_kept, mode, rate
+):
   q, k, v = tf.random.stateless_normal([3, 2, 3, 11, 4], [1, 2])
   how = (att.causal_mask(11), rate, tf.constant([1, 2]))
 
@@ -156,7 +158,7 @@ def test_thrifty_attention_is_attention_with_the_same_gradient(mode, rate):
     np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_training_keeps_no_weights_of_attention(p):
+def test_training_keeps_no_weights_of_attention(p, monkeypatch):
   """The gradient takes q k' again, and its softmax, for what was not kept."""
 
   def n_softmaxes(attend):
@@ -170,6 +172,30 @@ def test_training_keeps_no_weights_of_attention(p):
     graph = lowering.compiled(f, 'graph').get_concrete_function(spec).graph
     return sum(op.type == 'Softmax' for op in graph.get_operations())
 
+  # Few enough are kept.
+  monkeypatch.setattr(recompute, 'FREE_BYTES', 4 * 2 * 4 * 4)
+  assert n_softmaxes(att.thrifty_attention) == 1
+  monkeypatch.setattr(recompute, 'FREE_BYTES', 4 * 2 * 4 * 4 - 1)
   assert n_softmaxes(att.dot_product_attention) == 1
   assert n_softmaxes(att.thrifty_attention) == 2
   assert n_softmaxes(lambda q, k, v: att.attention(q, p, 2)) == 2
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_a_single_query_is_compared_alike_in_each_mode(dtype):
+  q = tf.random.stateless_normal([2, 3, 1, 8], [1, 2])
+  k, v = tf.random.stateless_normal([2, 2, 3, 5, 8], [3, 4])
+  given = [tf.cast(x, dtype) for x in (q, k, v)]
+  mask = tf.constant([True, True, False, True, True])
+
+  def attend(q, k, v):
+    return att.dot_product_attention(q, k, v, mask)
+
+  expected = attend(q, k, v)
+  allowed = 1e-5 if dtype == 'float32' else 2e-2
+  for mode in COMPILE_MODES:
+    found = lowering.compiled(attend, mode)(*given)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(
+      tf.cast(found, tf.float32), expected, atol=allowed
+    )

@@ -180,7 +180,8 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
     for op in getattr(f, 'graph', f).get_operations()
     if 'PartitionedCall' in op.type
   ]
-  assert [len(op.outputs) for op in calls] == [1, 1]  # There and back.
+  # There and back, and added to the sum.
+  assert [len(op.outputs) for op in calls] == [1, 1, 1]
 
 
 @pytest.mark.parametrize('n_rows', [1, 2, 8, 16, None])
@@ -198,11 +199,15 @@ def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
     np.testing.assert_allclose(found, x @ w, atol=allowed, rtol=1e-5)
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('f', [lowering.once, lambda x: lowering.after(x, x)])
-def test_what_steers_xla_changes_no_value(f):
-  x = tf.constant([math.inf, -math.inf, math.nan, -0.0, 1e-30, 3.0])
+def test_what_steers_xla_changes_no_value(f, dtype):
+  x = tf.constant([math.inf, -math.inf, math.nan, -0.0, 1e-30, 3.0], dtype)
   for order in x, x[::-1]:
-    np.testing.assert_array_equal(lowering.compiled(f)(order), order)
+    found = lowering.compiled(f)(order)
+    np.testing.assert_array_equal(
+      *(tf.cast(y, tf.float32) for y in (found, order))
+    )
 
 
 def test_a_loop_reads_the_weights_in_few_bits():
@@ -220,6 +225,59 @@ def test_a_loop_reads_the_weights_in_few_bits():
   products = re.findall(r'convert_dot_fusion\S* = \S+ fusion\(([^)]*)\)', hlo)
   # Each casts as it multiplies, a vector that is there and not made anew.
   assert [len(given.split(', ')) for given in products] == [2, 2]
+
+
+def test_a_loop_does_not_round_its_bfloat16_weights_anew():
+  w = compact.compact(Linear(tf.Variable(tf.ones([128, 128]))), 'bfloat16')
+
+  @lowering.compiled
+  def loop(x):
+    turn = lambda i, x: (i + 1, ops.gelu(ops.linear(x, w)))  # noqa: E731
+    return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
+
+  hlo = loop.experimental_get_compiler_ir(tf.ones([1, 128]))('optimized_hlo')
+  assert 'convert_dot_fusion' in hlo
+  assert not re.search(r'= bf16\[128,128\]\S* convert\(', hlo)
+
+
+def test_heads_are_put_together_before_the_product_that_reads_them():
+  """Within its loop each number would cost a division of indices."""
+  w = compact.int8(tf.random.stateless_normal([128, 128], [0, 0]))
+
+  @lowering.compiled
+  def loop(x):
+    def turn(i, x):
+      heads = tf.reshape(x, [1, 4, 1, 32])
+      return i + 1, ops.matmul(tf.reshape(2 * tf.tanh(heads), [1, 128]), w)
+
+    return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
+
+  hlo = loop.experimental_get_compiler_ir(tf.ones([1, 128]))('optimized_hlo')
+  name = re.search(r'convert_dot_fusion\S* = .*calls=(%\S+)[,\n]', hlo)[1]
+  given = re.search(re.escape(name) + r' \((.*)\) ->', hlo)[1]
+  # Two dimensions at most, of one row.
+  assert sorted(re.findall(r'\[([\d,]*)\]', given)) in (
+    ['1,128', '128,128'],
+    ['128', '128,128'],
+  )
+
+
+def test_a_gradient_is_settled_once_for_all_who_use_it():
+  def n_divisions(settle):
+    @lowering.compiled
+    def both_sums(x):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(settle(x) ** 3)
+      grad = tape.gradient(loss, x)
+      return [tf.reduce_max(grad, axis) for axis in (0, 1)]
+
+    x = tf.ones([64, 64])
+    np.testing.assert_allclose(both_sums(x), np.full([2, 64], 3))
+    hlo = both_sums.experimental_get_compiler_ir(x)('optimized_hlo')
+    return hlo.count(' divide(')
+
+  assert [n_divisions(f) for f in (tf.identity, lowering.settled)] == [0, 1]
 
 
 @pytest.fixture(scope='module')

@@ -1,9 +1,11 @@
 import math
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from minigpt import ops
+from minigpt import lowering, ops
+from minigpt.config import COMPILE_MODES
 from minigpt.params import LayerNorm, Linear
 
 
@@ -65,3 +67,32 @@ def test_cross_entropy_of_uniform_logits_is_log_v():
   np.testing.assert_allclose(
     ops.cross_entropy(logits, targets), np.full([2, 3], math.log(50)), 1e-6
   )
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+@pytest.mark.parametrize('known', [True, False])
+@pytest.mark.parametrize('absent', [True, False])
+def test_a_bias_is_added_and_has_the_gradient_of_an_addition(
+  absent, known, mode
+):
+  rng = np.random.default_rng(0)
+  x, b, dy = (
+    tf.constant(rng.standard_normal(shape), tf.float32)
+    for shape in ([3, 4, 5], [5], [3, 4, 5])
+  )
+
+  def add(x, dy):
+    variable = ops.ABSENT if absent else stored
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      y = ops.add_bias(x, variable)
+    return y, tape.gradient(y, [x, stored], dy, unconnected_gradients='zero')
+
+  stored = tf.Variable(b)
+  spec = tf.TensorSpec([3 if known or mode == 'xla' else None, 4, 5])
+  made = lowering.compiled(add, mode).get_concrete_function(spec, spec)
+  y, (dx, db) = made(x, dy)
+  np.testing.assert_allclose(y, x if absent else x + b)
+  np.testing.assert_allclose(dx, dy)
+  expected = np.zeros(5) if absent else np.sum(dy, (0, 1))
+  np.testing.assert_allclose(db, expected, rtol=1e-5, atol=1e-6)
