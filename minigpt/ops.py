@@ -1,6 +1,6 @@
 """The small pure functions a transformer is written in.
 
-Shapes: `...` any leading dimensions, D features, V vocabulary.
+Shapes: `...` any leading dimensions, D and F features, V vocabulary.
 """
 
 import math
@@ -52,29 +52,24 @@ def layernorm(
   return add_bias(tf.cast(y, x.dtype) * p.g, p.b)
 
 
-def add_bias(x: tf.Tensor, b: Leaf) -> tf.Tensor:  # [..., *S], [*S] -> x's
+def add_bias(x: tf.Tensor, b: Leaf) -> tf.Tensor:  # [..., F], [F] -> [..., F]
   """`x + b`, or `x` where the bias is absent."""
-  return x if is_absent(b) else _add_to_each(x, tf.convert_to_tensor(b))
+  if is_absent(b):
+    return x
+  if lowering.mode() != 'xla':
+    return x + b
+  return _add_to_rows(x, tf.convert_to_tensor(b))
 
 
 @tf.custom_gradient
-def _add_to_each(x, b):
+def _add_to_rows(x, b):
   def gradient(dy):
-    columns = _columns(dy, b.shape)
-    return tf.reshape(columns, tf.shape(dy)), _total(columns, b.shape)
+    # XLA adds rows up best where it finds them in memory, in two dimensions.
+    # Left alone, it makes `dy` anew for each column, from all it is made of.
+    rows = lowering.once(tf.reshape(dy, [-1, b.shape[0]]))
+    return tf.reshape(rows, tf.shape(dy)), tf.reduce_sum(rows, 0)
 
   return x + b, gradient
-
-
-def _columns(x, shape):  # [..., *S] -> [N, S]
-  """XLA reads what it sums by columns from memory, of few dimensions at its
-  best. Left alone, it would make it anew from all that it is made of, and for
-  each column."""
-  return lowering.once(tf.reshape(x, [-1, shape.num_elements()]))
-
-
-def _total(columns, shape):
-  return tf.reshape(tf.reduce_sum(columns, 0), shape)
 
 
 def matmul(
