@@ -106,7 +106,7 @@ def thrifty_attention(
   Args:
     tap: if it looks at anything, all weights are kept.
   """
-  if tap is not no_tap or not pays(math.prod([*sizes(q)[:-1], sizes(k)[-2]])):
+  if tap is not no_tap or not pays(*sizes(q)[:-1], sizes(k)[-2]):
     return dot_product_attention(q, k, v, mask, drop_rate, rng, tap)
 
   def drop(x):

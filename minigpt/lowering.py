@@ -86,9 +86,13 @@ def once(x: tf.Tensor) -> tf.Tensor:
   return x / (1 + tf.cast(is_other, x.dtype))
 
 
-@tf.custom_gradient
 def settled(x: tf.Tensor) -> tf.Tensor:
   """`x`, whose gradient XLA computes `once`."""
+  return _settled(x) if mode() == 'xla' else x
+
+
+@tf.custom_gradient
+def _settled(x):
   return tf.identity(x), once
 
 

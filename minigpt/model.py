@@ -56,7 +56,7 @@ def thrifty_mlp(
   if tap is not no_tap:
     return mlp(x, p, tap)
   hidden = linear(x, p.c_fc)
-  project = recomputed(_project) if pays(math.prod(sizes(hidden))) else _project
+  project = recomputed(_project) if pays(*sizes(hidden)) else _project
   return project(hidden, p.c_proj)
 
 

@@ -58,18 +58,10 @@ def add_bias(x: tf.Tensor, b: Leaf) -> tf.Tensor:  # [..., F], [F] -> [..., F]
     return x
   if lowering.mode() != 'xla':
     return x + b
-  return _add_to_rows(x, tf.convert_to_tensor(b))
-
-
-@tf.custom_gradient
-def _add_to_rows(x, b):
-  def gradient(dy):
-    # XLA adds rows up best where it finds them in memory, in two dimensions.
-    # Left alone, it makes `dy` anew for each column, from all it is made of.
-    rows = lowering.once(tf.reshape(dy, [-1, b.shape[0]]))
-    return tf.reshape(rows, tf.shape(dy)), tf.reduce_sum(rows, 0)
-
-  return x + b, gradient
+  # XLA adds a gradient's rows up best where it finds them in memory, in two
+  # dimensions. Left alone, it makes them anew for each column of the sum.
+  rows = lowering.settled(tf.reshape(x, [-1, b.shape[0]]) + b)
+  return tf.reshape(rows, sizes(x))
 
 
 def matmul(

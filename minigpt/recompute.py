@@ -1,6 +1,7 @@
 """Less memory for more arithmetic: what a gradient computes once more."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,10 @@ from minigpt import lowering
 FREE_BYTES = 4 << 20
 
 
-def pays(n: int | tf.Tensor) -> bool:
-  """Whether `n` numbers of a layer, tensor if unknown, take much to keep."""
-  return isinstance(n, tf.Tensor) or 4 * n > FREE_BYTES
+def pays(*shape: int | tf.Tensor) -> bool:
+  """Whether numbers of this shape, tensors if unknown, take much to keep."""
+  is_known = all(isinstance(n, int) for n in shape)
+  return not is_known or 4 * math.prod(shape) > FREE_BYTES
 
 
 def recomputed(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
