@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import lowering, params
+from minigpt import flash, lowering, params
 from minigpt.ops import dropout, fold, linear, sizes, softmax
 from minigpt.recompute import pays
 from minigpt.taps import Tap, no_tap
@@ -157,6 +157,8 @@ def causal_dot_product_attention(
     tap: if it looks at anything, there is one block.
     attend: what attends, as `dot_product_attention` does.
   """
+  if flash.suits(q) and tap is no_tap and not (drop_rate and rng is not None):
+    return flash.causal_attention(q, k, v)
   n = sizes(q)[-2]
   mask = causal_mask(n)
   if tap is not no_tap or isinstance(n, tf.Tensor) or n <= n_queries:

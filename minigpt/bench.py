@@ -42,6 +42,9 @@ _JSON = flags.DEFINE_string('json', None, 'file for the figures')
 _STABLEHLO = flags.DEFINE_string(
   'stablehlo', None, 'time nothing: write what would run into this new folder'
 )
+_DEVICE = flags.DEFINE_string(
+  'device', 'any', 'with --stablehlo, what is to run it: any, or cuda alone'
+)
 _EXPECTED = flags.DEFINE_bool(
   'expected', True, 'with --stablehlo: run it, too, and write what came out'
 )
@@ -91,8 +94,10 @@ def _write(folder, config, recipe):
     'prompt_length': _PROMPT.value,
     'new_tokens': _NEW.value,
   }
-  call = _subject(config, recipe, 'xla').call
-  stablehlo.write(folder, {_WHAT.value: call}, about, _EXPECTED.value)
+  given = {_WHAT.value: _subject(config, recipe, 'xla').call}
+  stablehlo.write(
+    folder, given, about, _DEVICE.value, _EXPECTED.value, drawn=True
+  )
   print(f'{folder}: run it with benchmarks/pjrt.py')
 
 
@@ -108,6 +113,13 @@ def _figures(config, recipe, mode):
 
 
 def _check(config):
+  if _DEVICE.value not in lowering.DEVICES:
+    raise unknown('device', _DEVICE.value, lowering.DEVICES)
+  if _DEVICE.value != 'any' and not _STABLEHLO.value:
+    raise UsageError(
+      f'--device={_DEVICE.value}: this machine is what is timed; give '
+      '--stablehlo to write what another is to run'
+    )
   for flag in (_PROMPT, _NEW, _REPEATS):
     if flag.value < 1:
       raise UsageError(f'{flag.name}={flag.value}: it must be 1 or more')

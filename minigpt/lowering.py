@@ -36,6 +36,10 @@ class _Tracing(NamedTuple):
 _UNDECIDED = _Tracing('xla', frozen=False)
 _tracing = contextvars.ContextVar('tracing', default=_UNDECIDED)
 
+# What is to run a program that leaves TensorFlow. `cuda`: nothing but NVIDIA's.
+DEVICES = ('any', 'cuda')
+_device = contextvars.ContextVar('device', default='any')
+
 
 def mode() -> str:
   """One of `COMPILE_MODES`, that of the function being traced."""
@@ -45,6 +49,11 @@ def mode() -> str:
 def frozen() -> bool:
   """Whether the weights of the function being traced never change."""
   return _tracing.get().frozen
+
+
+def device() -> str:
+  """One of `DEVICES`, that of the function being traced."""
+  return _device.get()
 
 
 def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -132,6 +141,25 @@ def compiled(
   # jit_compile=False would leave a mark in an export, if a harmless one.
   jit_compile = True if mode == 'xla' else None
   return tf.function(traced, autograph=False, jit_compile=jit_compile)
+
+
+def retraced(
+  f: tf.types.experimental.PolymorphicFunction, device: str
+) -> tf.types.experimental.PolymorphicFunction:
+  """What `compiled` made as one XLA program, traced again for one of `DEVICES`.
+
+  To be compiled there: this machine's XLA may not know how.
+  """
+
+  @functools.wraps(f.python_function)
+  def traced(*args):
+    token = _device.set(device)
+    try:
+      return f.python_function(*args)
+    finally:
+      _device.reset(token)
+
+  return tf.function(traced, autograph=False, jit_compile=True)
 
 
 def choose(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
-from minigpt.model import LOGITS_BYTES
+from minigpt.model import LOGITS_BYTES, MOST_CHUNKS
 from minigpt.params import count, specs
 
 _CGROUP_LIMITS = (
@@ -62,7 +62,7 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
     # Logits and their gradient, of as many tokens as a loss reads at a time,
     # and weights of attention and their gradient, of one block at a time.
     activations=n_tokens * (_kept(c) + 2 * c.n_heads * c.context_length) * item
-    + 2 * min(logits, LOGITS_BYTES),
+    + 2 * min(logits, max(LOGITS_BYTES, logits // MOST_CHUNKS)),
   )
 
 

@@ -38,6 +38,9 @@ Caches = tuple[KVCache, ...]
 
 # Of f32 logits that a loss has at a time. There are several copies of them.
 LOGITS_BYTES = 64 << 20
+# More would not pay: the gradient of the head passes through memory for each,
+# and large batches keep so much else that larger chunks do not count.
+MOST_CHUNKS = 8
 
 
 def mlp(
@@ -51,11 +54,14 @@ def thrifty_mlp(
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
   """`mlp` that keeps its hidden units once for its gradient, before GELU.
 
-  Few units are kept twice.
+  Few units are kept twice, and on a GPU all are, which has memory: but not what
+  GELU is made of.
   """
   if tap is not no_tap:
     return mlp(x, p, tap)
   hidden = linear(x, p.c_fc)
+  if lowering.device() == 'cuda':
+    return linear(recomputed(gelu)(hidden), p.c_proj)
   project = recomputed(_project) if pays(*sizes(hidden)) else _project
   return project(hidden, p.c_proj)
 
@@ -251,7 +257,7 @@ def summed_loss(
 
   Logits are a step's largest tensor: GPT-2 has 206 MB of them for 1,024 tokens,
   and as much again of their gradient. They are made in chunks of at most
-  `logits_bytes`.
+  `logits_bytes`, or of an eighth of all.
   """
 
   def share(x, head, targets, weights):
@@ -261,6 +267,7 @@ def summed_loss(
   x = tf.reshape(hidden, [-1, config.emb_dim])
   given = (x, _head(p), tf.reshape(targets, [-1]), tf.reshape(weights, [-1]))
   n_chunks = -(-4 * x.shape[0] * config.vocab_size // logits_bytes)
+  n_chunks = min(n_chunks, MOST_CHUNKS)
   if n_chunks == 1:
     return share(*given)
   return chunked_sum(share, n_chunks, *given)

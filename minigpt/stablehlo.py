@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from minigpt import lowering
 from minigpt.calls import Call
 from minigpt.checkpoint import new_directory
 from minigpt.errors import InputError
@@ -65,13 +66,18 @@ def write(
   folder: Path,
   calls: Mapping[str, Call],
   about: Mapping[str, Any],
+  device: str = 'any',
   expected: bool = True,
+  drawn: bool = False,
 ) -> None:
   """Makes `folder` appear with all calls in it.
 
   Args:
     about: what else the manifest is to say.
+    device: what is to run it, one of `lowering.DEVICES`.
     expected: make each call, and keep some of its results in the manifest.
+    drawn: replace matrices by numbers of the same deviation, which whoever
+      reads the manifest draws anew: nothing large is written.
 
   Raises:
     InputError: the folder exists, or cannot be written; then nothing is left
@@ -79,20 +85,33 @@ def write(
   """
   with new_directory(folder) as scratch:
     functions = {
-      name: _write_call(scratch, name, call, expected)
+      name: _write_call(scratch, name, call, device, expected, drawn)
       for name, call in calls.items()
     }
-    manifest = {'format': 1, **about, 'functions': functions}
+    manifest = {
+      'format': 1,
+      'device': device,
+      **about,
+      'functions': functions,
+    }
     (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1) + '\n')
 
 
-def _write_call(folder, name, call, expected) -> dict[str, Any]:
+def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
   file = f'{name}.stablehlo'
-  artifact = portable(call.f, *call.arguments.values())
+  f = lowering.retraced(call.f, device)
+  artifact = portable(f, *call.arguments.values())
   (folder / file).write_bytes(artifact)
-  variables = _captured(call)
-  given = {f'{name}.{key}': x for key, x in call.arguments.items()}
-  files = [_write_array(folder, *item) for item in (given | variables).items()]
+  variables = _captured(f, call)
+  stored = [
+    _write_array(folder, f'{name}.{key}', x)
+    for key, x in call.arguments.items()
+  ]
+  for i, (key, variable) in enumerate(variables.items()):
+    draws = drawn and variable.shape.rank > 1
+    stored.append(
+      _draw(variable, i) if draws else _write_array(folder, key, variable)
+    )
   before = {key: value.numpy().tolist() for key, value in call.before.items()}
   return {
     'file': file,
@@ -102,24 +121,42 @@ def _write_call(folder, name, call, expected) -> dict[str, Any]:
     'flops': call.flops,
     'before': before,
     'arguments': [
-      {'name': key, **stored}
-      for key, stored in zip([*call.arguments, *variables], files, strict=True)
+      {'name': key, **where}
+      for key, where in zip([*call.arguments, *variables], stored, strict=True)
     ],
     'results': _results(call, variables, expected),
   }
 
 
-def _captured(call) -> dict[str, tf.Variable]:
+def _captured(f, call) -> dict[str, tf.Variable]:
   """The variables, in the order in which XLA takes them as arguments."""
   names = {id(v.handle): name for name, v in call.variables.items()}
-  concrete = call.f.get_concrete_function(*call.arguments.values())
+  concrete = f.get_concrete_function(*call.arguments.values())
   captured = [names[id(handle)] for handle in concrete.captured_inputs]
   return {name: call.variables[name] for name in captured}
 
 
+def _about(x) -> dict[str, Any]:
+  """Of an array that is in no file."""
+  return {'shape': x.shape.as_list(), 'dtype': x.dtype.name, 'file': None}
+
+
+def _draw(variable, seed) -> dict[str, Any]:
+  """Fills it anew, and says how."""
+  std = float(variable.numpy().astype(np.float32).std())
+  if std == 0:  # Moments.
+    return _about(variable)
+  x = np.random.default_rng(seed).standard_normal(variable.shape, np.float32)
+  x *= std
+  if variable.dtype.is_integer:
+    x = np.clip(np.rint(x), variable.dtype.min + 1, variable.dtype.max)
+  variable.assign(tf.cast(x, variable.dtype))
+  return {**_about(variable), 'drawn': {'seed': seed, 'std': std}}
+
+
 def _write_array(folder, name, x) -> dict[str, Any]:
   """Writes it once, and not where all of it is zero."""
-  about = {'shape': x.shape.as_list(), 'dtype': x.dtype.name, 'file': None}
+  about = _about(x)
   array = x.numpy()
   if array.any():
     about['file'] = f'{name}.npy'

@@ -99,6 +99,8 @@ def test_the_program_reports_figures(what, tmp_path):
     (['--compile=xls'], "unknown compile 'xls': did you mean 'xla'?"),
     (['--what=decode', '--new_tokens=99'], '103 tokens do not fit'),
     (['--repeats=0'], 'repeats=0: it must be 1 or more'),
+    (['--device=cude'], "unknown device 'cude': did you mean 'cuda'?"),
+    (['--device=cuda'], '--device=cuda: this machine is what is timed'),
   ],
   ids=lambda value: value if isinstance(value, str) else '',
 )

@@ -3,7 +3,7 @@ import pytest
 from minigpt import memory
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
-from minigpt.model import LOGITS_BYTES
+from minigpt.model import LOGITS_BYTES, MOST_CHUNKS
 from minigpt.params import count, specs
 
 GPT2 = GPTConfig()
@@ -16,9 +16,9 @@ def test_the_state_of_gpt2_is_16_bytes_a_parameter():
 def test_activations_grow_with_the_batch_and_copies_with_its_parts():
   one = memory.estimate(GPT2, TrainConfig(batch_size=1))
   four = memory.estimate(GPT2, TrainConfig(batch_size=4, grad_accum=2))
-  # The same for all batches as large as these.
-  logits = 2 * LOGITS_BYTES
-  assert four.activations - logits == 4 * (one.activations - logits)
+  # A large batch has its logits in as few parts as pay.
+  few, many = (2 * LOGITS_BYTES, 2 * 4 * 1024 * 50257 * 4 // MOST_CHUNKS)
+  assert four.activations - many == 4 * (one.activations - few)
   assert (one.copies, four.copies) == (0, 4 * 124_412_160)
   half = memory.estimate(
     GPT2, TrainConfig(batch_size=1, compute_dtype='bfloat16')

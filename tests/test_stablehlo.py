@@ -4,6 +4,7 @@ TensorFlow itself runs them here, by the operation that runs what
 JAX has lowered.
 """
 
+import dataclasses
 import importlib.util
 import json
 
@@ -16,6 +17,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from minigpt import calls, stablehlo
 from minigpt.config import TrainConfig
 from minigpt.errors import InputError
+from minigpt.model import GPT
 from minigpt.params import named_leaves
 
 
@@ -114,6 +116,42 @@ def test_arguments_are_files_named_by_the_model(folder, config, model):
   assert moments['file'] is None  # zeros take no space
 
 
+def test_weights_that_are_drawn_are_in_no_file(config, tmp_path):
+  """Each is what the manifest says, and the results are of those."""
+  recipe = TrainConfig(batch_size=2, steps_per_call=1, grad_accum=1)
+  call = calls.train(config, recipe)
+  stablehlo.write(
+    tmp_path / 'm', {'train': call}, {}, expected=False, drawn=True
+  )
+  weights = {k: v.numpy() for k, v in call.variables.items()}
+  for about in function(tmp_path / 'm', 'train')['arguments']:
+    if 'drawn' not in about:
+      assert len(about['shape']) != 2 or about['name'].startswith('moments.')
+      continue
+    assert about['file'] is None
+    seed, std = about['drawn']['seed'], about['drawn']['std']
+    drawn = np.random.default_rng(seed).standard_normal(about['shape'], 'f4')
+    np.testing.assert_array_equal(
+      weights[about['name']], np.float32(std) * drawn
+    )
+    assert weights[about['name']].std() == pytest.approx(std, rel=0.1)
+
+
+@pytest.mark.parametrize('device', ['any', 'cuda'])
+def test_an_artifact_is_for_its_device_and_expects_the_same(
+  device, config, tmp_path
+):
+  config = dataclasses.replace(config, emb_dim=32, n_heads=2, drop_rate=0.0)
+  recipe = TrainConfig(batch_size=2, compute_dtype='bfloat16')
+  call = calls.train(config, recipe)
+  stablehlo.write(tmp_path / 'm', {'train': call}, {}, device)
+  artifact = (tmp_path / 'm/train.stablehlo').read_bytes()
+  assert (b'__cudnn$fmhaSoftmax' in artifact) == (device == 'cuda')
+  loss = function(tmp_path / 'm', 'train')['results'][0]
+  expected = calls.train(config, recipe)().loss[0].numpy()
+  assert loss['norm'] == pytest.approx(expected)
+
+
 def test_an_artifact_is_portable_and_names_no_file_of_this_machine(folder):
   for name in ('score', 'greedy', 'train/train'):
     artifact = (folder / f'{name}.stablehlo').read_bytes()
@@ -128,13 +166,27 @@ def test_a_folder_that_is_there_stays_as_it_is(folder):
   assert (folder / stablehlo.MANIFEST).read_text() == before
 
 
-def test_it_runs_under_another_runtime(folder):
+def test_it_runs_under_another_runtime(folder, config):
   """JAX's, which knows nothing of TensorFlow."""
   if importlib.util.find_spec('jax') is None:
     pytest.skip('no jax')
-  for path in (folder, folder / 'train'):
+  drawn = folder / 'drawn'
+  call = {'score': calls.score(GPT(config).params, config, 2, 5)}
+  about = {'compute_dtype': 'float32', 'weights': 'float32'}
+  stablehlo.write(drawn, call, about, drawn=True)
+  for path in (folder, folder / 'train', drawn):
     done = programs.run(
       'benchmarks/pjrt.py', path, '--repeats=1', '--peak_tflops=1'
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count('results as expected') == done.stdout.count('MFU')
+
+
+def test_what_is_for_cuda_says_so_elsewhere(config, tmp_path):
+  if importlib.util.find_spec('jax') is None:
+    pytest.skip('no jax')
+  call = {'score': calls.score(GPT(config).params, config, 2, 5)}
+  stablehlo.write(tmp_path / 'm', call, {}, 'cuda', expected=False)
+  done = programs.run('benchmarks/pjrt.py', tmp_path / 'm')
+  assert done.returncode == 1
+  assert 'is for CUDA; JAX has found cpu here' in done.stderr
