@@ -300,9 +300,14 @@ def train_batches(
   )
   like = windows.at(np.zeros([1, 1, 1], np.int64))
   dtypes = [part.dtype for part in tf.nest.flatten(like)]
+  options = tf.data.Options()
+  # There is nothing to tune, and the thread that would do so sleeps for up to a
+  # minute at a time: the end of the iterator often waits until it wakes.
+  options.autotune.enabled = False
   batches = (
     firsts.map(lambda first: tuple(tf.numpy_function(read, [first], dtypes)))
     .prefetch(2)
+    .with_options(options)
     .as_numpy_iterator()
   )
   return (tf.nest.pack_sequence_as(like, list(parts)) for parts in batches)

@@ -1,10 +1,13 @@
 """`command` for programs that use TensorFlow, which they import first.
 
 It keeps off the terminal what TensorFlow says of missing GPUs before its log
-level counts. Only programs import this module.
+level counts, and Python from searching a million imported objects for garbage,
+which takes most of a second of each import and more at the end. Only programs
+import this module.
 """
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -52,6 +55,7 @@ def xla_flags(given: str, version: str) -> str:
 # Of a lost worker, the others tell in many lines of their own.
 _QUIET = '3' if 'TF_CONFIG' in os.environ else '2'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', _QUIET)
+gc.disable()
 with _stderr_closed():
   import tensorflow as tf
 
@@ -60,4 +64,6 @@ with _stderr_closed():
   )
   tf.config.get_visible_devices()
 
+gc.freeze()
+gc.enable()
 allocator.keep()

@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from minigpt import data
 from minigpt.config import DataConfig
@@ -173,3 +174,17 @@ def test_token_arrays_take_the_smallest_dtype():
     (50257, 'u2'),
   ):
     assert data.smallest_unsigned(vocab_size) == dtype
+
+
+def test_the_end_of_the_batches_waits_for_nobody(monkeypatch):
+  """A thread that tunes would hold it for up to a minute."""
+  made = []
+  iterate = tf.data.Dataset.as_numpy_iterator
+
+  def noting(dataset):
+    made.append(dataset)
+    return iterate(dataset)
+
+  monkeypatch.setattr(tf.data.Dataset, 'as_numpy_iterator', noting)
+  assert len(batches(windows_of(20), [range(2)], 2)) == 1
+  assert made[0].options().autotune.enabled is False

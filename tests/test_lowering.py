@@ -1,11 +1,7 @@
 """The same numbers whatever compiles them."""
 
-import json
 import math
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -278,41 +274,6 @@ def test_a_gradient_is_settled_once_for_all_who_use_it():
     return hlo.count(' divide(')
 
   assert [n_divisions(f) for f in (tf.identity, lowering.settled)] == [0, 1]
-
-
-@pytest.fixture(scope='module')
-def flags_of_programs():
-  """What a program makes of XLA_FLAGS, and of flags for another TensorFlow."""
-  given = '--xla_cpu_prefer_vector_width=256'
-  code = f"""
-import json, os
-from minigpt import program
-print(json.dumps({{
-  'own': os.environ['XLA_FLAGS'],
-  'none': program.xla_flags('', '2.21.0'),
-  'some': program.xla_flags('{given}', '2.21.0'),
-  'file': program.xla_flags('flags.txt', '2.21.0'),
-  'older': program.xla_flags('', '2.20.0'),
-  'candidate': program.xla_flags('', '2.21.0-rc1'),
-}}))"""
-  command = [sys.executable, '-c', code]
-  env = os.environ | {'XLA_FLAGS': given}
-  return json.loads(subprocess.check_output(command, text=True, env=env))
-
-
-def test_programs_steer_xla_where_the_user_does_not(flags_of_programs):
-  for name, width in (('own', 256), ('some', 256), ('none', 512)):
-    shown = flags_of_programs[name]
-    assert f'xla_cpu_prefer_vector_width={width}' in shown
-    assert 'ynn_fusion_type=-reduce' in shown
-    assert shown.count('vector_width') == 1
-  assert flags_of_programs['file'] == 'flags.txt'
-
-
-def test_xla_gets_no_flag_that_it_does_not_know(flags_of_programs):
-  """It would end the process."""
-  assert flags_of_programs['older'].count('--') == 1
-  assert flags_of_programs['candidate'].count('--') == 2
 
 
 @pytest.mark.parametrize('mode', ['hybrid', 'graph'])
