@@ -39,7 +39,7 @@ Caches = tuple[KVCache, ...]
 # Of f32 logits that a loss has at a time. There are several copies of them.
 LOGITS_BYTES = 64 << 20
 # More would not pay: the gradient of the head passes through memory for each,
-# and large batches keep so much else that larger chunks do not count.
+# and large batches keep so much else that larger chunks count for little.
 MOST_CHUNKS = 8
 
 

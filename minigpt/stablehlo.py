@@ -108,9 +108,9 @@ def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
     for key, x in call.arguments.items()
   ]
   for i, (key, variable) in enumerate(variables.items()):
-    draws = drawn and variable.shape.rank > 1
+    std = _deviation(variable) if drawn else 0
     stored.append(
-      _draw(variable, i) if draws else _write_array(folder, key, variable)
+      _draw(variable, i, std) if std else _write_array(folder, key, variable)
     )
   before = {key: value.numpy().tolist() for key, value in call.before.items()}
   return {
@@ -141,11 +141,14 @@ def _about(x) -> dict[str, Any]:
   return {'shape': x.shape.as_list(), 'dtype': x.dtype.name, 'file': None}
 
 
-def _draw(variable, seed) -> dict[str, Any]:
+def _deviation(variable) -> float:
+  """That of a matrix; 0 for a vector and what else is small."""
+  is_matrix = variable.shape.rank > 1
+  return float(variable.numpy().astype(np.float32).std()) if is_matrix else 0.0
+
+
+def _draw(variable, seed, std) -> dict[str, Any]:
   """Fills it anew, and says how."""
-  std = float(variable.numpy().astype(np.float32).std())
-  if std == 0:  # Moments.
-    return _about(variable)
   x = np.random.default_rng(seed).standard_normal(variable.shape, np.float32)
   x *= std
   if variable.dtype.is_integer:
