@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from minigpt import program, publishing
-from minigpt.compact import WEIGHTS
+from minigpt.compact import STORED
 from minigpt.errors import UsageError
 from minigpt.exporting import (
   Options,
@@ -41,7 +41,7 @@ _LIMIT = flags.DEFINE_integer(
   'max_new_tokens_limit', _D.max_new_tokens_limit, 'longest answer to allow'
 )
 _WEIGHTS = flags.DEFINE_string(
-  'weights', _D.weights, f'how to store them: {", ".join(WEIGHTS)}'
+  'weights', _D.weights, f'how to store them: {", ".join(STORED)}'
 )
 _STOP = flags.DEFINE_multi_string('stop', [], 'text that ends every answer')
 _BATCH_SIZES = flags.DEFINE_list(

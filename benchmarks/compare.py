@@ -127,7 +127,8 @@ def _peers(weights, config: GPTConfig, recipe: TrainConfig):
     'new_tokens': _NEW.value,
     'repeats': _REPEATS.value,
     'compute_dtype': recipe.compute_dtype,
-    'weights': weights,
+    # Those that round what they multiply int8 by do so unasked.
+    'weights': 'int8' if weights == 'w8a8' else weights,
   }
   return {
     (name, weights): runs.peer(_PEERS_PYTHON.value, name, **options)

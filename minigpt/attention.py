@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from minigpt import flash, lowering, params
 from minigpt.ops import dropout, fold, linear, sizes, softmax
+from minigpt.products import product
 from minigpt.recompute import pays
 from minigpt.taps import Tap, no_tap
 
@@ -54,7 +55,7 @@ def dot_product_attention(
     products = _products(q, k)
     scores = tap('scores', scaled_scores(products, mask, _scale(q)))
     weights = tf.cast(tap('weights', softmax(scores)), v.dtype)
-  return tf.matmul(dropout(weights, drop_rate, rng), v)
+  return product(dropout(weights, drop_rate, rng), v)
 
 
 def _scale(q):
@@ -67,10 +68,11 @@ def _weights(q, k, mask):
 
 
 def _products(q, k):  # [..., T, K], [..., S, K] -> [..., T, S]
-  if lowering.mode() == 'xla' and q.shape[-2] == 1 and q.dtype == tf.float32:
-    # XLA has one thread multiply a single query, and all of them sum.
+  is_one = q.shape[0] == 1 and q.shape[-2] == 1
+  if lowering.mode() == 'xla' and is_one and q.dtype == tf.float32:
+    # XLA has one thread multiply one text's query, and all of them sum.
     return tf.reduce_sum(q * k, -1)[..., None, :]
-  return tf.matmul(q, k, transpose_b=True)
+  return product(q, k, transpose_b=True)
 
 
 def scaled_scores(
@@ -117,13 +119,13 @@ def thrifty_attention(
     def gradient(dy):
       # XLA would take equal products for one, and keep it.
       w = _weights(lowering.after(q, dy), k, mask)
-      dv = tf.matmul(drop(w), dy, transpose_a=True)
-      dw = drop(tf.matmul(dy, v, transpose_b=True))
+      dv = product(drop(w), dy, transpose_a=True)
+      dw = drop(product(dy, v, transpose_b=True))
       d_products = products_gradient(w, dw, scale=_scale(q))
-      dq = tf.matmul(d_products, k)
-      return dq, tf.matmul(d_products, q, transpose_a=True), dv
+      dq = product(d_products, k)
+      return dq, product(d_products, q, transpose_a=True), dv
 
-    return tf.matmul(drop(_weights(q, k, mask)), v), gradient
+    return product(drop(_weights(q, k, mask)), v), gradient
 
   return attend(q, k, v)
 

@@ -18,7 +18,7 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.params import count, specs
 
-_BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1}
+_BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1, 'w8a8': 1}
 
 
 class Subject(NamedTuple):

@@ -8,7 +8,8 @@ from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError, unknown
 from minigpt.params import Compact, LayerNorm, Linear, Params, cast, is_absent
 
-WEIGHTS = ('float32', 'bfloat16', 'int8')
+STORED = ('float32', 'bfloat16', 'int8')  # in an export
+WEIGHTS = (*STORED, 'w8a8')
 
 
 def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
@@ -16,7 +17,8 @@ def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
 
   Reading one token multiplies each matrix by a vector. XLA's loop for that
   reads memory in order, and on all cores, when the weights of an output lie
-  side by side. Vectors stay as they are.
+  side by side. Vectors stay as they are. `w8a8` is int8 of which products are
+  made in 8 bits as well (`products.rounded_product`).
 
   Args:
     compute_dtype: of the activations; bfloat16 keeps all weights in it.
@@ -30,10 +32,10 @@ def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
     raise unknown('compute_dtype', compute_dtype, COMPUTE_DTYPES)
   if compute_dtype == 'float32':
     return _walk(p, _STORE[weights])
-  if weights == 'int8':
+  if weights in ('int8', 'w8a8'):
     raise UsageError(
-      f'compute_dtype={compute_dtype}: weights=int8 compute in float32; leave '
-      'one of them out'
+      f'compute_dtype={compute_dtype}: weights={weights} compute in float32; '
+      'leave one of them out'
     )
   stored = tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
   return _walk(stored, _as_it_is)
@@ -74,4 +76,15 @@ def int8(w: tf.Tensor) -> Compact:
   return Compact(tf.Variable(tf.cast(levels, tf.int8)), tf.Variable(scale))
 
 
-_STORE = {'float32': _as_it_is, 'bfloat16': _bfloat16, 'int8': int8}
+def _w8a8(w: tf.Tensor) -> Compact:
+  small = int8(w)
+  sums = small.scale * tf.reduce_sum(tf.cast(small.values, tf.float32), 1)
+  return small._replace(sums=tf.Variable(sums))
+
+
+_STORE = {
+  'float32': _as_it_is,
+  'bfloat16': _bfloat16,
+  'int8': int8,
+  'w8a8': _w8a8,
+}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt import calls, data, model_card, publishing, stablehlo, warmup
-from minigpt.compact import WEIGHTS, compact
+from minigpt.compact import STORED, compact
 from minigpt.completion import Request
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.params import Params
@@ -32,8 +32,8 @@ class Options(NamedTuple):
   attention: bool = False  # also export the signature `attention`
 
   def check(self) -> 'Options':
-    if self.weights not in WEIGHTS:
-      raise unknown('weights', self.weights, WEIGHTS)
+    if self.weights not in STORED:
+      raise unknown('weights', self.weights, STORED)
     if self.max_new_tokens_limit < 1:
       raise UsageError(
         f'max_new_tokens_limit={self.max_new_tokens_limit}: it must be 1 or '

@@ -24,7 +24,9 @@ from minigpt.errors import unknown
 
 _CPU = Path('/proc/cpuinfo')
 
+_BFLOAT16_UNITS = {'amx_bf16', 'avx512_bf16'}
 _WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
+_SHORT = 500  # Steps of the smaller, which XLA takes longer to compile.
 
 
 class _Tracing(NamedTuple):
@@ -38,7 +40,8 @@ _tracing = contextvars.ContextVar('tracing', default=_UNDECIDED)
 
 # What is to run a program that leaves TensorFlow. `cuda`: nothing but NVIDIA's.
 DEVICES = ('any', 'cuda')
-_device = contextvars.ContextVar('device', default='any')
+_HERE = 'here'
+_device = contextvars.ContextVar('device', default=_HERE)
 
 
 def mode() -> str:
@@ -52,8 +55,25 @@ def frozen() -> bool:
 
 
 def device() -> str:
-  """One of `DEVICES`, that of the function being traced."""
+  """What is to run the function being traced: `here`, or one of `DEVICES`."""
   return _device.get()
+
+
+def multiplies_bfloat16() -> bool:
+  """Whether what is traced is for XLA on a CPU with units for bfloat16."""
+  return mode() == 'xla' and device() == _HERE and _has_bfloat16_units()
+
+
+@functools.cache
+def _has_bfloat16_units() -> bool:
+  return bool(_features(_CPU) & _BFLOAT16_UNITS)
+
+
+def _features(cpu: Path) -> set[str]:
+  """Of the processor that is to do the work; none if there is a GPU."""
+  if tf.config.list_physical_devices('GPU') or not cpu.exists():
+    return set()
+  return set(cpu.read_text().split())
 
 
 def after(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -163,26 +183,30 @@ def retraced(
 
 
 def choose(
-  mode: str, compute_dtype: str, trained_width: int = 0, cpu: Path = _CPU
+  mode: str,
+  compute_dtype: str,
+  trained_width: int = 0,
+  n_steps: int = _SHORT + 1,
+  cpu: Path = _CPU,
 ) -> str:
   """The mode that `auto` stands for; any other stays what it is.
 
-  XLA multiplies bfloat16 matrices on a CPU as slowly as float32 ones;
-  TensorFlow's kernels use the units that the CPU has for them. With AVX-512
-  they keep up in large float32 products, too, and the pieces between take half
-  as long to compile as the whole; small ones do not pay for the way there.
+  Where the CPU has units for bfloat16, or AVX-512 for float32, TensorFlow's
+  kernels multiply large matrices as fast as XLA or faster, and the pieces
+  between take half as long to compile as the whole. Small ones do not pay for
+  the way there, unless a run is over before that counts.
 
   Args:
     trained_width: `emb_dim` of the model that is to be trained; 0: none is.
+    n_steps: how long it is trained.
     cpu: what the system says of its processor.
   """
   if mode != 'auto':
     return mode
-  if tf.config.list_physical_devices('GPU') or not cpu.exists():
-    return 'xla'
-  has = set(cpu.read_text().split())
+  has = _features(cpu)
   if compute_dtype == 'bfloat16':
-    pays = has & {'amx_bf16', 'avx512_bf16'}
+    is_long = 0 < trained_width < _WIDE and n_steps > _SHORT
+    pays = has & _BFLOAT16_UNITS and not is_long
   else:
     pays = 'avx512f' in has and trained_width >= _WIDE
   return 'hybrid' if pays else 'xla'

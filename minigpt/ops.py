@@ -18,9 +18,7 @@ from minigpt.params import (
   Linear,
   is_absent,
 )
-
-# Below them, a product takes as long as reading its weights does.
-FEW_ROWS = 16
+from minigpt.products import product, rounded_product, rounds, suits_few
 
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
@@ -82,44 +80,40 @@ def matmul(
   """
   *leading, n_in = sizes(x)
   x, scale = tf.reshape(x, [-1, n_in]), ABSENT
-  is_compact = isinstance(w, Compact)
+  given, is_compact = w, isinstance(w, Compact)
   if is_compact:
     w, scale, transpose_w = w.values, w.scale, True
   if _packs(x, w):
     bias = tf.zeros(w.shape[not transpose_w], x.dtype) if is_absent(b) else b
     y = packed.product(x, w, bias, transpose_w, then_gelu)
     return tf.reshape(y, [*leading, y.shape[-1]])
-  if w.dtype != x.dtype:
-    x = lowering.once(x)
-    w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
-  if transpose_w and _suits_few(x.shape[0]):
-    # w x' reads w as it lies; for x w' both kinds of kernel rearrange it, and
-    # XLA would turn the one into the other.
-    y = tf.transpose(lowering.once(tf.matmul(w, x, transpose_b=True)))
+  if is_compact and rounds(x.shape[0], given):
+    y, scale = rounded_product(x, given), ABSENT
   else:
-    y = tf.matmul(x, w, transpose_b=transpose_w)
-    if is_compact and is_absent(scale):
-      # XLA's product of a matrix and a vector is slower with a bias built in;
-      # a scale keeps it out as well.
-      y = lowering.once(y)
+    y = _product(x, w, transpose_w, is_compact and is_absent(scale))
   y = _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
   y = add_bias(y, b)
   return gelu(y) if then_gelu else y
+
+
+def _product(x, w, transpose_w, ends):
+  """A product of matrices; perhaps nothing that follows is built into it."""
+  if w.dtype != x.dtype:
+    x = lowering.once(x)
+    w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
+  if transpose_w and suits_few(x.shape[0]):
+    # XLA would turn w x' into x w'.
+    return tf.transpose(lowering.once(product(w, x, transpose_b=True)))
+  y = product(x, w, transpose_b=transpose_w)
+  # XLA's product of a matrix and a vector is slower with a bias built in; a
+  # scale keeps it out as well.
+  return lowering.once(y) if ends else y
 
 
 def _packs(x: tf.Tensor, w: Leaf) -> bool:
   """Whether TensorFlow's kernels should multiply by `w` as a constant."""
   is_asked = lowering.frozen() and lowering.mode() == 'hybrid'
   return is_asked and w.dtype == x.dtype and packed.available()
-
-
-def _suits_few(n_rows: int | None) -> bool:
-  """Whether the larger factor should come first in a product.
-
-  XLA multiplies a single row in a loop of its own, whichever way.
-  """
-  fewest = 2 if lowering.mode() == 'xla' else 1
-  return fewest <= (n_rows or 1) < FEW_ROWS
 
 
 def _scaled(x, scale):

@@ -32,11 +32,12 @@ class Compact(NamedTuple):
   """A matrix laid out to write text, perhaps in fewer bits; see `compact`.
 
   It stands for `values` with each row times its scale. That of a `Linear` lies
-  transposed.
+  transposed. With `sums`, what it is multiplied by is to be rounded, too.
   """
 
   values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
   scale: Leaf = ABSENT  # f32 [out] or [V]
+  sums: Leaf = ABSENT  # f32 [out] or [V], of the rows that it stands for
 
 
 class Linear(NamedTuple):

@@ -218,7 +218,9 @@ def compiled_train_steps(
 
 def compile_mode(config: GPTConfig, recipe: TrainConfig) -> str:
   """What `--compile` comes to for this model."""
-  return lowering.choose(recipe.compile, recipe.compute_dtype, config.emb_dim)
+  return lowering.choose(
+    recipe.compile, recipe.compute_dtype, config.emb_dim, recipe.steps
+  )
 
 
 def compiled_gradients(

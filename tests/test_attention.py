@@ -181,10 +181,11 @@ def test_training_keeps_no_weights_of_attention(p, monkeypatch):
   assert n_softmaxes(lambda q, k, v: att.attention(q, p, 2)) == 2
 
 
+@pytest.mark.parametrize('n_texts', [1, 2])
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_a_single_query_is_compared_alike_in_each_mode(dtype):
-  q = tf.random.stateless_normal([2, 3, 1, 8], [1, 2])
-  k, v = tf.random.stateless_normal([2, 2, 3, 5, 8], [3, 4])
+def test_a_single_query_is_compared_alike_in_each_mode(dtype, n_texts):
+  q = tf.random.stateless_normal([n_texts, 3, 1, 8], [1, 2])
+  k, v = tf.random.stateless_normal([2, n_texts, 3, 5, 8], [3, 4])
   given = [tf.cast(x, dtype) for x in (q, k, v)]
   mask = tf.constant([True, True, False, True, True])
 

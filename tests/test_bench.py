@@ -30,6 +30,7 @@ TOY = (
     ('float32', 'float32', 4),
     ('float32', 'bfloat16', 2),
     ('int8', 'float32', 1),
+    ('w8a8', 'float32', 1),
   ],
 )
 def test_weights_are_read_in_the_form_they_are_kept(

@@ -87,21 +87,24 @@ def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
 
 
 def test_auto_is_hybrid_where_products_of_tensorflow_pay(tmp_path):
-  def chosen(flags, dtype, width=0, mode='auto'):
+  def chosen(flags, dtype, width=0, mode='auto', steps=1000):
     cpu = tmp_path / 'cpuinfo'
     cpu.write_text(f'flags : fpu {flags} sse\n')
-    return lowering.choose(mode, dtype, width, cpu)
+    return lowering.choose(mode, dtype, width, steps, cpu)
 
   for units in ('amx_bf16', 'avx512_bf16'):
     assert chosen(f'avx2 {units} amx_tile', 'bfloat16') == 'hybrid'
     assert chosen(f'avx2 {units}', 'bfloat16', mode='graph') == 'graph'
+    assert chosen(units, 'bfloat16', 768) == 'hybrid'
+    assert chosen(units, 'bfloat16', 128) == 'xla'
+    assert chosen(units, 'bfloat16', 128, steps=200) == 'hybrid'
   assert chosen('avx2 avx512f', 'bfloat16', 768) == 'xla'
   assert chosen('avx512f', 'float32', 768) == 'hybrid'
   assert chosen('avx512f', 'float32', 128) == 'xla'
   assert chosen('avx512f', 'float32') == 'xla'
   assert chosen('avx2', 'float32', 768) == 'xla'
   none = tmp_path / 'none'
-  assert lowering.choose('auto', 'bfloat16', 768, none) == 'xla'
+  assert lowering.choose('auto', 'bfloat16', 768, cpu=none) == 'xla'
 
 
 PIECES = {
@@ -187,12 +190,15 @@ def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
   w = rng.standard_normal([8, 5]).astype(np.float32)
   x = rng.standard_normal([n_rows or 3, 8]).astype(np.float32)
   kept = compact.compact(Linear(tf.Variable(w)), weights)
-  allowed = {'float32': 1e-5, 'bfloat16': 0.05, 'int8': 0.1}[weights]
+  allowed = dict.fromkeys(compact.WEIGHTS, 0.1) | {
+    'float32': 1e-5,
+    'bfloat16': 0.05,
+  }
   for mode in COMPILE_MODES:
     product = lowering.compiled(lambda x: ops.linear(x, kept), mode)
     made = product.get_concrete_function(tf.TensorSpec([n_rows, 8]))
     found = made(tf.constant(x))
-    np.testing.assert_allclose(found, x @ w, atol=allowed, rtol=1e-5)
+    np.testing.assert_allclose(found, x @ w, atol=allowed[weights], rtol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])

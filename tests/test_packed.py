@@ -122,6 +122,7 @@ def test_bfloat16_scores_as_float32_does(config):
   'weights, dtype, said',
   [
     ('int8', 'bfloat16', 'compute_dtype=bfloat16: weights=int8 compute in'),
+    ('w8a8', 'bfloat16', 'compute_dtype=bfloat16: weights=w8a8 compute in'),
     ('float32', 'float61', "unknown compute_dtype 'float61'"),
     ('int9', 'float32', "unknown weights 'int9': did you mean 'int8'?"),
   ],

@@ -1,0 +1,179 @@
+"""Products in few bits: the same numbers, by the units that are there."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import compact, lowering, ops, products, training
+from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
+from minigpt.model import GPT, loss_fn
+from minigpt.params import Linear
+from minigpt.products import product
+
+needs_units = pytest.mark.skipif(
+  not lowering._has_bfloat16_units(),
+  reason='this processor has no units for bfloat16',
+)
+
+
+def drawn(shape, seed, dtype='bfloat16'):
+  return tf.cast(tf.random.stateless_normal(shape, [seed, 0]), dtype)
+
+
+def with_gradients(multiply, *sides):
+  """A function of two factors to their product and both gradients."""
+
+  def f(a, b, dy):
+    with tf.GradientTape() as tape:
+      tape.watch([a, b])
+      y = multiply(a, b, *sides)
+    return y, *tape.gradient(y, [a, b], dy)
+
+  return f
+
+
+@needs_units
+@pytest.mark.parametrize('leading', [[], [3], [2, 3]])
+@pytest.mark.parametrize('transpose_a', [False, True])
+@pytest.mark.parametrize('transpose_b', [False, True])
+def test_a_product_by_units_is_the_product(transpose_b, transpose_a, leading):
+  a = drawn([*leading, *([16, 9] if transpose_a else [9, 16])], 0)
+  b = drawn([*leading, *([24, 16] if transpose_b else [16, 24])], 1)
+  given, sides = (a, b, drawn([*leading, 9, 24], 2)), (transpose_a, transpose_b)
+  found = lowering.compiled(with_gradients(product, *sides))(*given)
+  exact = (tf.cast(x, tf.float32) for x in given)
+  for one, wanted in zip(
+    found, with_gradients(tf.matmul, *sides)(*exact), strict=True
+  ):
+    assert one.dtype == tf.bfloat16
+    # Rounded once, at the end.
+    np.testing.assert_allclose(
+      tf.cast(one, tf.float32), wanted, rtol=2**-8, atol=1e-5
+    )
+
+
+def dots(hlo):
+  """(dtype of the result, dtypes of the factors) of each product."""
+  dtypes = dict(re.findall(r'(%\S+) = (\w+)\[', hlo))
+  found = re.findall(r' = (\w+)\[\S+ dot\((%\S+), (%\S+)\)', hlo)
+  return [(y, dtypes[a], dtypes[b]) for y, a, b in found]
+
+
+@needs_units
+def test_every_product_of_a_training_step_is_left_to_the_units():
+  config = GPTConfig(64, 16, 32, 2, 2, drop_rate=0.0)
+  state = training.TrainState(GPT(config))
+  recipe = TrainConfig(
+    batch_size=2, grad_accum=1, compute_dtype='bfloat16', compile='xla'
+  )
+  steps = training.compiled_train_steps(state, config, recipe)
+  windows = tf.zeros([1, 1, 2, 17], tf.int32)
+  hlo = steps.experimental_get_compiler_ir(windows, tf.constant(1))(
+    'optimized_hlo'
+  )
+  wide = [kinds for kinds in dots(hlo) if kinds[1:] != ('f32', 'f32')]
+  assert set(wide) == {('f32', 'bf16', 'bf16')}
+  # Six a block, the logits, and two for the gradient of each.
+  assert len(wide) == 3 * (2 * 6 + 1)
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+def test_what_is_not_for_these_units_is_left_alone(mode, monkeypatch):
+  def barriers(f, dtype):
+    graph = f.get_concrete_function(*[tf.TensorSpec([4, 4], dtype)] * 2).graph
+    return sum('Barrier' in op.type for op in graph.get_operations())
+
+  for units in (False, True):
+    monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda u=units: u)
+    f = lowering.compiled(product, mode)
+    helped = 2 if units and mode == 'xla' else 0
+    assert barriers(f, tf.bfloat16) == helped
+    assert barriers(f, tf.float32) == 0
+    for device in lowering.DEVICES:
+      assert barriers(lowering.retraced(f, device), tf.bfloat16) == 0
+
+
+def by_hand(x, w):
+  """Both in 255 levels: weights about 0, rows of x about their middle."""
+  scale = np.abs(w).max(0) / 127
+  middle = (x.max(1) + x.min(1))[:, None] / 2
+  unit = (x.max(1) - x.min(1))[:, None] / 254
+  levels = np.round((x - middle) / np.where(unit > 0, unit, 1))
+  return (unit * levels + middle) @ (np.round(w / scale) * scale)
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+@pytest.mark.parametrize('n_rows', [2, 8, 40])
+def test_both_factors_are_rounded(n_rows, mode):
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal([n_rows, 32]).astype(np.float32) ** 3
+  x[1] = 0.7  # Nothing to round.
+  w = rng.standard_normal([32, 24]).astype(np.float32)
+  p = compact.compact(Linear(tf.Variable(w)), 'w8a8')
+  found = lowering.compiled(lambda x: ops.linear(x, p), mode)(tf.constant(x))
+  np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
+  error = np.abs(found - x @ w)
+  assert 0 < error[1].max() < error[0].max() < 0.02 * np.abs(x @ w).max()
+
+
+def test_a_single_row_is_not_rounded():
+  w = Linear(tf.Variable(drawn([32, 24], 0, 'float32')))
+  x = drawn([1, 32], 1, 'float32')
+  of_one, of_two = (
+    [
+      lowering.compiled(lambda x, p=p: ops.linear(x, p))(rows)[0].numpy()
+      for p in (compact.compact(w, 'int8'), compact.compact(w, 'w8a8'))
+    ]
+    for rows in (x, tf.repeat(x, 2, 0))
+  )
+  assert of_one[0].tolist() == of_one[1].tolist()
+  assert of_two[0].tolist() != of_two[1].tolist()
+
+
+def test_xla_multiplies_bytes():
+  p = compact.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
+  for n_rows in (8, 64):
+    f = lowering.compiled(lambda x: ops.linear(x, p))
+    hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
+    assert dots(hlo) == [('s32', 's8', 's8')]
+
+
+def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
+  windows, model = trained
+
+  def loss(weights):
+    p = compact.compact(model.params, weights)
+    f = lowering.compiled(lambda w: loss_fn(w, p, model.config))
+    return f(windows).numpy()
+
+  exact, rounded = loss('float32'), loss('w8a8')
+  assert exact < 1
+  assert 0 < abs(rounded - exact) < 0.01
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """Windows of a text that repeats itself, and a model that has learned it."""
+  text = np.tile(np.random.default_rng(0).integers(0, 20, 40), 30)
+  starts = np.random.default_rng(1).integers(0, len(text) - 33, 60 * 8)
+  windows = np.stack([text[i : i + 33] for i in starts]).astype(np.int32)
+  model = GPT(GPTConfig(20, 32, 32, 2, 2, drop_rate=0.0))
+  recipe = TrainConfig(
+    learning_rate=1e-2, warmup_steps=10, steps=60, batch_size=8, grad_accum=1
+  )
+  steps = training.compiled_train_steps(
+    training.TrainState(model), model.config, recipe
+  )
+  steps(tf.constant(windows.reshape(60, 1, 8, 33)), 60)
+  return tf.constant(windows[:8]), model
+
+
+def test_which_products_suit_few_rows():
+  def suit(mode):
+    with lowering.tracing(mode):
+      return [n for n in (None, 1, 2, 15, 16) if products.suits_few(n)]
+
+  assert suit('xla') == [2, 15]
+  assert suit('hybrid') == suit('graph') == [None, 1, 2, 15]
