@@ -131,6 +131,27 @@ def test_a_missing_peer_is_named_and_the_rest_compared(tmp_path):
   assert 'No such file' in theirs
 
 
+def test_peers_round_what_int8_is_multiplied_by_unasked(tmp_path):
+  python = tmp_path / 'python'
+  python.write_text('#!/bin/sh\necho "$@" >&2\nexit 1\n')
+  python.chmod(0o755)
+  done = programs.run(
+    'benchmarks/compare.py',
+    '--what=prefill',
+    '--rounds=1',
+    '--modes=xla',
+    '--weights=w8a8',
+    '--peers=openvino',
+    f'--peers_python={python}',
+    *TOY,
+  )
+  assert done.returncode == 0, done.stderr
+  _, ours, theirs = done.stdout.splitlines()
+  assert ours.split()[:3] == ['minigpt', 'xla', 'w8a8']
+  assert theirs.split()[:2] == ['openvino', 'w8a8']
+  assert '--weights=int8' in theirs
+
+
 @pytest.mark.parametrize(
   'flags, said',
   [
