@@ -257,6 +257,7 @@ def cached_attention(
   cache: KVCache | None,
   position: tf.Tensor,
   tap: Tap = no_tap,
+  only: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, KVCache]:
   """`attention` for T new positions of each row, after those in the cache.
 
@@ -264,25 +265,32 @@ def cached_attention(
     x: [B, T, D], row b's positions `position[b]` to `position[b] + T - 1`.
     cache: None where there is nothing before: `position` is 0 throughout.
     position: int32 [B].
+    only: int32 [B], which of the new positions is to attend; None: all of them.
 
   Returns:
-    [B, T, D], and the cache with the new keys and values written in.
+    [B, T, D], or [B, 1, D] of one position, and the cache with the new keys and
+    values written in.
   """
   q, k, v = (
     split_heads(part, n_heads)
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
+  query = tf.range(sizes(x)[1]) if only is None else only[:, None]
+  if only is not None:
+    q = tf.gather(q, query, axis=2, batch_dims=1)
+  if cache is None and only is None:
+    y = causal_dot_product_attention(q, k, v, tap=tap)
+    return linear(merge_heads(y), p.c_proj), KVCache(k, v)
   if cache is None:
     cache = KVCache(k, v)
-    y = causal_dot_product_attention(q, k, v, tap=tap)
   else:
     cache = KVCache(
       write_slots(cache.k, k, position), write_slots(cache.v, v, position)
     )
-    query = position[:, None] + tf.range(sizes(x)[1])  # [B, T]
-    slot = tf.range(sizes(cache.k)[2])  # [S]
-    mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
-    y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
+  slot = tf.range(sizes(cache.k)[2])  # [S]
+  query = position[:, None] + query  # [B, T]
+  mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
+  y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
   return linear(merge_heads(y), p.c_proj), cache
 
 

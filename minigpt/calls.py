@@ -79,7 +79,7 @@ def score(
     unit='prefill',
     n_units=1,
     n_tokens=n_tokens,
-    flops=costs.forward_flops(config, n_tokens, n_prompt, n_rows),
+    flops=costs.score_flops(config, n_rows, n_prompt),
   )
 
 

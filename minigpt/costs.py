@@ -52,6 +52,18 @@ def forward_flops(
   return 2 * (n_tokens * c.n_layers * (block + pairs) + n_scored * head)
 
 
+def score_flops(config: GPTConfig, n_rows: int, n_prompt: int) -> float:
+  """Of one forward pass over prompts, each scored at its end alone.
+
+  All but the last token need no more of the last block than keys and values.
+  """
+  c = config
+  after = c.emb_dim**2 + 2 * c.emb_dim * c.mlp_dim + 2 * n_prompt * c.emb_dim
+  n_spared = n_rows * (n_prompt - 1)
+  whole = forward_flops(config, n_rows * n_prompt, n_prompt, n_rows)
+  return whole - 2 * n_spared * after
+
+
 def flops_per_token(config: GPTConfig) -> float:
   """Forward and backward, the products alone (Chowdhery et al. 2022, B).
 

@@ -282,10 +282,10 @@ def next_logits(
   tokens: tf.Tensor, p: Params, config: GPTConfig
 ) -> tf.Tensor:  # int [B, T] -> [B, V]
   """Scores the token after each row."""
-  hidden, _ = cached_gpt(
-    tokens, p, config, None, tf.zeros([sizes(tokens)[0]], tf.int32)
-  )
-  return unembed(hidden[:, -1], p, config)
+  n_rows, n_tokens = sizes(tokens)
+  start, last = (tf.fill([n_rows], i) for i in (0, n_tokens - 1))
+  hidden, _ = cached_gpt(tokens, p, config, None, start, only=last)
+  return unembed(hidden[:, 0], p, config)
 
 
 def greedy(

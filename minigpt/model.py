@@ -184,6 +184,7 @@ def cached_gpt(
   caches: Caches | None,
   position: tf.Tensor,
   tap: Tap = no_tap,
+  only: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, Caches]:
   """`hidden_states` of T new tokens a row, after those in the caches.
 
@@ -192,27 +193,33 @@ def cached_gpt(
     caches: None where there is nothing before and `position` is 0 throughout;
       the new ones have T slots.
     position: int32 [B], how many tokens of each row the caches hold.
+    only: int32 [B], the one of the T tokens that is asked for; None: all of
+      them. The others then take no part in the last block but as keys and
+      values.
 
   Returns:
-    [B, T, D], and the caches with the new tokens in them.
+    [B, T, D], or [B, 1, D] of one token, and the caches with the new tokens in
+    them.
   """
   positions = position[:, None] + tf.range(sizes(tokens)[1])
   x = tap('embedding', rows(p.wte, tokens) + rows(p.wpe, positions))
   updated = []
   caches = caches or [None] * config.n_layers
   for i, (layer, cache) in enumerate(zip(p.blocks, caches, strict=True)):
-    here = under(tap, f'blocks.{i}')
-    x, cache = _cached_block(x, layer, config, cache, position, here)
+    here, is_last = under(tap, f'blocks.{i}'), i == config.n_layers - 1
+    x, cache = _cached_block(
+      x, layer, config, cache, position, here, only if is_last else None
+    )
     updated.append(cache)
   return layernorm(x, p.ln_f), tuple(updated)
 
 
-def _cached_block(x, p, config, cache, position, tap):
+def _cached_block(x, p, config, cache, position, tap, only):
   y, n_heads = layernorm(x, p.ln_1), config.n_heads
   y, cache = cached_attention(
-    y, p.attn, n_heads, cache, position, under(tap, 'attn')
+    y, p.attn, n_heads, cache, position, under(tap, 'attn'), only
   )
-  x = x + y
+  x = y + (x if only is None else tf.gather(x, only[:, None], batch_dims=1))
   y = mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
   return tap('residual', x + y), cache
 

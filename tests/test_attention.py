@@ -88,6 +88,24 @@ def test_cached_attention_in_two_parts_equals_attention(x, p):
   np.testing.assert_allclose(tf.concat([first, last], 1), full, 1e-5, 1e-6)
 
 
+@pytest.mark.parametrize('cached', [False, True])
+def test_one_position_alone_attends_as_it_does_among_all(x, p, cached):
+  n_old = 2 if cached else 0
+  start, cache = tf.fill([2], n_old), None
+  if cached:
+    empty = att.KVCache(tf.zeros([2, 2, 5, 3]), tf.zeros([2, 2, 5, 3]))
+    _, cache = att.cached_attention(x[:, :2], p, 2, empty, 0 * start)
+  new = x[:, n_old:]
+  every, full = att.cached_attention(new, p, 2, cache, start)
+  only = tf.constant([1, 0])
+  one, kept = att.cached_attention(new, p, 2, cache, start, only=only)
+  assert one.shape == [2, 1, 6]
+  for row, place in enumerate(only):
+    np.testing.assert_allclose(one[row, 0], every[row, place], 1e-5, 1e-6)
+  for found, wanted in zip(kept, full, strict=True):
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_rows_of_a_cache_stand_at_positions_of_their_own(x, p):
   """Row 0 has seen one token, row 1 three; both read x[:, 3] next."""
   shape = [2, 2, 4, 3]

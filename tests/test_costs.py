@@ -56,3 +56,13 @@ def test_operations_are_those_of_the_products():
   token = 3 * (qkv_and_out + mlp + scores_and_values)
   expected = 2 * (7 * token + 2 * 4 * 10)
   assert costs.forward_flops(config, 7, 5, 2) == expected
+
+
+def test_what_scores_nothing_is_keys_and_values_in_the_last_block():
+  config = GPTConfig(
+    vocab_size=10, context_length=8, emb_dim=4, n_heads=2, n_layers=3
+  )
+  qkv, rest = 4 * 12, 4 * 4 + 2 * 4 * 16 + 2 * 5 * 4
+  n_tokens, n_rows = 2 * 5, 2
+  expected = n_tokens * (3 * qkv + 2 * rest) + n_rows * (rest + 4 * 10)
+  assert costs.score_flops(config, 2, 5) == 2 * expected

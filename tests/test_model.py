@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import params
-from minigpt.config import GPTConfig, get_preset
+from minigpt import lowering, params
+from minigpt.config import COMPILE_MODES, GPTConfig, get_preset
 from minigpt.errors import UsageError
 from minigpt.model import (
   GPT,
@@ -98,6 +98,27 @@ def test_cached_one_token_at_a_time_equals_full(model, config, tokens):
       tokens[:, t : t + 1], model.params, config, caches, tf.fill([3], t)
     )
     np.testing.assert_allclose(hidden[:, 0], full[:, t], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+def test_one_token_of_each_row_is_what_it_is_among_all(
+  model, config, tokens, mode
+):
+  only = tf.constant([0, 5, 11])
+
+  def last(only):
+    start = tf.zeros([3], tf.int32)
+    return cached_gpt(tokens, model.params, config, None, start, only=only)
+
+  found, kept = lowering.compiled(last, mode)(only)
+  every, full = last(None)
+  assert found.shape == [3, 1, config.emb_dim]
+  np.testing.assert_allclose(
+    found[:, 0], tf.gather(every, only, batch_dims=1), rtol=1e-4, atol=1e-5
+  )
+  flat = (tf.nest.flatten(caches) for caches in (kept, full))
+  for one, other in zip(*flat, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_off_without_rng_and_repeats_with_one(tokens):
