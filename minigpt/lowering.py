@@ -60,8 +60,12 @@ def device() -> str:
 
 
 def multiplies_bfloat16() -> bool:
-  """Whether what is traced is for XLA on a CPU with units for bfloat16."""
-  return mode() == 'xla' and device() == _HERE and _has_bfloat16_units()
+  """Whether what is traced is for XLA on a CPU with units for bfloat16.
+
+  And for nothing else: what no one has decided about may run without XLA.
+  """
+  is_xla = mode() == 'xla' and _tracing.get() is not _UNDECIDED
+  return is_xla and device() == _HERE and _has_bfloat16_units()
 
 
 @functools.cache

@@ -95,6 +95,15 @@ def test_what_is_not_for_these_units_is_left_alone(mode, monkeypatch):
       assert barriers(lowering.retraced(f, device), tf.bfloat16) == 0
 
 
+def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
+  monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda: True)
+  a, b = drawn([4, 4], 0), drawn([4, 4], 1)
+  for f in (product, tf.function(product)):
+    np.testing.assert_array_equal(
+      *(tf.cast(y, 'float32') for y in (f(a, b), a @ b))
+    )
+
+
 def by_hand(x, w):
   """Both in 255 levels: weights about 0, rows of x about their middle."""
   scale = np.abs(w).max(0) / 127
