@@ -15,7 +15,7 @@ from minigpt import lowering
 from minigpt.params import Compact, is_absent
 
 # Below them, a product takes as long as reading its weights does.
-FEW_ROWS = 16
+_FEW_ROWS = 16
 
 
 def product(
@@ -90,7 +90,7 @@ def suits_few(n_rows: int | None) -> bool:
   multiplies a single row in a loop of its own, whichever way.
   """
   fewest = 2 if lowering.mode() == 'xla' else 1
-  return fewest <= (n_rows or 1) < FEW_ROWS
+  return fewest <= (n_rows or 1) < _FEW_ROWS
 
 
 def rounds(n_rows: int | None, w: Compact) -> bool:
