@@ -200,7 +200,10 @@ def write(folder, number):
 started = time.monotonic()
 publishing.publish(base, write)
 once = time.monotonic() - started
-for _ in range(12):
+for n_killed in range(100):
+  # On a busy machine most are killed before they have published anything.
+  if n_killed >= 12 and publishing.versions(base)[-1] >= 6:
+    break
   child = os.fork()
   if child == 0:
     while True:
@@ -231,6 +234,7 @@ def test_a_poller_never_sees_part_of_a_version(tmp_path):
     assert list(incomplete(base)) == []
     seen |= set(publishing.versions(base))
   assert publisher.exitcode == 0
+  assert publishing.versions(base)[-1] >= 6
   assert len(seen) >= 3
   assert len(publishing.versions(base)) >= 2
   # It was killed at work, and what it left is nothing a server looks at.
