@@ -112,18 +112,23 @@ def test_what_cannot_be_measured_is_one_line(flags, said):
   assert said in done.stderr
 
 
-def test_a_missing_peer_is_named_and_the_rest_compared(tmp_path):
+def compared(python, *flags):
+  """The lines of a comparison with one peer, run by that interpreter."""
   done = programs.run(
     'benchmarks/compare.py',
     '--what=prefill',
     '--rounds=1',
-    '--modes=graph',
     '--peers=openvino',
-    f'--peers_python={tmp_path / "python"}',
+    f'--peers_python={python}',
+    *flags,
     *TOY,
   )
   assert done.returncode == 0, done.stderr
-  _, ours, theirs = done.stdout.splitlines()
+  return done.stdout.splitlines()
+
+
+def test_a_missing_peer_is_named_and_the_rest_compared(tmp_path):
+  _, ours, theirs = compared(tmp_path / 'python', '--modes=graph')
   name, mode, weights, rate, *_ = ours.split()
   assert (name, mode, weights) == ('minigpt', 'graph', 'float32')
   assert float(rate.replace(',', '')) > 0
@@ -135,18 +140,7 @@ def test_peers_round_what_int8_is_multiplied_by_unasked(tmp_path):
   python = tmp_path / 'python'
   python.write_text('#!/bin/sh\necho "$@" >&2\nexit 1\n')
   python.chmod(0o755)
-  done = programs.run(
-    'benchmarks/compare.py',
-    '--what=prefill',
-    '--rounds=1',
-    '--modes=xla',
-    '--weights=w8a8',
-    '--peers=openvino',
-    f'--peers_python={python}',
-    *TOY,
-  )
-  assert done.returncode == 0, done.stderr
-  _, ours, theirs = done.stdout.splitlines()
+  _, ours, theirs = compared(python, '--modes=xla', '--weights=w8a8')
   assert ours.split()[:3] == ['minigpt', 'xla', 'w8a8']
   assert theirs.split()[:2] == ['openvino', 'w8a8']
   assert '--weights=int8' in theirs
