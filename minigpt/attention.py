@@ -275,22 +275,24 @@ def cached_attention(
     split_heads(part, n_heads)
     for part in tf.split(linear(x, p.c_attn), 3, axis=-1)
   )
-  query = tf.range(sizes(x)[1]) if only is None else only[:, None]
-  if only is not None:
-    q = tf.gather(q, query, axis=2, batch_dims=1)
-  if cache is None and only is None:
-    y = causal_dot_product_attention(q, k, v, tap=tap)
-    return linear(merge_heads(y), p.c_proj), KVCache(k, v)
+  is_whole = cache is None and only is None
   if cache is None:
     cache = KVCache(k, v)
   else:
     cache = KVCache(
       write_slots(cache.k, k, position), write_slots(cache.v, v, position)
     )
-  slot = tf.range(sizes(cache.k)[2])  # [S]
-  query = position[:, None] + query  # [B, T]
-  mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
-  y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
+  if is_whole:
+    y = causal_dot_product_attention(q, k, v, tap=tap)
+  else:
+    new = tf.range(sizes(x)[1])
+    if only is not None:
+      new = only[:, None]
+      q = tf.gather(q, new, axis=2, batch_dims=1)
+    query = position[:, None] + new  # [B, T]
+    slot = tf.range(sizes(cache.k)[2])  # [S]
+    mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
+    y = dot_product_attention(q, cache.k, cache.v, mask, tap=tap)
   return linear(merge_heads(y), p.c_proj), cache
 
 

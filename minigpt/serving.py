@@ -249,8 +249,8 @@ class Server(tf.Module):
       (k > 0) & (k <= NEXT_TOKENS), k, 'k', f'must lie in [1, {NEXT_TOKENS}]'
     )
     read = self._read(prompt, 'prompt')
-    hidden, _ = self._last_hidden(read)
-    probabilities = tf.nn.softmax(self._unembed(hidden))
+    hidden, _ = self._hidden(read.ids, only=read.length - 1)
+    probabilities = tf.nn.softmax(self._unembed(hidden[:, 0]))
     n_known = min(NEXT_TOKENS, self._config.vocab_size)
     best, ids = tf.math.top_k(probabilities, n_known)
     room = [[0, 0], [0, NEXT_TOKENS - n_known]]
@@ -269,9 +269,9 @@ class Server(tf.Module):
   def prefill(self, ids: tf.Tensor, prompt_len: tf.Tensor) -> Tensors:
     """Reads tokens, for a client that draws the next ones itself."""
     read = self._read_ids(ids, prompt_len)
-    hidden, caches = self._last_hidden(read)
+    hidden, caches = self._hidden(read.ids, only=read.length - 1)
     return {
-      'logits': self._unembed(hidden),
+      'logits': self._unembed(hidden[:, 0]),
       'keys': tf.stack([cache.k for cache in caches], 1),
       'values': tf.stack([cache.v for cache in caches], 1),
       'num_dropped': read.num_dropped,
@@ -429,18 +429,10 @@ class Server(tf.Module):
     rule = f'must lie in [0, {self._config.vocab_size})'
     return require(known, ids, field, rule)
 
-  def _hidden(self, ids, tap=no_tap):
-    """The last hidden state [B, T, D], and the caches."""
+  def _hidden(self, ids, tap=no_tap, only=None):
+    """The last hidden state, as `cached_gpt` has it, and the caches."""
     zeros = tf.zeros([sizes(ids)[0]], tf.int32)
-    return cached_gpt(ids, self.params, self._config, None, zeros, tap)
-
-  def _last_hidden(self, read):
-    """That of each row's last token, [B, D], and the caches."""
-    start, last = tf.zeros_like(read.length), read.length - 1
-    hidden, caches = cached_gpt(
-      read.ids, self.params, self._config, None, start, only=last
-    )
-    return hidden[:, 0], caches
+    return cached_gpt(ids, self.params, self._config, None, zeros, tap, only)
 
   def _unembed(self, hidden):
     return unembed(hidden, self.params, self._config)
