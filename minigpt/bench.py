@@ -104,11 +104,11 @@ def _write(folder, config, recipe):
 def _figures(config, recipe, mode):
   dtype, repeats = recipe.compute_dtype, _REPEATS.value
   if _WHAT.value == 'roofline':
-    return benchmarking.roofline(dtype, repeats)._asdict()
+    return benchmarking.roofline(dtype, repeats, _WEIGHTS.value)._asdict()
   subject = _subject(config, recipe, mode)
   timing = benchmarking.measure(subject.call, repeats)
   # After it, as large operands would count as the subject's memory.
-  limits = benchmarking.roofline(dtype, repeats)
+  limits = benchmarking.roofline(dtype, repeats, _WEIGHTS.value)
   return benchmarking.result(subject, timing, limits)._asdict()
 
 

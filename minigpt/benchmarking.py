@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import allocator, calls, lowering
+from minigpt import allocator, calls, lowering, ops
 from minigpt.calls import Call
 from minigpt.compact import compact
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT
-from minigpt.params import count, specs
+from minigpt.params import Linear, count, specs
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1, 'w8a8': 1}
 
@@ -148,20 +148,24 @@ def _seconds(call):
   return time.perf_counter() - start
 
 
-def roofline(compute_dtype: str, repeats: int, n: int = 2048) -> Roofline:
+def roofline(
+  compute_dtype: str, repeats: int, weights: str = 'float32', n: int = 2048
+) -> Roofline:
   """The best product rate of `n` by `n` matrices, and the best reading rate.
 
-  Both by TensorFlow's own kernels and by XLA: the faster counts.
+  Both by TensorFlow's own kernels and by XLA: the faster counts. Products of
+  int8 weights are made as `ops.matmul` makes them in XLA.
   """
   x = tf.cast(tf.random.stateless_normal([n, n], [0, 0]), compute_dtype)
   big = tf.ones([2**26])  # 256 MiB: more than any cache holds
+  multiply, modes = lambda x: tf.matmul(x, x)[0, 0], ('graph', 'xla')
+  if _BYTES[weights] == 1:
+    w = compact(Linear(tf.Variable(x)), weights).w
+    multiply, modes = lambda x: ops.matmul(x, w)[0, 0], ('xla',)
   found = {}
-  for name, f, given in (
-    ('product', lambda x: tf.matmul(x, x)[0, 0], x),
-    ('read', tf.reduce_sum, big),
-  ):
+  for name, f, given in ('product', multiply, x), ('read', tf.reduce_sum, big):
     times = []
-    for mode in ('graph', 'xla'):
+    for mode in modes:
       run = lowering.compiled(f, mode)
       call = lambda run=run, given=given: run(given).numpy()  # noqa: E731
       call()

@@ -4,24 +4,39 @@ from typing import Any
 
 import tensorflow as tf
 
+from minigpt import onednn
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError, unknown
-from minigpt.params import Compact, LayerNorm, Linear, Params, cast, is_absent
+from minigpt.params import (
+  W8A8,
+  Compact,
+  LayerNorm,
+  Linear,
+  Params,
+  cast,
+  is_absent,
+)
 
 STORED = ('float32', 'bfloat16', 'int8')  # in an export
 WEIGHTS = (*STORED, 'w8a8')
 
 
-def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
+def compact(
+  p: Params,
+  weights: str,
+  compute_dtype: str = 'float32',
+  exported: bool = False,
+) -> Params:
   """The tree with its matrices `[out, in]`, stored as `weights`.
 
   Reading one token multiplies each matrix by a vector. XLA's loop for that
   reads memory in order, and on all cores, when the weights of an output lie
   side by side. Vectors stay as they are. `w8a8` is int8 of which products are
-  made in 8 bits as well (`products.rounded_product`).
+  made in 8 bits as well (`byte_products`).
 
   Args:
     compute_dtype: of the activations; bfloat16 keeps all weights in it.
+    exported: leave out what helps no other process than this one.
 
   Raises:
     UsageError: there is no such format, or it computes in float32 alone.
@@ -31,7 +46,8 @@ def compact(p: Params, weights: str, compute_dtype: str = 'float32') -> Params:
   if compute_dtype not in COMPUTE_DTYPES:
     raise unknown('compute_dtype', compute_dtype, COMPUTE_DTYPES)
   if compute_dtype == 'float32':
-    return _walk(p, _STORE[weights])
+    store = _STORE[weights]
+    return _walk(p, store if exported else lambda w: _for_bytes(store(w)))
   if weights in ('int8', 'w8a8'):
     raise UsageError(
       f'compute_dtype={compute_dtype}: weights={weights} compute in float32; '
@@ -77,9 +93,18 @@ def int8(w: tf.Tensor) -> Compact:
 
 
 def _w8a8(w: tf.Tensor) -> Compact:
-  small = int8(w)
-  sums = small.scale * tf.reduce_sum(tf.cast(small.values, tf.float32), 1)
-  return small._replace(sums=tf.Variable(sums))
+  return W8A8(*int8(w))
+
+
+def _for_bytes(w):
+  """With what products in bytes want to know of int8 weights."""
+  if not isinstance(w, Compact) or w.values.dtype != tf.int8:
+    return w
+  sums = tf.Variable(tf.reduce_sum(tf.cast(w.values, tf.int32), 1))
+  if not onednn.available():
+    return w._replace(sums=sums)
+  packed = tf.Variable(onednn.pack(tf.convert_to_tensor(w.values)))
+  return w._replace(sums=sums, packed=packed)
 
 
 _STORE = {

@@ -14,7 +14,7 @@ import tensorflow as tf
 from minigpt import beam, decoding, logit_rules, lowering, speculation
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.params import Params
+from minigpt.params import W8A8, Params
 from minigpt.tokenizers import Tokenizer
 
 _CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.
@@ -115,6 +115,7 @@ class Completer:
     self.tokenizer = tokenizer
     self.config = config
     self.n_traces = 0  # How often a program was compiled.
+    self._rounds = isinstance(p.wte, W8A8)
     mode = lowering.choose(compile, compute_dtype)
 
     def start(prompts, length, room):
@@ -177,6 +178,11 @@ class Completer:
       InputError: a prompt holds what the tokenizer does not know.
     """
     request.check()
+    if request.speculate and self._rounds:
+      raise UsageError(
+        f'speculate={request.speculate}: weights=w8a8 read several tokens '
+        'more coarsely than one, and would not write the same text; try int8'
+      )
     rules = _rules(request, len(prompts), self.tokenizer)
     if request.num_beams > 1:
       return self._best_beams(prompts, request, rules, on_text)

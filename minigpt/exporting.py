@@ -77,7 +77,7 @@ def export(
   """
   options.check()
   publishing.check_keep(keep)
-  p = compact(trained.model.params, options.weights)
+  p = compact(trained.model.params, options.weights, exported=True)
   cost = loss_change(trained, p, options, report)
   card = {}
 
@@ -114,7 +114,7 @@ def export_stablehlo(
       f'prompt_length={prompt_length} and new_tokens={new_tokens}: together '
       f'they must fit context_length={config.context_length}'
     )
-  p = compact(trained.model.params, options.weights)
+  p = compact(trained.model.params, options.weights, exported=True)
   made = {}
   for n in options.batch_sizes:
     made[f'score-{n}'] = calls.score(p, config, n, prompt_length)

@@ -35,7 +35,7 @@ class Live(NamedTuple):
 
 def live(trained: Trained, weights: str) -> Live:
   """Raises UsageError for weights of a format that does not exist."""
-  params = compact(trained.model.params, weights)
+  params = compact(trained.model.params, weights, exported=True)
   return Live(params, trained.run.model, trained.tokenizer)
 
 

@@ -25,6 +25,7 @@ from minigpt.errors import unknown
 _CPU = Path('/proc/cpuinfo')
 
 _BFLOAT16_UNITS = {'amx_bf16', 'avx512_bf16'}
+_BYTE_UNITS = {'amx_int8', 'avx512_vnni', 'avx_vnni'}
 _WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
 _SHORT = 500  # Steps of the smaller, which XLA takes longer to compile.
 
@@ -59,18 +60,29 @@ def device() -> str:
   return _device.get()
 
 
-def multiplies_bfloat16() -> bool:
-  """Whether what is traced is for XLA on a CPU with units for bfloat16.
+def runs_here() -> bool:
+  """Whether what is traced is for this machine's XLA, and for nothing else.
 
-  And for nothing else: what no one has decided about may run without XLA.
+  What no one has decided about may run without XLA.
   """
   is_xla = mode() == 'xla' and _tracing.get() is not _UNDECIDED
-  return is_xla and device() == _HERE and _has_bfloat16_units()
+  return is_xla and device() == _HERE
+
+
+def multiplies_bfloat16() -> bool:
+  """Whether what is traced is for XLA on a CPU with units for bfloat16."""
+  return runs_here() and _has_bfloat16_units()
 
 
 @functools.cache
 def _has_bfloat16_units() -> bool:
   return bool(_features(_CPU) & _BFLOAT16_UNITS)
+
+
+@functools.cache
+def has_byte_units() -> bool:
+  """Whether this machine's CPU does the work, and multiplies bytes as such."""
+  return bool(_features(_CPU) & _BYTE_UNITS)
 
 
 def _features(cpu: Path) -> set[str]:

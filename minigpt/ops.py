@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import lowering, packed
+from minigpt.byte_products import byte_product, multiplies_bytes
 from minigpt.params import (
   ABSENT,
   Adapted,
@@ -18,7 +19,7 @@ from minigpt.params import (
   Linear,
   is_absent,
 )
-from minigpt.products import product, rounded_product, rounds, suits_few
+from minigpt.products import product, suits_few
 
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
@@ -87,8 +88,8 @@ def matmul(
     bias = tf.zeros(w.shape[not transpose_w], x.dtype) if is_absent(b) else b
     y = packed.product(x, w, bias, transpose_w, then_gelu)
     return tf.reshape(y, [*leading, y.shape[-1]])
-  if is_compact and rounds(x.shape[0], given):
-    y, scale = rounded_product(x, given), ABSENT
+  if is_compact and multiplies_bytes(x.shape[0], given):
+    y, scale = byte_product(x, given), ABSENT
   else:
     y = _product(x, w, transpose_w, is_compact and is_absent(scale))
   y = _scaled(tf.reshape(y, [*leading, y.shape[-1]]), scale)
@@ -143,11 +144,12 @@ def rows(
     x = tf.convert_to_tensor(x)
     return x[index] if isinstance(index, slice) else tf.gather(x, index)
 
-  picked = tf.nest.map_structure(pick, table)
   if not isinstance(table, Compact):
+    return pick(table)
+  picked = tf.cast(pick(table.values), tf.float32)
+  if is_absent(table.scale):
     return picked
-  scale = tf.nest.map_structure(lambda s: s[..., None], picked.scale)
-  return _scaled(tf.cast(picked.values, tf.float32), scale)
+  return picked * pick(table.scale)[..., None]
 
 
 def fold(rng: tf.Tensor | None, number: int | tf.Tensor) -> tf.Tensor | None:

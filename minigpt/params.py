@@ -32,12 +32,18 @@ class Compact(NamedTuple):
   """A matrix laid out to write text, perhaps in fewer bits; see `compact`.
 
   It stands for `values` with each row times its scale. That of a `Linear` lies
-  transposed. With `sums`, what it is multiplied by is to be rounded, too.
+  transposed. With `sums`, products in bytes are made of it; see
+  `byte_products`.
   """
 
   values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
   scale: Leaf = ABSENT  # f32 [out] or [V]
-  sums: Leaf = ABSENT  # f32 [out] or [V], of the rows that it stands for
+  sums: Leaf = ABSENT  # int32 [out] or [V], of the rows of int8 `values`
+  packed: Leaf = ABSENT  # int8, `values` once more, in oneDNN's order
+
+
+class W8A8(Compact):
+  """Of which products are made in single bytes, whatever that costs."""
 
 
 class Linear(NamedTuple):

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from minigpt import lowering
-from minigpt.params import Compact, is_absent
 
 # Below them, a product takes as long as reading its weights does.
 _FEW_ROWS = 16
@@ -91,33 +90,3 @@ def suits_few(n_rows: int | None) -> bool:
   """
   fewest = 2 if lowering.mode() == 'xla' else 1
   return fewest <= (n_rows or 1) < _FEW_ROWS
-
-
-def rounds(n_rows: int | None, w: Compact) -> bool:
-  """Whether `rounded_product` is for them.
-
-  Reading the weights is what takes time for a single row: it is not rounded.
-  """
-  return not is_absent(w.sums) and (n_rows or 1) > 1
-
-
-def rounded_product(
-  x: tf.Tensor, w: Compact
-) -> tf.Tensor:  # f32 [M, K] by [N, K] -> f32 [M, N]
-  """x w' of int8 weights, x rounded to 255 levels as well, row by row.
-
-  Dynamic quantization, with a zero point (Jacob et al. 2018, section 2.3): a
-  row is unit * levels + middle, and the middle's share is known without w.
-  """
-  highest = tf.reduce_max(x, 1, keepdims=True)
-  lowest = tf.reduce_min(x, 1, keepdims=True)
-  middle = (highest + lowest) / 2
-  unit = tf.where(highest > lowest, (highest - lowest) / 254, 1.0)
-  levels = tf.cast(tf.round((x - middle) / unit), tf.int8)
-  values = tf.convert_to_tensor(w.values)
-  if suits_few(x.shape[0]):
-    y = tf.matmul(values, levels, transpose_b=True, output_type=tf.int32)
-    y = tf.transpose(y)
-  else:
-    y = tf.matmul(levels, values, transpose_b=True, output_type=tf.int32)
-  return tf.cast(y, tf.float32) * unit * w.scale + middle * w.sums

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt import benchmarking, calls
+from minigpt.params import W8A8, Compact
 
 BENCHMARKS = programs.ROOT / 'benchmarks'
 TOY = (
@@ -90,6 +91,23 @@ def test_the_program_reports_figures(what, tmp_path):
     assert figures['gflop'] > 0
     assert figures['n_compiled'] == 1
     assert f'n_compiled             {figures["n_compiled"]}' in done.stdout
+
+
+def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
+  made = []
+  real = benchmarking.ops.matmul
+  monkeypatch.setattr(
+    benchmarking.ops, 'matmul', lambda x, w: made.append(w) or real(x, w)
+  )
+  for weights, kinds in (
+    ('bfloat16', []),
+    ('int8', [Compact]),
+    ('w8a8', [W8A8]),
+  ):
+    made.clear()
+    limits = benchmarking.roofline('float32', 1, weights, n=64)
+    assert [type(w) for w in made] == kinds
+    assert min(limits) > 0
 
 
 @pytest.mark.parametrize(

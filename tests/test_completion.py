@@ -1,6 +1,7 @@
 import pytest
 
 from minigpt import tokenizers
+from minigpt.compact import compact
 from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
@@ -10,10 +11,18 @@ ALPHABET = 'abcdefghijklmnop '
 
 
 @pytest.fixture(scope='module')
-def complete():
-  config = GPTConfig(17, 64, 16, 2, 1, drop_rate=0.0, init_std=0.3)
-  tokenizer = tokenizers.build('char', ALPHABET)
-  return Completer(GPT(config).params, config, tokenizer)
+def model():
+  return GPT(GPTConfig(17, 64, 16, 2, 1, drop_rate=0.0, init_std=0.3))
+
+
+@pytest.fixture(scope='module')
+def complete(model):
+  return completer(model)
+
+
+def completer(model, weights=None):
+  p = compact(model.params, weights) if weights else model.params
+  return Completer(p, model.config, tokenizers.build('char', ALPHABET))
 
 
 def test_prompts_of_new_lengths_do_not_compile_anew(complete):
@@ -64,6 +73,21 @@ def test_speculation_writes_the_same_text(complete):
   assert complete(prompts, greedy._replace(speculate=4)) == free
   stopped = greedy._replace(speculate=4, stop=(free[0][20:23],))
   assert complete(prompts, stopped)[0] == free[0].split(free[0][20:23])[0]
+
+
+@pytest.mark.parametrize('weights', ['bfloat16', 'int8'])
+def test_speculation_with_small_weights_writes_the_same_text(weights, model):
+  complete = completer(model, weights)
+  prompts = ['abcabcabc', 'k']
+  greedy = Request(max_new_tokens=100, temperature=0.0)
+  free = complete(prompts, greedy)
+  assert complete(prompts, greedy._replace(speculate=4)) == free
+
+
+def test_what_reads_drafts_more_coarsely_cannot_speculate(model):
+  request = Request(temperature=0.0, speculate=4)
+  with pytest.raises(UsageError, match='speculate=4: weights=w8a8 read'):
+    completer(model, 'w8a8')(['abc'], request)
 
 
 def test_number_of_tokens(complete):

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import compact, lowering, ops, products, training
+from minigpt import lowering, products, training
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
-from minigpt.model import GPT, loss_fn
-from minigpt.params import Linear
+from minigpt.model import GPT
 from minigpt.products import product
 
 needs_units = pytest.mark.skipif(
@@ -102,81 +101,6 @@ def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
     np.testing.assert_array_equal(
       *(tf.cast(y, 'float32') for y in (f(a, b), a @ b))
     )
-
-
-def by_hand(x, w):
-  """Both in 255 levels: weights about 0, rows of x about their middle."""
-  scale = np.abs(w).max(0) / 127
-  middle = (x.max(1) + x.min(1))[:, None] / 2
-  unit = (x.max(1) - x.min(1))[:, None] / 254
-  levels = np.round((x - middle) / np.where(unit > 0, unit, 1))
-  return (unit * levels + middle) @ (np.round(w / scale) * scale)
-
-
-@pytest.mark.parametrize('mode', COMPILE_MODES)
-@pytest.mark.parametrize('n_rows', [2, 8, 40])
-def test_both_factors_are_rounded(n_rows, mode):
-  rng = np.random.default_rng(0)
-  x = rng.standard_normal([n_rows, 32]).astype(np.float32) ** 3
-  x[1] = 0.7  # Nothing to round.
-  w = rng.standard_normal([32, 24]).astype(np.float32)
-  p = compact.compact(Linear(tf.Variable(w)), 'w8a8')
-  found = lowering.compiled(lambda x: ops.linear(x, p), mode)(tf.constant(x))
-  np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
-  error = np.abs(found - x @ w)
-  assert 0 < error[1].max() < error[0].max() < 0.02 * np.abs(x @ w).max()
-
-
-def test_a_single_row_is_not_rounded():
-  w = Linear(tf.Variable(drawn([32, 24], 0, 'float32')))
-  x = drawn([1, 32], 1, 'float32')
-  of_one, of_two = (
-    [
-      lowering.compiled(lambda x, p=p: ops.linear(x, p))(rows)[0].numpy()
-      for p in (compact.compact(w, 'int8'), compact.compact(w, 'w8a8'))
-    ]
-    for rows in (x, tf.repeat(x, 2, 0))
-  )
-  assert of_one[0].tolist() == of_one[1].tolist()
-  assert of_two[0].tolist() != of_two[1].tolist()
-
-
-def test_xla_multiplies_bytes():
-  p = compact.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
-  for n_rows in (8, 64):
-    f = lowering.compiled(lambda x: ops.linear(x, p))
-    hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
-    assert dots(hlo) == [('s32', 's8', 's8')]
-
-
-def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
-  windows, model = trained
-
-  def loss(weights):
-    p = compact.compact(model.params, weights)
-    f = lowering.compiled(lambda w: loss_fn(w, p, model.config))
-    return f(windows).numpy()
-
-  exact, rounded = loss('float32'), loss('w8a8')
-  assert exact < 1
-  assert 0 < abs(rounded - exact) < 0.01
-
-
-@pytest.fixture(scope='module')
-def trained():
-  """Windows of a text that repeats itself, and a model that has learned it."""
-  text = np.tile(np.random.default_rng(0).integers(0, 20, 40), 30)
-  starts = np.random.default_rng(1).integers(0, len(text) - 33, 60 * 8)
-  windows = np.stack([text[i : i + 33] for i in starts]).astype(np.int32)
-  model = GPT(GPTConfig(20, 32, 32, 2, 2, drop_rate=0.0))
-  recipe = TrainConfig(
-    learning_rate=1e-2, warmup_steps=10, steps=60, batch_size=8, grad_accum=1
-  )
-  steps = training.compiled_train_steps(
-    training.TrainState(model), model.config, recipe
-  )
-  steps(tf.constant(windows.reshape(60, 1, 8, 33)), 60)
-  return tf.constant(windows[:8]), model
 
 
 def test_which_products_suit_few_rows():

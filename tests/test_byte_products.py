@@ -1,0 +1,125 @@
+"""Products with int8 weights in bytes, by oneDNN and without it."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import byte_products, compact, lowering, onednn, ops, training
+from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
+from minigpt.model import GPT, loss_fn
+from minigpt.params import Linear
+
+
+def by_hand(x, w):
+  """Weights in 255 levels about 0, rows of x in 256 from their lowest up."""
+  scale = np.abs(w).max(0) / 127
+  lowest = x.min(1, keepdims=True)
+  unit = (x.max(1, keepdims=True) - lowest) / 255
+  levels = np.round((x - lowest) / np.where(unit > 0, unit, 1))
+  return (unit * levels + lowest) @ (np.round(w / scale) * scale)
+
+
+@pytest.fixture(params=['with oneDNN', 'without'])
+def perhaps_onednn(request, monkeypatch):
+  if request.param == 'without':
+    monkeypatch.setattr(onednn, 'reads', lambda *sizes: False)
+  elif not onednn.reads(2, 64, 64):
+    pytest.skip('this machine has no oneDNN that multiplies bytes under XLA')
+
+
+@pytest.mark.usefixtures('perhaps_onednn')
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+@pytest.mark.parametrize('n_rows', [2, 8, 40])
+def test_both_factors_are_rounded(n_rows, mode):
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal([n_rows, 32]).astype(np.float32) ** 3
+  x[1] = 0.7  # Nothing to round.
+  w = rng.standard_normal([32, 24]).astype(np.float32)
+  p = compact.compact(Linear(tf.Variable(w)), 'w8a8')
+  found = lowering.compiled(lambda x: ops.linear(x, p), mode)(tf.constant(x))
+  np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
+  error = np.abs(found - x @ w)
+  assert 0 < error[1].max() < error[0].max() < 0.02 * np.abs(x @ w).max()
+
+
+def test_a_single_row_is_not_rounded():
+  rng = np.random.default_rng(0)
+  w = Linear(tf.Variable(rng.standard_normal([32, 24]).astype(np.float32)))
+  x = rng.standard_normal([1, 32]).astype(np.float32)
+  of_one, of_two = (
+    [
+      lowering.compiled(lambda x, p=p: ops.linear(x, p))(tf.constant(rows))[
+        0
+      ].numpy()
+      for p in (compact.compact(w, 'int8'), compact.compact(w, 'w8a8'))
+    ]
+    for rows in (x, np.repeat(x, 2, 0))
+  )
+  assert of_one[0].tolist() == of_one[1].tolist()
+  assert of_two[0].tolist() != of_two[1].tolist()
+
+
+def test_xla_multiplies_bytes(monkeypatch):
+  monkeypatch.setattr(onednn, 'reads', lambda *sizes: False)
+  p = compact.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
+  for n_rows in (8, 64):
+    f = lowering.compiled(lambda x: ops.linear(x, p))
+    hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
+    assert len(re.findall(r' dot\(', hlo)) == 1
+    assert re.search(r' = s32\[\S+ dot\(', hlo)
+
+
+@pytest.mark.usefixtures('perhaps_onednn')
+def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
+  windows, model = trained
+
+  def loss(weights):
+    p = compact.compact(model.params, weights)
+    f = lowering.compiled(lambda w: loss_fn(w, p, model.config))
+    return f(windows).numpy()
+
+  exact = loss('float32')
+  assert exact < 1
+  for weights in ('int8', 'w8a8'):
+    assert 0 < abs(loss(weights) - exact) < 0.01
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """Windows of a text that repeats itself, and a model that has learned it."""
+  text = np.tile(np.random.default_rng(0).integers(0, 20, 40), 30)
+  starts = np.random.default_rng(1).integers(0, len(text) - 33, 60 * 8)
+  windows = np.stack([text[i : i + 33] for i in starts]).astype(np.int32)
+  model = GPT(GPTConfig(20, 32, 32, 2, 2, drop_rate=0.0))
+  recipe = TrainConfig(
+    learning_rate=1e-2, warmup_steps=10, steps=60, batch_size=8, grad_accum=1
+  )
+  steps = training.compiled_train_steps(
+    training.TrainState(model), model.config, recipe
+  )
+  steps(tf.constant(windows.reshape(60, 1, 8, 33)), 60)
+  return tf.constant(windows[:8]), model
+
+
+@pytest.mark.usefixtures('perhaps_onednn')
+@pytest.mark.parametrize('n_rows', [2, 8, 40])
+def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal([n_rows, 768]).astype(np.float32)
+  x[0, :3] = 60  # As activations of GPT-2 have it.
+  x[1] = 0.7  # Nothing to round.
+  w = rng.standard_normal([768, 200]).astype(np.float32)
+  w[:, 3] = 0
+  p = compact.compact(Linear(tf.Variable(w)), 'int8')
+  found = lowering.compiled(lambda x: ops.linear(x, p))(tf.constant(x))
+  weights = p.w.values.numpy() * p.w.scale.numpy()[:, None].astype(np.float64)
+  exact = x @ weights.T
+  error, size = (np.abs(y).max(1) for y in (found - exact, exact))
+  assert (error < 1e-4 * size).all()
+
+
+def test_what_no_one_compiles_is_multiplied_as_floats():
+  p = compact.compact(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
+  assert not byte_products.multiplies_bytes(8, p.w)

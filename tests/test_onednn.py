@@ -1,0 +1,127 @@
+"""Products of bytes by oneDNN in an XLA program, and when there are none."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import calls, compact, lowering, onednn, ops
+from minigpt.config import COMPILE_MODES, GPTConfig
+from minigpt.model import GPT
+from minigpt.params import Linear
+
+needs_units = pytest.mark.skipif(
+  not onednn.reads(2, 64, 64),
+  reason='this machine has no oneDNN that multiplies bytes under XLA',
+)
+
+
+def levels(rng, n_rows, n_out, n_in):
+  """Bytes that a row is rounded to, and weights."""
+  x = rng.integers(256, size=[n_rows, n_in]).astype(np.uint8)
+  w = rng.integers(-127, 128, [n_out, n_in]).astype(np.int8)
+  return x, w
+
+
+def test_weights_lie_as_onednn_describes_its_order():
+  # Blocks of 64 columns; in them, four numbers of each column side by side.
+  n_out, n_in = 70, 9
+  w = np.arange(n_out * n_in).reshape(n_out, n_in) % 251 - 125
+  packed = onednn.pack(tf.constant(w, tf.int8)).numpy()
+  assert len(packed) == 2 * 64 * 64
+  wanted = np.zeros_like(packed)
+  for n in range(n_out):
+    for k in range(n_in):
+      block, group = n // 64, k // 4
+      wanted[block * 64 * 64 + group * 64 * 4 + n % 64 * 4 + k % 4] = w[n, k]
+  np.testing.assert_array_equal(packed, wanted)
+
+
+@needs_units
+@pytest.mark.parametrize('n_rows', [2, 8, 130])
+@pytest.mark.parametrize('n_out, n_in', [(16, 20), (65, 128), (300, 3072)])
+def test_a_product_is_exact(n_out, n_in, n_rows):
+  assert onednn.reads(n_rows, n_out, n_in)
+  x, w = levels(np.random.default_rng(0), n_rows, n_out, n_in)
+  x[0], w[0] = 255, -127  # The largest sum.
+  found = lowering.compiled(onednn.product)(
+    tf.constant(x), onednn.pack(tf.constant(w)), n_out
+  )
+  wanted = x.astype(np.int32) @ w.astype(np.int32).T
+  np.testing.assert_array_equal(found, wanted)
+
+
+def in_another_order(w):
+  return tf.reverse(ORDER(w), [0])
+
+
+def saturating(x, packed, n_out):
+  return tf.clip_by_value(PRODUCT(x, packed, n_out), -(2**15), 2**15 - 1)
+
+
+def missing(x, packed, n_out):
+  raise tf.errors.UnimplementedError(None, None, 'no such custom call')
+
+
+ORDER, PRODUCT = onednn.pack, onednn.product
+
+
+@needs_units
+@pytest.mark.parametrize(
+  'name, other',
+  [
+    ('pack', in_another_order),
+    ('product', saturating),
+    ('product', missing),
+  ],
+)
+def test_what_does_not_work_here_is_found_out(name, other, monkeypatch):
+  monkeypatch.setattr(onednn, name, other)
+  assert not onednn.reads.__wrapped__(3, 64, 64)
+
+
+def test_it_can_be_switched_off(monkeypatch):
+  monkeypatch.setenv('TF_ENABLE_ONEDNN_OPTS', '0')
+  assert not onednn.available.__wrapped__()
+  monkeypatch.setattr(onednn, 'available', lambda: False)
+  assert not onednn.reads.__wrapped__(3, 64, 64)
+  p = compact.compact(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
+  assert p.w.packed == ()
+
+
+def custom_calls(f):
+  """How many operations of a traced function are known by a name alone."""
+  return sum(op.type == 'XlaCustomCallV2' for op in f.graph.get_operations())
+
+
+def traced(p, n_rows, mode='xla', device=None):
+  f = lowering.compiled(lambda x: ops.linear(x, p), mode)
+  if device:
+    f = lowering.retraced(f, device)
+  return f.get_concrete_function(tf.TensorSpec([n_rows, 64]))
+
+
+@needs_units
+@pytest.mark.parametrize('weights', ['int8', 'w8a8'])
+def test_which_products_are_left_to_onednn(weights):
+  w = Linear(tf.Variable(tf.ones([64, 96])))
+  p = compact.compact(w, weights)
+  for mode in COMPILE_MODES:
+    wanted = [0, 1, 1] if mode == 'xla' else [0, 0, 0]
+    found = [custom_calls(traced(p, n, mode)) for n in (1, 2, 40)]
+    assert found == wanted, mode
+  assert custom_calls(traced(p, None)) == 0
+  for device in lowering.DEVICES:
+    assert custom_calls(traced(p, 8, device=device)) == 0
+  of_floats = compact.compact(w, 'float32')
+  assert custom_calls(traced(of_floats, 8)) == 0
+
+
+@needs_units
+def test_nothing_of_it_is_exported():
+  config = GPTConfig(50, 16, 32, 1, 2, drop_rate=0.0)
+  params = GPT(config).params
+  exported = compact.compact(params, 'int8', exported=True)
+  assert exported.wte.packed == exported.wte.sums == ()
+  f = calls.score(exported, config, 2, 8).f
+  graph = f.get_concrete_function(tf.TensorSpec([2, 8], tf.int32)).graph
+  assert not [n for n in graph.get_operations() if 'Custom' in n.type]
