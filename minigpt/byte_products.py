@@ -51,8 +51,8 @@ def _multiply(digits, w):
   if _takes_packed(digits.shape[0], w):
     unsigned = tf.cast(digits + 128, tf.uint8)
     packed = tf.convert_to_tensor(w.packed)
-    y = onednn.product(unsigned, packed, values.shape[0]) - 128 * w.sums
-  elif suits_few(digits.shape[0]):
+    y = onednn.byte_product(unsigned, packed, values.shape[0]) - 128 * w.sums
+  elif suits_few(digits.shape[0], tf.int8):
     y = tf.transpose(_by_xla(values, tf.cast(digits, tf.int8)))
   else:
     y = _by_xla(tf.cast(digits, tf.int8), values)

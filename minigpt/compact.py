@@ -101,7 +101,7 @@ def _for_bytes(w):
   if not isinstance(w, Compact) or w.values.dtype != tf.int8:
     return w
   sums = tf.Variable(tf.reduce_sum(tf.cast(w.values, tf.int32), 1))
-  if not onednn.available():
+  if not onednn.multiplies_bytes():
     return w._replace(sums=sums)
   packed = tf.Variable(onednn.pack(tf.convert_to_tensor(w.values)))
   return w._replace(sums=sums, packed=packed)

@@ -27,7 +27,7 @@ _CPU = Path('/proc/cpuinfo')
 _BFLOAT16_UNITS = {'amx_bf16', 'avx512_bf16'}
 _BYTE_UNITS = {'amx_int8', 'avx512_vnni', 'avx_vnni'}
 _WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
-_SHORT = 500  # Steps of the smaller, which XLA takes longer to compile.
+_SHORT = 500  # Steps; see `choose`.
 
 
 class _Tracing(NamedTuple):
@@ -207,10 +207,10 @@ def choose(
 ) -> str:
   """The mode that `auto` stands for; any other stays what it is.
 
-  Where the CPU has units for bfloat16, or AVX-512 for float32, TensorFlow's
-  kernels multiply large matrices as fast as XLA or faster, and the pieces
-  between take half as long to compile as the whole. Small ones do not pay for
-  the way there, unless a run is over before that counts.
+  The pieces of `hybrid` mode take half as long to compile as the whole. Where
+  the CPU has AVX-512, large models are then trained as fast in float32. Where
+  it has units for bfloat16, text is written faster by packed weights, and a run
+  of training may be over before a faster step makes up for its compilation.
 
   Args:
     trained_width: `emb_dim` of the model that is to be trained; 0: none is.
@@ -221,7 +221,7 @@ def choose(
     return mode
   has = _features(cpu)
   if compute_dtype == 'bfloat16':
-    is_long = 0 < trained_width < _WIDE and n_steps > _SHORT
+    is_long = trained_width > 0 and n_steps > _SHORT
     pays = has & _BFLOAT16_UNITS and not is_long
   else:
     pays = 'avx512f' in has and trained_width >= _WIDE

@@ -102,7 +102,7 @@ def _product(x, w, transpose_w, ends):
   if w.dtype != x.dtype:
     x = lowering.once(x)
     w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
-  if transpose_w and suits_few(x.shape[0]):
+  if transpose_w and suits_few(x.shape[0], x.dtype):
     # XLA would turn w x' into x w'.
     return tf.transpose(lowering.once(product(w, x, transpose_b=True)))
   y = product(x, w, transpose_b=transpose_w)

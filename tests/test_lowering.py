@@ -95,9 +95,9 @@ def test_auto_is_hybrid_where_products_of_tensorflow_pay(tmp_path):
   for units in ('amx_bf16', 'avx512_bf16'):
     assert chosen(f'avx2 {units} amx_tile', 'bfloat16') == 'hybrid'
     assert chosen(f'avx2 {units}', 'bfloat16', mode='graph') == 'graph'
-    assert chosen(units, 'bfloat16', 768) == 'hybrid'
-    assert chosen(units, 'bfloat16', 128) == 'xla'
-    assert chosen(units, 'bfloat16', 128, steps=200) == 'hybrid'
+    for width in (128, 768):
+      assert chosen(units, 'bfloat16', width) == 'xla'
+      assert chosen(units, 'bfloat16', width, steps=500) == 'hybrid'
   assert chosen('avx2 avx512f', 'bfloat16', 768) == 'xla'
   assert chosen('avx512f', 'float32', 768) == 'hybrid'
   assert chosen('avx512f', 'float32', 128) == 'xla'

@@ -1,4 +1,4 @@
-"""Products of bytes by oneDNN in an XLA program, and when there are none."""
+"""Products by oneDNN in an XLA program, and what is done without it."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,23 @@ needs_units = pytest.mark.skipif(
   not onednn.reads(2, 64, 64),
   reason='this machine has no oneDNN that multiplies bytes under XLA',
 )
+
+
+@pytest.mark.skipif(
+  not onednn.available(), reason='XLA knows no oneDNN on this machine'
+)
+@pytest.mark.parametrize('leading', [[], [2, 3]])
+@pytest.mark.parametrize('transpose_a', [False, True])
+@pytest.mark.parametrize('transpose_b', [False, True])
+def test_a_product_of_floats(transpose_b, transpose_a, leading):
+  rng = np.random.default_rng(0)
+  a = rng.standard_normal([*leading, *([16, 9] if transpose_a else [9, 16])])
+  b = rng.standard_normal([*leading, *([5, 16] if transpose_b else [16, 5])])
+  sides = transpose_a, transpose_b
+  found = lowering.compiled(onednn.matmul)(
+    *(tf.constant(x, tf.float32) for x in (a, b)), *sides
+  )
+  np.testing.assert_allclose(found, tf.matmul(a, b, *sides), atol=1e-5)
 
 
 def levels(rng, n_rows, n_out, n_in):
@@ -43,7 +60,7 @@ def test_a_product_is_exact(n_out, n_in, n_rows):
   assert onednn.reads(n_rows, n_out, n_in)
   x, w = levels(np.random.default_rng(0), n_rows, n_out, n_in)
   x[0], w[0] = 255, -127  # The largest sum.
-  found = lowering.compiled(onednn.product)(
+  found = lowering.compiled(onednn.byte_product)(
     tf.constant(x), onednn.pack(tf.constant(w)), n_out
   )
   wanted = x.astype(np.int32) @ w.astype(np.int32).T
@@ -58,11 +75,7 @@ def saturating(x, packed, n_out):
   return tf.clip_by_value(PRODUCT(x, packed, n_out), -(2**15), 2**15 - 1)
 
 
-def missing(x, packed, n_out):
-  raise tf.errors.UnimplementedError(None, None, 'no such custom call')
-
-
-ORDER, PRODUCT = onednn.pack, onednn.product
+ORDER, PRODUCT = onednn.pack, onednn.byte_product
 
 
 @needs_units
@@ -70,17 +83,24 @@ ORDER, PRODUCT = onednn.pack, onednn.product
   'name, other',
   [
     ('pack', in_another_order),
-    ('product', saturating),
-    ('product', missing),
+    ('byte_product', saturating),
   ],
 )
-def test_what_does_not_work_here_is_found_out(name, other, monkeypatch):
+def test_what_differs_here_is_found_out(name, other, monkeypatch):
   monkeypatch.setattr(onednn, name, other)
   assert not onednn.reads.__wrapped__(3, 64, 64)
 
 
-def test_it_can_be_switched_off(monkeypatch):
-  monkeypatch.setenv('TF_ENABLE_ONEDNN_OPTS', '0')
+@pytest.mark.parametrize(
+  'spoil',
+  [
+    lambda patch: patch.setattr(onednn, '_NAME', 'no such product'),
+    lambda patch: patch.setenv('TF_ENABLE_ONEDNN_OPTS', '0'),
+  ],
+  ids=['not known', 'switched off'],
+)
+def test_without_onednn_nothing_is_packed(spoil, monkeypatch):
+  spoil(monkeypatch)
   assert not onednn.available.__wrapped__()
   monkeypatch.setattr(onednn, 'available', lambda: False)
   assert not onednn.reads.__wrapped__(3, 64, 64)

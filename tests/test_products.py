@@ -1,4 +1,4 @@
-"""Products in few bits: the same numbers, by the units that are there."""
+"""Products of floats: the same numbers, by the units that are there."""
 
 import re
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lowering, products, training
+from minigpt import lowering, onednn, products, training
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.products import product
 
 needs_units = pytest.mark.skipif(
-  not lowering._has_bfloat16_units(),
-  reason='this processor has no units for bfloat16',
+  not (lowering._has_bfloat16_units() and onednn.available()),
+  reason='this machine has no units for bfloat16, or no oneDNN under XLA',
 )
 
 
@@ -53,13 +53,6 @@ def test_a_product_by_units_is_the_product(transpose_b, transpose_a, leading):
     )
 
 
-def dots(hlo):
-  """(dtype of the result, dtypes of the factors) of each product."""
-  dtypes = dict(re.findall(r'(%\S+) = (\w+)\[', hlo))
-  found = re.findall(r' = (\w+)\[\S+ dot\((%\S+), (%\S+)\)', hlo)
-  return [(y, dtypes[a], dtypes[b]) for y, a, b in found]
-
-
 @needs_units
 def test_every_product_of_a_training_step_is_left_to_the_units():
   config = GPTConfig(64, 16, 32, 2, 2, drop_rate=0.0)
@@ -72,26 +65,38 @@ def test_every_product_of_a_training_step_is_left_to_the_units():
   hlo = steps.experimental_get_compiler_ir(windows, tf.constant(1))(
     'optimized_hlo'
   )
-  wide = [kinds for kinds in dots(hlo) if kinds[1:] != ('f32', 'f32')]
-  assert set(wide) == {('f32', 'bf16', 'bf16')}
+  dtypes = dict(re.findall(r'(%\S+) = (\w+)\[', hlo))
+  left = re.findall(r' dot\((%\S+), (%\S+)\)', hlo)
+  assert {dtypes[factor] for pair in left for factor in pair} <= {'f32'}
   # Six a block, the logits, and two for the gradient of each.
-  assert len(wide) == 3 * (2 * 6 + 1)
+  assert hlo.count('__onednn$matmul') == 3 * (2 * 6 + 1)
+
+
+@pytest.fixture(params=[False, True], ids=['without oneDNN', 'with oneDNN'])
+def has_onednn(request, monkeypatch):
+  monkeypatch.setattr(onednn, 'available', lambda: request.param)
+  return request.param
 
 
 @pytest.mark.parametrize('mode', COMPILE_MODES)
-def test_what_is_not_for_these_units_is_left_alone(mode, monkeypatch):
-  def barriers(f, dtype):
-    graph = f.get_concrete_function(*[tf.TensorSpec([4, 4], dtype)] * 2).graph
-    return sum('Barrier' in op.type for op in graph.get_operations())
+def test_what_is_not_for_these_units_is_left_alone(
+  mode, has_onednn, monkeypatch
+):
+  def left(f, dtype, n_rows=4):
+    shapes = [n_rows, 4], [4, 4]
+    made = f.get_concrete_function(*(tf.TensorSpec(s, dtype) for s in shapes))
+    types = [op.type for op in made.graph.get_operations()]
+    return types.count('XlaCustomCallV2')
 
   for units in (False, True):
     monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda u=units: u)
     f = lowering.compiled(product, mode)
-    helped = 2 if units and mode == 'xla' else 0
-    assert barriers(f, tf.bfloat16) == helped
-    assert barriers(f, tf.float32) == 0
+    suits = units and mode == 'xla' and has_onednn
+    assert left(f, tf.bfloat16) == suits
+    assert left(f, tf.bfloat16, None) == 0
+    assert left(f, tf.float32) == 0
     for device in lowering.DEVICES:
-      assert barriers(lowering.retraced(f, device), tf.bfloat16) == 0
+      assert left(lowering.retraced(f, device), tf.bfloat16) == 0
 
 
 def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
@@ -103,10 +108,14 @@ def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
     )
 
 
-def test_which_products_suit_few_rows():
-  def suit(mode):
+def test_which_products_suit_few_rows(has_onednn, monkeypatch):
+  def suit(mode, dtype=tf.float32):
+    numbers = (None, 1, 2, 15, 16)
     with lowering.tracing(mode):
-      return [n for n in (None, 1, 2, 15, 16) if products.suits_few(n)]
+      return [n for n in numbers if products.suits_few(n, dtype)]
 
+  monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda: True)
   assert suit('xla') == [2, 15]
-  assert suit('hybrid') == suit('graph') == [None, 1, 2, 15]
+  assert suit('xla', tf.bfloat16) == ([] if has_onednn else [2, 15])
+  for dtype in (tf.float32, tf.bfloat16):
+    assert suit('hybrid', dtype) == suit('graph', dtype) == [None, 1, 2, 15]
