@@ -1,8 +1,10 @@
-"""A sum over many rows, and its gradient, in the memory of a few rows.
+"""A loss of many rows, and its gradient, in the memory of a few rows.
 
-A gradient tape keeps what every row's share of a sum was made of until the
-backward pass. Here each chunk of rows makes its share and the gradient of it
-in one go, so that all chunks use the same memory and nothing is computed twice.
+A gradient tape keeps the scores of all rows, and what the loss was made of,
+until the backward pass. Here each chunk of rows has its scores, its loss and
+the gradient of both in one go, so that all chunks use the same memory.
+
+Shapes: N rows, S scores of a row.
 """
 
 from collections.abc import Callable
@@ -11,32 +13,45 @@ import tensorflow as tf
 
 from minigpt import lowering
 
-# A share of the sum, [], from a chunk of rows: x [n, ...], w, and what belongs
-# to the rows.
-Share = Callable[..., tf.Tensor]
 
-
-def chunked_sum(
-  share: Share, n_chunks: int, x: tf.Tensor, w: tf.Tensor, *rest: tf.Tensor
+def chunked_loss(
+  scores: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+  loss: Callable[..., tf.Tensor],
+  n_chunks: int,
+  x: tf.Tensor,
+  w: tf.Tensor,
+  *rest: tf.Tensor,
+  keep: bool = False,
 ) -> tf.Tensor:  # [N, ...], [...], [N, ...] -> []
-  """The sum of `share(x, w, *rest)` over chunks of the N rows.
+  """The sum of `loss(scores(x, w), *rest)` over chunks of the N rows.
 
   Args:
-    share: must give 0 for a row where `x` and `rest` are 0, as the last chunk
-      is filled up with such rows.
-    x, w: what has a gradient; that of `w` is summed in f32.
+    scores: of x [n, ...] and w, [n, S]; linear in both.
+    loss: of scores and what belongs to their rows, []. It must be 0 for a row
+      where `rest` is 0, as the last chunk is filled up with such rows.
+    x, w: what has a gradient.
     rest: belongs to the rows of x, and has no gradient.
+    keep: the gradient of all scores, [N, S], for one product with all of x.
+      Otherwise the gradient of w is summed in f32, chunk by chunk.
   """
   size = -(-x.shape[0] // n_chunks)
   rest = [_cut(part, n_chunks, size) for part in rest]
 
+  def part_of(x, w, i):  # The loss of a chunk, and the gradient of its scores.
+    made = scores(x, w)
+    with tf.GradientTape() as tape:
+      tape.watch(made)
+      one = loss(made, *(r[i] for r in rest))
+    return one, tape.gradient(one, made)
+
   @tf.custom_gradient
   def total(x, w):
-    loss, dx, dw = _loop(share, _cut(x, n_chunks, size), w, rest)
+    make = _kept if keep else _summed
+    all_, dx, dw = make(scores, part_of, n_chunks, _cut(x, n_chunks, size), w)
     dx = tf.reshape(dx, [n_chunks * size, *x.shape[1:]])[: x.shape[0]]
-    return loss, lambda d: (
+    return all_, lambda d: (
       tf.cast(d, x.dtype) * dx,
-      tf.cast(d * dw, w.dtype),
+      tf.cast(tf.cast(d, dw.dtype) * dw, w.dtype),
     )
 
   return total(x, tf.convert_to_tensor(w))
@@ -54,25 +69,40 @@ def _cut(x, n_chunks, size):  # [N, ...] -> [chunks, size, ...]
   return tf.reshape(filled, [n_chunks, size, *x.shape[1:]])
 
 
-def _loop(share, x, w, rest):
-  """The sum, its gradient for each chunk of x, and that for w in f32."""
-  n_chunks, *chunk_shape = x.shape
+def _gradients(scores, x, w, d):
+  with tf.GradientTape() as tape:
+    tape.watch([x, w])
+    made = scores(x, w)
+  return tape.gradient(made, [x, w], d)
 
-  def add(i, loss, dx, dw):
-    part = x[i]
-    with tf.GradientTape() as tape:
-      tape.watch([part, w])
-      one = share(part, w, *(r[i] for r in rest))
-    d_part, d_w = tape.gradient(one, [part, w])
-    return i + 1, loss + one, dx.write(i, d_part), plus(dw, d_w)
 
-  start = (
-    0,
-    tf.zeros([]),
-    tf.TensorArray(x.dtype, n_chunks, element_shape=chunk_shape),
-    tf.zeros(w.shape),
-  )
-  _, loss, dx, dw = tf.while_loop(
+def _summed(scores, part_of, n_chunks, x, w):
+  """The loss, its gradient for each chunk of x, and that for w in f32."""
+
+  def add(i, total, dw, dx):
+    one, d = part_of(x[i], w, i)
+    d_part, d_w = _gradients(scores, x[i], w, d)
+    return i + 1, total + one, plus(dw, d_w), dx.write(i, d_part)
+
+  *_, total, dw, dx = _loop(add, n_chunks, x.dtype, tf.zeros(w.shape))
+  return total, dx.stack(), dw
+
+
+def _kept(scores, part_of, n_chunks, x, w):
+  """As `_summed`, but each gradient is one product over all rows."""
+
+  def add(i, total, d_scores):
+    one, d = part_of(x[i], w, i)
+    return i + 1, total + one, d_scores.write(i, d)
+
+  _, total, d_scores = _loop(add, n_chunks, x.dtype)
+  d = d_scores.concat()
+  return total, *_gradients(scores, tf.reshape(x, [-1, *x.shape[2:]]), w, d)
+
+
+def _loop(add, n_chunks, dtype, *sums):
+  parts = tf.TensorArray(dtype, n_chunks)
+  start = (0, tf.zeros([]), *sums, parts)
+  return tf.while_loop(
     lambda i, *_: i < n_chunks, add, start, parallel_iterations=1
   )
-  return loss, dx.stack(), dw

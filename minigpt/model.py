@@ -18,7 +18,7 @@ from minigpt.attention import (
   cached_attention,
   segment_mask,
 )
-from minigpt.chunks import chunked_sum
+from minigpt.chunks import chunked_loss
 from minigpt.config import GPTConfig
 from minigpt.ops import (
   cross_entropy,
@@ -267,17 +267,31 @@ def summed_loss(
   `logits_bytes`, or of an eighth of all.
   """
 
-  def share(x, head, targets, weights):
-    losses = cross_entropy(_scores(x, head, config), targets)
-    return tf.reduce_sum(weights * losses)
+  def scores(x, head):
+    return _scores(x, head, config)
 
-  x = tf.reshape(hidden, [-1, config.emb_dim])
-  given = (x, _head(p), tf.reshape(targets, [-1]), tf.reshape(weights, [-1]))
+  def loss(scores, targets, weights):
+    return tf.reduce_sum(weights * cross_entropy(scores, targets))
+
+  x, head = tf.reshape(hidden, [-1, config.emb_dim]), _head(p)
+  rest = tf.reshape(targets, [-1]), tf.reshape(weights, [-1])
   n_chunks = -(-4 * x.shape[0] * config.vocab_size // logits_bytes)
   n_chunks = min(n_chunks, MOST_CHUNKS)
   if n_chunks == 1:
-    return share(*given)
-  return chunked_sum(share, n_chunks, *given)
+    return loss(scores(x, head), *rest)
+  keep = _keeps_gradient(x)
+  return chunked_loss(scores, loss, n_chunks, x, head, *rest, keep=keep)
+
+
+def _keeps_gradient(x):  # [N, D]
+  """Whether that of all logits is smaller than a sum of the head's.
+
+  And than what is added to the sum, which is f32. TensorFlow's kernels, unlike
+  XLA, would copy it.
+  """
+  n_rows, emb_dim = x.shape
+  is_smaller = x.dtype.size * n_rows <= (x.dtype.size + 4) * emb_dim
+  return is_smaller and lowering.mode() == 'xla'
 
 
 class GPT(tf.Module):
