@@ -27,7 +27,7 @@ _CPU = Path('/proc/cpuinfo')
 _BFLOAT16_UNITS = {'amx_bf16', 'avx512_bf16'}
 _BYTE_UNITS = {'amx_int8', 'avx512_vnni', 'avx_vnni'}
 _WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
-_SHORT = 500  # Steps; see `choose`.
+_SHORT = 500  # Steps of training that do not make up for a long compilation.
 
 
 class _Tracing(NamedTuple):
@@ -207,10 +207,10 @@ def choose(
 ) -> str:
   """The mode that `auto` stands for; any other stays what it is.
 
-  The pieces of `hybrid` mode take half as long to compile as the whole. Where
-  the CPU has AVX-512, large models are then trained as fast in float32. Where
-  it has units for bfloat16, text is written faster by packed weights, and a run
-  of training may be over before a faster step makes up for its compilation.
+  XLA's steps of training are the fastest, but take twice as long to compile as
+  the pieces of `hybrid` mode: short runs are over before that pays, if the CPU
+  has units for bfloat16, or AVX-512 for large models in float32. Text in
+  bfloat16 is written faster by TensorFlow's kernels, of packed weights.
 
   Args:
     trained_width: `emb_dim` of the model that is to be trained; 0: none is.
@@ -219,10 +219,11 @@ def choose(
   """
   if mode != 'auto':
     return mode
+  if trained_width > 0 and n_steps > _SHORT:
+    return 'xla'
   has = _features(cpu)
   if compute_dtype == 'bfloat16':
-    is_long = trained_width > 0 and n_steps > _SHORT
-    pays = has & _BFLOAT16_UNITS and not is_long
+    pays = has & _BFLOAT16_UNITS
   else:
     pays = 'avx512f' in has and trained_width >= _WIDE
   return 'hybrid' if pays else 'xla'

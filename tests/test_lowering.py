@@ -86,7 +86,7 @@ def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
   assert 'ResourceGather' not in {op.type for op in graph.get_operations()}
 
 
-def test_auto_is_hybrid_where_products_of_tensorflow_pay(tmp_path):
+def test_auto_is_hybrid_where_short_compilation_pays(tmp_path):
   def chosen(flags, dtype, width=0, mode='auto', steps=1000):
     cpu = tmp_path / 'cpuinfo'
     cpu.write_text(f'flags : fpu {flags} sse\n')
@@ -98,13 +98,14 @@ def test_auto_is_hybrid_where_products_of_tensorflow_pay(tmp_path):
     for width in (128, 768):
       assert chosen(units, 'bfloat16', width) == 'xla'
       assert chosen(units, 'bfloat16', width, steps=500) == 'hybrid'
-  assert chosen('avx2 avx512f', 'bfloat16', 768) == 'xla'
-  assert chosen('avx512f', 'float32', 768) == 'hybrid'
-  assert chosen('avx512f', 'float32', 128) == 'xla'
+  assert chosen('avx2 avx512f', 'bfloat16', 768, steps=500) == 'xla'
+  assert chosen('avx512f', 'float32', 768) == 'xla'
+  assert chosen('avx512f', 'float32', 768, steps=500) == 'hybrid'
+  assert chosen('avx512f', 'float32', 128, steps=500) == 'xla'
   assert chosen('avx512f', 'float32') == 'xla'
-  assert chosen('avx2', 'float32', 768) == 'xla'
+  assert chosen('avx2', 'float32', 768, steps=500) == 'xla'
   none = tmp_path / 'none'
-  assert lowering.choose('auto', 'bfloat16', 768, cpu=none) == 'xla'
+  assert lowering.choose('auto', 'bfloat16', 768, 500, none) == 'xla'
 
 
 PIECES = {
