@@ -137,11 +137,12 @@ def test_which_products_are_left_to_onednn(weights):
 
 
 @needs_units
-def test_nothing_of_it_is_exported():
+@pytest.mark.parametrize('weights', compact.STORED)
+def test_nothing_of_it_is_exported(weights):
   config = GPTConfig(50, 16, 32, 1, 2, drop_rate=0.0)
-  params = GPT(config).params
-  exported = compact.compact(params, 'int8', exported=True)
-  assert exported.wte.packed == exported.wte.sums == ()
+  exported = compact.compact(GPT(config).params, weights, exported=True)
+  project = exported.blocks[0].mlp.c_proj.w
+  assert project.packed == project.sums == ()
   f = calls.score(exported, config, 2, 8).f
   graph = f.get_concrete_function(tf.TensorSpec([2, 8], tf.int32)).graph
   assert not [n for n in graph.get_operations() if 'Custom' in n.type]
