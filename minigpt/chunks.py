@@ -37,8 +37,7 @@ def chunked_loss(
   size = -(-x.shape[0] // n_chunks)
   rest = [_cut(part, n_chunks, size) for part in rest]
 
-  def part_of(x, w, i):  # The loss of a chunk, and the gradient of its scores.
-    made = scores(x, w)
+  def part_of(made, i):  # The loss of a chunk, and the gradient of its scores.
     with tf.GradientTape() as tape:
       tape.watch(made)
       one = loss(made, *(r[i] for r in rest))
@@ -69,19 +68,21 @@ def _cut(x, n_chunks, size):  # [N, ...] -> [chunks, size, ...]
   return tf.reshape(filled, [n_chunks, size, *x.shape[1:]])
 
 
-def _gradients(scores, x, w, d):
+def _scored(scores, x, w):
+  """Scores, and what makes of their gradient those of x and w."""
   with tf.GradientTape() as tape:
     tape.watch([x, w])
     made = scores(x, w)
-  return tape.gradient(made, [x, w], d)
+  return made, lambda d: tape.gradient(made, [x, w], d)
 
 
 def _summed(scores, part_of, n_chunks, x, w):
   """The loss, its gradient for each chunk of x, and that for w in f32."""
 
   def add(i, total, dw, dx):
-    one, d = part_of(x[i], w, i)
-    d_part, d_w = _gradients(scores, x[i], w, d)
+    made, gradients = _scored(scores, x[i], w)
+    one, d = part_of(made, i)
+    d_part, d_w = gradients(d)
     return i + 1, total + one, plus(dw, d_w), dx.write(i, d_part)
 
   *_, total, dw, dx = _loop(add, n_chunks, x.dtype, tf.zeros(w.shape))
@@ -92,12 +93,13 @@ def _kept(scores, part_of, n_chunks, x, w):
   """As `_summed`, but each gradient is one product over all rows."""
 
   def add(i, total, d_scores):
-    one, d = part_of(x[i], w, i)
+    one, d = part_of(scores(x[i], w), i)
     return i + 1, total + one, d_scores.write(i, d)
 
   _, total, d_scores = _loop(add, n_chunks, x.dtype)
-  d = d_scores.concat()
-  return total, *_gradients(scores, tf.reshape(x, [-1, *x.shape[2:]]), w, d)
+  # Nobody asks for these scores themselves: XLA leaves their product out.
+  _, gradients = _scored(scores, tf.reshape(x, [-1, *x.shape[2:]]), w)
+  return total, *gradients(d_scores.concat())
 
 
 def _loop(add, n_chunks, dtype, *sums):
