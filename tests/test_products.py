@@ -11,6 +11,9 @@ from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.products import product
 
+needs_onednn = pytest.mark.skipif(
+  not onednn.available(), reason='this machine has no oneDNN under XLA'
+)
 needs_units = pytest.mark.skipif(
   not (lowering._has_bfloat16_units() and onednn.available()),
   reason='this machine has no units for bfloat16, or no oneDNN under XLA',
@@ -33,43 +36,61 @@ def with_gradients(multiply, *sides):
   return f
 
 
-@needs_units
+@pytest.mark.parametrize(
+  'dtype, rtol',
+  [
+    pytest.param('bfloat16', 2**-8, marks=needs_units),  # Rounded at the end.
+    pytest.param('float32', 1e-4, marks=needs_onednn),
+  ],
+)
 @pytest.mark.parametrize('leading', [[], [3], [2, 3]])
 @pytest.mark.parametrize('transpose_a', [False, True])
 @pytest.mark.parametrize('transpose_b', [False, True])
-def test_a_product_by_units_is_the_product(transpose_b, transpose_a, leading):
-  a = drawn([*leading, *([16, 9] if transpose_a else [9, 16])], 0)
-  b = drawn([*leading, *([24, 16] if transpose_b else [16, 24])], 1)
-  given, sides = (a, b, drawn([*leading, 9, 24], 2)), (transpose_a, transpose_b)
+def test_a_product_by_onednn_is_the_product(
+  transpose_b, transpose_a, leading, dtype, rtol
+):
+  a = drawn([*leading, *([16, 9] if transpose_a else [9, 16])], 0, dtype)
+  b = drawn([*leading, *([24, 16] if transpose_b else [16, 24])], 1, dtype)
+  sides = transpose_a, transpose_b
+  given = a, b, drawn([*leading, 9, 24], 2, dtype)
   found = lowering.compiled(with_gradients(product, *sides))(*given)
   exact = (tf.cast(x, tf.float32) for x in given)
   for one, wanted in zip(
     found, with_gradients(tf.matmul, *sides)(*exact), strict=True
   ):
-    assert one.dtype == tf.bfloat16
-    # Rounded once, at the end.
+    assert one.dtype == dtype
     np.testing.assert_allclose(
-      tf.cast(one, tf.float32), wanted, rtol=2**-8, atol=1e-5
+      tf.cast(one, tf.float32), wanted, rtol=rtol, atol=1e-5
     )
+
+
+def step_hlo(compute_dtype):
+  config = GPTConfig(64, 16, 32, 2, 2, drop_rate=0.0)
+  state = training.TrainState(GPT(config))
+  recipe = TrainConfig(
+    batch_size=2, grad_accum=1, compute_dtype=compute_dtype, compile='xla'
+  )
+  steps = training.compiled_train_steps(state, config, recipe)
+  windows = tf.zeros([1, 1, 2, 17], tf.int32)
+  return steps.experimental_get_compiler_ir(windows, tf.constant(1))(
+    'optimized_hlo'
+  )
 
 
 @needs_units
 def test_every_product_of_a_training_step_is_left_to_the_units():
-  config = GPTConfig(64, 16, 32, 2, 2, drop_rate=0.0)
-  state = training.TrainState(GPT(config))
-  recipe = TrainConfig(
-    batch_size=2, grad_accum=1, compute_dtype='bfloat16', compile='xla'
-  )
-  steps = training.compiled_train_steps(state, config, recipe)
-  windows = tf.zeros([1, 1, 2, 17], tf.int32)
-  hlo = steps.experimental_get_compiler_ir(windows, tf.constant(1))(
-    'optimized_hlo'
-  )
+  hlo = step_hlo('bfloat16')
   dtypes = dict(re.findall(r'(%\S+) = (\w+)\[', hlo))
   left = re.findall(r' dot\((%\S+), (%\S+)\)', hlo)
   assert {dtypes[factor] for pair in left for factor in pair} <= {'f32'}
   # Six a block, the logits, and two for the gradient of each.
   assert hlo.count('__onednn$matmul') == 3 * (2 * 6 + 1)
+
+
+@needs_onednn
+def test_gradients_of_weights_keys_and_values_are_left_to_onednn():
+  # In f32 four weights a block, keys and values, and the head.
+  assert step_hlo('float32').count('__onednn$matmul') == 2 * (4 + 2) + 1
 
 
 @pytest.fixture(params=[False, True], ids=['without oneDNN', 'with oneDNN'])
@@ -82,9 +103,10 @@ def has_onednn(request, monkeypatch):
 def test_what_is_not_for_these_units_is_left_alone(
   mode, has_onednn, monkeypatch
 ):
-  def left(f, dtype, n_rows=4):
+  def left(f, dtype, n_rows=4, transpose_a=False):
     shapes = [n_rows, 4], [4, 4]
-    made = f.get_concrete_function(*(tf.TensorSpec(s, dtype) for s in shapes))
+    specs = (tf.TensorSpec(s, dtype) for s in shapes)
+    made = f.get_concrete_function(*specs, transpose_a)
     types = [op.type for op in made.graph.get_operations()]
     return types.count('XlaCustomCallV2')
 
@@ -95,6 +117,8 @@ def test_what_is_not_for_these_units_is_left_alone(
     assert left(f, tf.bfloat16) == suits
     assert left(f, tf.bfloat16, None) == 0
     assert left(f, tf.float32) == 0
+    is_chosen = mode == 'xla' and has_onednn
+    assert left(f, tf.float32, transpose_a=True) == is_chosen
     for device in lowering.DEVICES:
       assert left(lowering.retraced(f, device), tf.bfloat16) == 0
 
