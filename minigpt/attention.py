@@ -18,7 +18,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from minigpt import flash, lowering, params
-from minigpt.ops import dropout, fold, linear, sizes, softmax
+from minigpt.ops import dropout, fold, linear, row_sums, sizes, softmax
 from minigpt.products import product
 from minigpt.recompute import pays
 from minigpt.taps import Tap, no_tap
@@ -63,8 +63,11 @@ def _scale(q):
 
 
 def _weights(q, k, mask):
-  masks = () if mask is None else (mask,)
-  return attention_weights(_products(q, k), *masks, scale=_scale(q))
+  return attention_weights(_products(q, k), *_given(mask), scale=_scale(q))
+
+
+def _given(mask):
+  return () if mask is None else (mask,)
 
 
 def _products(q, k):  # [..., T, K], [..., S, K] -> [..., T, S]
@@ -101,9 +104,9 @@ def thrifty_attention(
 ) -> tf.Tensor:  # [..., T, K], [..., S, K], [..., S, K] -> [..., T, K]
   """`dot_product_attention` that keeps no weights for its gradient.
 
-  The gradient multiplies q and k once more (Dao et al. 2022, section 3.1, has
-  its equations): a tape would keep all of [..., T, S], in every layer. Few
-  weights are kept: then this is `dot_product_attention`.
+  A tape would keep all of [..., T, S], in every layer. The gradient multiplies
+  q and k once more, and knows what the exponentials add up to (Dao et al. 2022,
+  appendix B.2). Few weights are kept: then this is `dot_product_attention`.
 
   Args:
     tap: if it looks at anything, all weights are kept.
@@ -116,27 +119,66 @@ def thrifty_attention(
 
   @tf.custom_gradient
   def attend(q, k, v):
+    masks, scale = _given(mask), _scale(q)
+    w, log_sums = weights_and_log_sums(_products(q, k), *masks, scale=scale)
+    y = product(drop(w), v)
+
     def gradient(dy):
       # XLA would take equal products for one, and keep it.
-      w = _weights(lowering.after(q, dy), k, mask)
+      again = _products(lowering.after(q, dy), k)
+      w = weights_again(again, log_sums, *masks, scale=scale)
       dv = product(drop(w), dy, transpose_a=True)
       dw = drop(product(dy, v, transpose_b=True))
-      d_products = products_gradient(w, dw, scale=_scale(q))
+      d_products = products_gradient(w, dw, y, dy, scale=scale)
       dq = product(d_products, k)
       return dq, product(d_products, q, transpose_a=True), dv
 
-    return product(drop(_weights(q, k, mask)), v), gradient
+    return y, gradient
 
   return attend(q, k, v)
 
 
 @lowering.apart
+def weights_and_log_sums(
+  products: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
+) -> tuple[tf.Tensor, tf.Tensor]:  # [..., T, S] -> [..., T, S], f32 [..., T, 1]
+  """`attention_weights`, and the logs of what was divided by."""
+  scores = scaled_scores(products, mask, scale)
+  highest = tf.reduce_max(scores, -1, keepdims=True)
+  exponentials = tf.exp(scores - highest)
+  sums = row_sums(exponentials)
+  weights = tf.cast(exponentials / sums, products.dtype)
+  return weights, highest + tf.math.log(sums)
+
+
+@lowering.apart
+def weights_again(
+  products: tf.Tensor,
+  log_sums: tf.Tensor,
+  mask: tf.Tensor | None = None,
+  *,
+  scale: float,
+) -> tf.Tensor:  # [..., T, S], f32 [..., T, 1] -> [..., T, S]
+  """What `weights_and_log_sums` made, in one pass."""
+  scores = scaled_scores(products, mask, scale)
+  return tf.cast(tf.exp(scores - log_sums), products.dtype)
+
+
+@lowering.apart
 def products_gradient(
-  weights: tf.Tensor, upstream: tf.Tensor, *, scale: float
-) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
-  """From the gradient of `attention_weights` to that of its products."""
-  w, dw = (tf.cast(x, tf.float32) for x in (weights, upstream))
-  mean = tf.reduce_sum(w * dw, -1, keepdims=True)
+  weights: tf.Tensor,
+  upstream: tf.Tensor,
+  y: tf.Tensor,
+  dy: tf.Tensor,
+  *,
+  scale: float,
+) -> tf.Tensor:  # [..., T, S] twice, [..., T, K] twice -> [..., T, S]
+  """From the gradient of the weights to that of the products of q and k.
+
+  The mean of the former, by the weights, is y dy: K terms of a sum, not S.
+  """
+  w, dw, y, dy = (tf.cast(x, tf.float32) for x in (weights, upstream, y, dy))
+  mean = row_sums(y * dy)
   return tf.cast(scale * w * (dw - mean), weights.dtype)
 
 

@@ -28,6 +28,17 @@ def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
   return [size[i] if n is None else n for i, n in enumerate(known)]
 
 
+def row_sums(x: tf.Tensor) -> tf.Tensor:  # f32 [..., D] -> [..., 1]
+  """The sum of each row, by a product with ones.
+
+  XLA builds what makes `x` into it, where its own sum of a matrix has that
+  written to memory first.
+  """
+  *leading, n = sizes(x)
+  sums = tf.linalg.matvec(tf.reshape(x, [-1, n]), tf.ones([n]))
+  return tf.reshape(sums, [*leading, 1])
+
+
 @lowering.fused
 def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
   """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it.
@@ -44,11 +55,31 @@ def layernorm(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
   """Layer normalization over features (Ba et al. 2016), computed in f32."""
-  h = tf.cast(x, tf.float32)
-  mean = tf.reduce_mean(h, -1, keepdims=True)
-  variance = tf.reduce_mean(tf.square(h - mean), -1, keepdims=True)
-  y = (h - mean) * tf.math.rsqrt(variance + epsilon)
-  return add_bias(tf.cast(y, x.dtype) * p.g, p.b)
+  return add_bias(_standardized(x, epsilon) * p.g, p.b)
+
+
+def _standardized(x, epsilon):
+  """Each row with mean 0 and variance 1.
+
+  The gradient is written out, for two sums where a tape would make three.
+  """
+
+  def mean(x):
+    return row_sums(x) / x.shape[-1]
+
+  @tf.custom_gradient
+  def of(x):
+    h = tf.cast(x, tf.float32)
+    deviation = h - mean(h)
+    scale = tf.math.rsqrt(mean(tf.square(deviation)) + epsilon)
+
+    def gradient(upstream):
+      y, dy = deviation * scale, tf.cast(upstream, tf.float32)
+      return tf.cast(scale * (dy - mean(dy) - y * mean(y * dy)), x.dtype)
+
+    return tf.cast(deviation * scale, x.dtype), gradient
+
+  return of(x)
 
 
 def add_bias(x: tf.Tensor, b: Leaf) -> tf.Tensor:  # [..., F], [F] -> [..., F]
@@ -191,7 +222,25 @@ def softmax(x: tf.Tensor) -> tf.Tensor:  # [..., S] -> [..., S]
 def cross_entropy(
   logits: tf.Tensor, targets: tf.Tensor
 ) -> tf.Tensor:  # [..., V], [...] -> [...]
-  """`-log softmax(logits)[target]` in nats, computed in f32."""
-  return tf.nn.sparse_softmax_cross_entropy_with_logits(
-    targets, tf.cast(logits, tf.float32)
-  )
+  """`-log softmax(logits)[target]` in nats, computed in f32.
+
+  Its gradient, softmax(logits) less 1 at the target, is written out: the one
+  that TensorFlow has for XLA passes over all of [..., V] once more.
+  """
+
+  @tf.custom_gradient
+  def of(logits):
+    scores = tf.cast(logits, tf.float32)
+    highest = tf.reduce_max(scores, -1, keepdims=True)
+    exponentials = tf.exp(scores - highest)
+    sums = tf.reduce_sum(exponentials, -1, keepdims=True)
+    at_target = tf.gather(scores, targets, batch_dims=len(targets.shape))
+
+    def gradient(upstream):
+      hit = tf.one_hot(targets, logits.shape[-1])
+      d = upstream[..., None] * (exponentials / sums - hit)
+      return tf.cast(d, logits.dtype)
+
+    return (highest + tf.math.log(sums))[..., 0] - at_target, gradient
+
+  return of(logits)

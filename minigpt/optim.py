@@ -10,6 +10,7 @@ import tensorflow as tf
 from minigpt import lowering
 from minigpt.config import TrainConfig
 from minigpt.muon import orthogonal
+from minigpt.ops import row_sums
 from minigpt.params import Leaf, named_leaves
 
 
@@ -57,12 +58,8 @@ def global_norm(grads: Any) -> tf.Tensor:  # a tree -> []
 
 @lowering.apart
 def _squares(x: tf.Tensor) -> tf.Tensor:  # [...] -> []
-  """Their sum, by a product with ones: XLA makes squares as it reads for it,
-  where its sum over a matrix writes them to memory first."""
   x = tf.square(tf.cast(x, tf.float32))
-  if x.shape.rank > 1:
-    x = tf.linalg.matvec(x, tf.ones(x.shape[-1]))
-  return tf.reduce_sum(x)
+  return tf.reduce_sum(row_sums(x) if x.shape.rank > 1 else x)
 
 
 def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:

@@ -96,3 +96,51 @@ def test_a_bias_is_added_and_has_the_gradient_of_an_addition(
   np.testing.assert_allclose(dx, dy)
   expected = np.zeros(5) if absent else np.sum(dy, (0, 1))
   np.testing.assert_allclose(db, expected, rtol=1e-5, atol=1e-6)
+
+
+def plain_layernorm(x, g, b):
+  mean, variance = tf.nn.moments(x, -1, keepdims=True)
+  return (x - mean) * tf.math.rsqrt(variance + 1e-5) * g + b
+
+
+WRITTEN_OUT = {
+  'layernorm': (
+    lambda x, g, b, _: ops.layernorm(x, LayerNorm(g, b)),
+    lambda x, g, b, _: plain_layernorm(x, g, b),
+  ),
+  'cross entropy': (
+    lambda x, g, b, targets: ops.cross_entropy(g * x + b, targets),
+    lambda x, g, b, targets: tf.nn.sparse_softmax_cross_entropy_with_logits(
+      targets, g * x + b
+    ),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', WRITTEN_OUT)
+@pytest.mark.parametrize('dtype, rtol', [('float32', 1e-4), ('bfloat16', 2e-2)])
+def test_a_gradient_that_is_written_out_is_that_of_a_tape(name, dtype, rtol):
+  x, g, b = (
+    tf.cast(tf.random.stateless_normal(shape, [i, 0]), dtype)
+    for i, shape in enumerate([[2, 3, 40], [40], [40]])
+  )
+  targets = tf.constant([[0, 39, 7], [7, 7, 12]])
+
+  def run(f, *given):
+    with tf.GradientTape() as tape:
+      tape.watch(given)
+      y = tf.cast(f(*given, targets), tf.float32)
+      loss = tf.reduce_sum(y * tf.range(1.0, 1.0 + y.shape[-1]))
+    return y, *(tf.cast(d, tf.float32) for d in tape.gradient(loss, given))
+
+  ours, plain = WRITTEN_OUT[name]
+  exact = run(plain, *(tf.cast(part, tf.float32) for part in (x, g, b)))
+  for found, wanted in zip(run(ours, x, g, b), exact, strict=True):
+    atol = rtol * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=rtol, atol=atol)
+
+
+def test_rows_add_up():
+  x = tf.random.stateless_normal([2, 3, 50], [0, 0])
+  sums = np.array(x).sum(-1, keepdims=True)
+  np.testing.assert_allclose(ops.row_sums(x), sums, rtol=1e-4, atol=1e-5)
