@@ -25,7 +25,7 @@ from minigpt.optim import (
   update,
 )
 from minigpt.packing import Packed
-from minigpt.params import Params, cast
+from minigpt.params import ABSENT, Params, cast, is_absent
 from minigpt.taps import Tap, no_tap
 
 # What the optimizer moves.
@@ -100,16 +100,39 @@ def loss_and_grads(
 ) -> tuple[tf.Tensor, Trained]:  # int [B, T + 1] -> [], compute_dtype tree
   """The loss and its gradient; each weight is cast once.
 
+  Under XLA the gradient of tied embeddings, a sum of two, is f32.
+
   Args:
     whole: makes the model of what trains.
   """
   trained = cast(params, compute_dtype)
+  # TensorFlow's kernels would copy what the rows are added to.
+  adds_rows = lowering.mode() == 'xla' and _is_tied(trained)
+  if adds_rows:
+    trained = trained._replace(head=tf.identity(trained.wte))
   with tf.GradientTape() as tape:
     tape.watch(tf.nest.flatten(trained))
     model = cast(whole(trained), compute_dtype)
     loss = batch_loss(windows, model, config, rng)
   grads = tape.gradient(loss, trained)
+  if adds_rows:
+    grads = grads._replace(wte=plus_rows(grads.head, grads.wte), head=ABSENT)
   return loss, tf.nest.map_structure(tf.convert_to_tensor, grads)
+
+
+def _is_tied(trained):
+  return isinstance(trained, Params) and is_absent(trained.head)
+
+
+def plus_rows(
+  total: tf.Tensor, rows: tf.IndexedSlices
+) -> tf.Tensor:  # [V, D] each -> f32 [V, D]
+  """Adds the gradient of what was gathered, in f32.
+
+  Left to a tape, it would become a matrix of zeros first.
+  """
+  total, values = (tf.cast(x, tf.float32) for x in (total, rows.values))
+  return tf.tensor_scatter_nd_add(total, rows.indices[:, None], values)
 
 
 def mean_loss_and_grads(

@@ -152,7 +152,38 @@ def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   expected = loss_fn(*args)
   np.testing.assert_allclose(loss, expected, rtol=2e-2)
   assert abs(loss.numpy() - expected.numpy()) > 0
-  assert {g.dtype for g in tf.nest.flatten(grads)} == {tf.bfloat16}
+  # But those of tied embeddings, a sum.
+  assert grads.wte.dtype == tf.float32
+  rest = grads._replace(wte=())
+  assert {g.dtype for g in tf.nest.flatten(rest)} == {tf.bfloat16}
+
+
+def test_rows_are_added_to_a_gradient_in_float32():
+  """300 and 1 would be 300 in bfloat16."""
+  total = tf.constant([[300.0], [4.0], [5.0]], tf.bfloat16)
+  ones = tf.ones([300, 1], tf.bfloat16)
+  rows = tf.IndexedSlices(ones, tf.constant([0] * 299 + [2]))
+  np.testing.assert_array_equal(
+    training.plus_rows(total, rows), [[599], [4], [6]]
+  )
+
+
+@pytest.mark.parametrize('mode', ['xla', 'graph'])
+def test_tied_embeddings_have_the_gradient_of_both_uses(mode):
+  p = GPT(CONFIG).params
+  apart = p._replace(head=tf.Variable(p.wte))
+
+  def gradients(windows, p):
+    return training.loss_and_grads(windows, p, CONFIG, 'float32', None)[1]
+
+  batch = tf.constant(windows(4))
+  found = lowering.compiled(lambda w: gradients(w, p), mode)(batch)
+  parts = gradients(batch, apart)
+  assert parts.wte.numpy().any() and parts.head.numpy().any()
+  assert tuple(found.head) == ()
+  np.testing.assert_allclose(
+    found.wte, parts.wte + parts.head, rtol=1e-4, atol=1e-6
+  )
 
 
 def test_gradients_in_bfloat16_are_added_and_clipped_in_float32():
