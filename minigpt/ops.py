@@ -43,11 +43,24 @@ def row_sums(x: tf.Tensor) -> tf.Tensor:  # f32 [..., D] -> [..., 1]
 def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
   """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it.
 
-  Computed in f32: XLA would round each product to bfloat16 on its own.
+  Computed in f32: XLA would round each product to bfloat16 on its own. The
+  gradient is written out, for fewer passes than a tape's.
   """
-  h = tf.cast(x, tf.float32)
-  inner = math.sqrt(2 / math.pi) * (h + 0.044715 * h * h * h)
-  return tf.cast(0.5 * h * (1 + tf.tanh(inner)), x.dtype)
+  steep, cubic = math.sqrt(2 / math.pi), 0.044715
+
+  @tf.custom_gradient
+  def of(x):
+    h = tf.cast(x, tf.float32)
+    t = tf.tanh(steep * (h + cubic * h * h * h))
+
+    def gradient(upstream):
+      slope = steep * (1 + 3 * cubic * h * h)
+      d = 0.5 * (1 + t + h * (1 - t * t) * slope)
+      return tf.cast(tf.cast(upstream, tf.float32) * d, x.dtype)
+
+    return tf.cast(0.5 * h * (1 + t), x.dtype), gradient
+
+  return of(x)
 
 
 @lowering.fused

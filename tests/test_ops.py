@@ -103,7 +103,15 @@ def plain_layernorm(x, g, b):
   return (x - mean) * tf.math.rsqrt(variance + 1e-5) * g + b
 
 
+def plain_gelu(x):
+  return 0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
 WRITTEN_OUT = {
+  'gelu': (
+    lambda x, g, b, _: ops.gelu(g * x + b),
+    lambda x, g, b, _: plain_gelu(g * x + b),
+  ),
   'layernorm': (
     lambda x, g, b, _: ops.layernorm(x, LayerNorm(g, b)),
     lambda x, g, b, _: plain_layernorm(x, g, b),
