@@ -21,6 +21,8 @@ from minigpt.params import (
 )
 from minigpt.products import product, suits_few
 
+_FEW_ROWS = 16
+
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
   """The size of each dimension; a tensor where tracing does not know it."""
@@ -32,9 +34,12 @@ def row_sums(x: tf.Tensor) -> tf.Tensor:  # f32 [..., D] -> [..., 1]
   """The sum of each row, by a product with ones.
 
   XLA builds what makes `x` into it, where its own sum of a matrix has that
-  written to memory first.
+  written to memory first. Few rows are summed in less time than a product of
+  them takes to start.
   """
   *leading, n = sizes(x)
+  if (x.shape[:-1].num_elements() or _FEW_ROWS) < _FEW_ROWS:
+    return tf.reduce_sum(x, -1, keepdims=True)
   sums = tf.linalg.matvec(tf.reshape(x, [-1, n]), tf.ones([n]))
   return tf.reshape(sums, [*leading, 1])
 

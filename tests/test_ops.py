@@ -148,7 +148,8 @@ def test_a_gradient_that_is_written_out_is_that_of_a_tape(name, dtype, rtol):
     np.testing.assert_allclose(found, wanted, rtol=rtol, atol=atol)
 
 
-def test_rows_add_up():
-  x = tf.random.stateless_normal([2, 3, 50], [0, 0])
+@pytest.mark.parametrize('leading', [[2, 3], [2, 20], [0]])
+def test_rows_add_up(leading):
+  x = tf.random.stateless_normal([*leading, 50], [0, 0])
   sums = np.array(x).sum(-1, keepdims=True)
   np.testing.assert_allclose(ops.row_sums(x), sums, rtol=1e-4, atol=1e-5)
