@@ -31,14 +31,15 @@ def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
 
 
 def row_sums(x: tf.Tensor) -> tf.Tensor:  # f32 [..., D] -> [..., 1]
-  """The sum of each row, by a product with ones.
+  """The sum of each row.
 
-  XLA builds what makes `x` into it, where its own sum of a matrix has that
-  written to memory first. Few rows are summed in less time than a product of
-  them takes to start.
+  XLA's own sum of a matrix has what makes `x` written to memory first. Into a
+  product with ones XLA builds it; but a product of few rows takes longer to
+  start than they take to add up.
   """
   *leading, n = sizes(x)
-  if (x.shape[:-1].num_elements() or _FEW_ROWS) < _FEW_ROWS:
+  are_few = (x.shape[:-1].num_elements() or _FEW_ROWS) < _FEW_ROWS
+  if are_few or lowering.mode() != 'xla':
     return tf.reduce_sum(x, -1, keepdims=True)
   sums = tf.linalg.matvec(tf.reshape(x, [-1, n]), tf.ones([n]))
   return tf.reshape(sums, [*leading, 1])

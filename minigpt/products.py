@@ -34,8 +34,8 @@ def product(
         db = product(a, dy, not transpose_a, False)
       return da, db
 
-    multiply = onednn.matmul if by_onednn(a.dtype, transpose_a) else tf.matmul
-    return multiply(a, b, transpose_a, transpose_b), gradient
+    by = onednn.matmul if by_onednn(a.dtype, transpose_a) else tf.matmul
+    return by(a, b, transpose_a, transpose_b), gradient
 
   return multiply(a, b)
 
