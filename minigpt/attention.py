@@ -18,7 +18,15 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from minigpt import flash, lowering, params
-from minigpt.ops import dropout, fold, linear, row_sums, sizes, softmax
+from minigpt.ops import (
+  dropout,
+  fold,
+  linear,
+  row_sums,
+  sizes,
+  softmax,
+  softmax_and_log_sums,
+)
 from minigpt.products import product
 from minigpt.recompute import pays
 from minigpt.taps import Tap, no_tap
@@ -49,10 +57,10 @@ def dot_product_attention(
     mask: bool, broadcast to [..., T, S]; False hides a key from a query.
     tap: sees `scores` and `weights`, f32 [..., T, S].
   """
+  products = _products(q, k)
   if tap is no_tap:
-    weights = _weights(q, k, mask)
+    weights = attention_weights(products, *_given(mask), scale=_scale(q))
   else:
-    products = _products(q, k)
     scores = tap('scores', scaled_scores(products, mask, _scale(q)))
     weights = tf.cast(tap('weights', softmax(scores)), v.dtype)
   return product(dropout(weights, drop_rate, rng), v)
@@ -60,10 +68,6 @@ def dot_product_attention(
 
 def _scale(q):
   return 1 / math.sqrt(q.shape[-1])
-
-
-def _weights(q, k, mask):
-  return attention_weights(_products(q, k), *_given(mask), scale=_scale(q))
 
 
 def _given(mask):
@@ -144,11 +148,8 @@ def weights_and_log_sums(
 ) -> tuple[tf.Tensor, tf.Tensor]:  # [..., T, S] -> [..., T, S], f32 [..., T, 1]
   """`attention_weights`, and the logs of what was divided by."""
   scores = scaled_scores(products, mask, scale)
-  highest = tf.reduce_max(scores, -1, keepdims=True)
-  exponentials = tf.exp(scores - highest)
-  sums = row_sums(exponentials)
-  weights = tf.cast(exponentials / sums, products.dtype)
-  return weights, highest + tf.math.log(sums)
+  weights, log_sums = softmax_and_log_sums(scores)
+  return tf.cast(weights, products.dtype), log_sums
 
 
 @lowering.apart

@@ -69,13 +69,9 @@ def runs_here() -> bool:
   return is_xla and device() == _HERE
 
 
-def multiplies_bfloat16() -> bool:
-  """Whether what is traced is for XLA on a CPU with units for bfloat16."""
-  return runs_here() and _has_bfloat16_units()
-
-
 @functools.cache
-def _has_bfloat16_units() -> bool:
+def has_bfloat16_units() -> bool:
+  """Whether this machine's CPU does the work, and has units for bfloat16."""
   return bool(_features(_CPU) & _BFLOAT16_UNITS)
 
 

@@ -237,6 +237,16 @@ def softmax(x: tf.Tensor) -> tf.Tensor:  # [..., S] -> [..., S]
   return tf.nn.softmax(x)
 
 
+def softmax_and_log_sums(
+  x: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:  # f32 [..., S] -> [..., S], [..., 1]
+  """The softmax, and the logs of what the exponentials of `x` add up to."""
+  highest = tf.reduce_max(x, -1, keepdims=True)
+  exponentials = tf.exp(x - highest)
+  sums = row_sums(exponentials)
+  return exponentials / sums, highest + tf.math.log(sums)
+
+
 @lowering.fused
 def cross_entropy(
   logits: tf.Tensor, targets: tf.Tensor
@@ -250,16 +260,13 @@ def cross_entropy(
   @tf.custom_gradient
   def of(logits):
     scores = tf.cast(logits, tf.float32)
-    highest = tf.reduce_max(scores, -1, keepdims=True)
-    exponentials = tf.exp(scores - highest)
-    sums = tf.reduce_sum(exponentials, -1, keepdims=True)
+    shares, log_sums = softmax_and_log_sums(scores)
     at_target = tf.gather(scores, targets, batch_dims=len(targets.shape))
 
     def gradient(upstream):
       hit = tf.one_hot(targets, logits.shape[-1])
-      d = upstream[..., None] * (exponentials / sums - hit)
-      return tf.cast(d, logits.dtype)
+      return tf.cast(upstream[..., None] * (shares - hit), logits.dtype)
 
-    return (highest + tf.math.log(sums))[..., 0] - at_target, gradient
+    return log_sums[..., 0] - at_target, gradient
 
   return of(logits)

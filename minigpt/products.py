@@ -47,9 +47,9 @@ def by_onednn(dtype: tf.DType, transpose_a: bool = False) -> bool:
   where it reads the first factor as it lies: in all but the gradients of
   weights, and of keys and values.
   """
-  if dtype == tf.bfloat16:
-    return lowering.multiplies_bfloat16() and _has_choice()
-  return transpose_a and _has_choice()
+  is_bfloat16 = dtype == tf.bfloat16
+  suits = lowering.has_bfloat16_units() if is_bfloat16 else transpose_a
+  return suits and _has_choice()
 
 
 def _has_choice():

@@ -15,7 +15,7 @@ needs_onednn = pytest.mark.skipif(
   not onednn.available(), reason='this machine has no oneDNN under XLA'
 )
 needs_units = pytest.mark.skipif(
-  not (lowering._has_bfloat16_units() and onednn.available()),
+  not (lowering.has_bfloat16_units() and onednn.available()),
   reason='this machine has no units for bfloat16, or no oneDNN under XLA',
 )
 
@@ -111,7 +111,7 @@ def test_what_is_not_for_these_units_is_left_alone(
     return types.count('XlaCustomCallV2')
 
   for units in (False, True):
-    monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda u=units: u)
+    monkeypatch.setattr(lowering, 'has_bfloat16_units', lambda u=units: u)
     f = lowering.compiled(product, mode)
     suits = units and mode == 'xla' and has_onednn
     assert left(f, tf.bfloat16) == suits
@@ -124,7 +124,7 @@ def test_what_is_not_for_these_units_is_left_alone(
 
 
 def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
-  monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda: True)
+  monkeypatch.setattr(lowering, 'has_bfloat16_units', lambda: True)
   a, b = drawn([4, 4], 0), drawn([4, 4], 1)
   for f in (product, tf.function(product)):
     np.testing.assert_array_equal(
@@ -138,7 +138,7 @@ def test_which_products_suit_few_rows(has_onednn, monkeypatch):
     with lowering.tracing(mode):
       return [n for n in numbers if products.suits_few(n, dtype)]
 
-  monkeypatch.setattr(lowering, '_has_bfloat16_units', lambda: True)
+  monkeypatch.setattr(lowering, 'has_bfloat16_units', lambda: True)
   assert suit('xla') == [2, 15]
   assert suit('xla', tf.bfloat16) == ([] if has_onednn else [2, 15])
   for dtype in (tf.float32, tf.bfloat16):
