@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import flash, lowering, params
+from minigpt import flash, lowering, params, pieces
 from minigpt.ops import (
   dropout,
   fold,
@@ -89,7 +89,7 @@ def scaled_scores(
   return scores if mask is None else tf.where(mask, scores, -math.inf)
 
 
-@lowering.fused
+@pieces.fused
 def attention_weights(
   products: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
@@ -142,7 +142,7 @@ def thrifty_attention(
   return attend(q, k, v)
 
 
-@lowering.apart
+@pieces.apart
 def weights_and_log_sums(
   products: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tuple[tf.Tensor, tf.Tensor]:  # [..., T, S] -> [..., T, S], f32 [..., T, 1]
@@ -152,7 +152,7 @@ def weights_and_log_sums(
   return tf.cast(weights, products.dtype), log_sums
 
 
-@lowering.apart
+@pieces.apart
 def weights_again(
   products: tf.Tensor,
   log_sums: tf.Tensor,
@@ -165,7 +165,7 @@ def weights_again(
   return tf.cast(tf.exp(scores - log_sums), products.dtype)
 
 
-@lowering.apart
+@pieces.apart
 def products_gradient(
   weights: tf.Tensor,
   upstream: tf.Tensor,

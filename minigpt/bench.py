@@ -59,8 +59,8 @@ def main() -> None:
   config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
   recipe = settings.train
   _check(config)
-  width = config.emb_dim if _WHAT.value == 'train' else 0
-  mode = lowering.choose(recipe.compile, recipe.compute_dtype, width)
+  trains = _WHAT.value == 'train'
+  mode = lowering.choose(recipe.compile, recipe.compute_dtype, trains)
   if _STABLEHLO.value:
     return _write(Path(_STABLEHLO.value), config, recipe)
   figures = _figures(config, recipe, mode)

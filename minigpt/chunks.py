@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from minigpt import lowering
+from minigpt import pieces
 
 
 def chunked_loss(
@@ -56,7 +56,7 @@ def chunked_loss(
   return total(x, tf.convert_to_tensor(w))
 
 
-@lowering.apart
+@pieces.apart
 def plus(total: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
   """Adds in the precision of the total."""
   return total + tf.cast(x, total.dtype)

@@ -198,8 +198,8 @@ class TrainConfig:
   compile: str = _option(
     'auto',
     'xla: one program; hybrid: products by TensorFlow, the rest by XLA; graph: '
-    'no XLA; auto: on a CPU hybrid for wide models, in float32 with AVX-512, '
-    'in bfloat16 with units for it, and then for short runs, too; else xla',
+    'no XLA; auto: xla, but where the CPU has units for bfloat16 hybrid for '
+    'evaluation in it',
   )
   steps_per_call: int = _option(
     1, 'optimizer steps inside one compiled loop; pays for small models'

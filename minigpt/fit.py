@@ -488,7 +488,7 @@ def _gives_up(fit_: Fit, progress: Progress) -> bool:
 def _compile(fit_: Fit) -> None:
   """Compiles the train step by asking it for no steps at all."""
   recipe = fit_.run.train
-  mode = compile_mode(fit_.run.model, recipe)
+  mode = compile_mode(recipe)
   print(f'compiling the training step (--compile={mode}) ...', flush=True)
   started = time.monotonic()
   shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]

@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -26,17 +26,16 @@ _CPU = Path('/proc/cpuinfo')
 
 _BFLOAT16_UNITS = {'amx_bf16', 'avx512_bf16'}
 _BYTE_UNITS = {'amx_int8', 'avx512_vnni', 'avx_vnni'}
-_WIDE = 512  # Of 128 and 768, which were measured, 768 pays.
-_SHORT = 500  # Steps of training that do not make up for a long compilation.
 
 
 class _Tracing(NamedTuple):
   mode: str
   frozen: bool
+  pieces: dict[Callable, Callable]
 
 
 # What no one has decided about must hold under XLA as well.
-_UNDECIDED = _Tracing('xla', frozen=False)
+_UNDECIDED = _Tracing('xla', frozen=False, pieces={})
 _tracing = contextvars.ContextVar('tracing', default=_UNDECIDED)
 
 # What is to run a program that leaves TensorFlow. `cuda`: nothing but NVIDIA's.
@@ -53,6 +52,11 @@ def mode() -> str:
 def frozen() -> bool:
   """Whether the weights of the function being traced never change."""
   return _tracing.get().frozen
+
+
+def pieces() -> dict[Callable, Callable]:
+  """Parts of the function being traced, by what was traced; see `pieces`."""
+  return _tracing.get().pieces
 
 
 def device() -> str:
@@ -153,7 +157,7 @@ def tracing(mode: str, frozen: bool = False) -> Iterator[None]:
   """
   if mode not in COMPILE_MODES:
     raise unknown('compile', mode, COMPILE_MODES)
-  token = _tracing.set(_Tracing(mode, frozen))
+  token = _tracing.set(_Tracing(mode, frozen, {}))
   try:
     yield
   finally:
@@ -195,93 +199,18 @@ def retraced(
 
 
 def choose(
-  mode: str,
-  compute_dtype: str,
-  trained_width: int = 0,
-  n_steps: int = _SHORT + 1,
-  cpu: Path = _CPU,
+  mode: str, compute_dtype: str, trains: bool = False, cpu: Path = _CPU
 ) -> str:
   """The mode that `auto` stands for; any other stays what it is.
 
-  XLA's steps of training are the fastest, but take twice as long to compile as
-  the pieces of `hybrid` mode: short runs are over before that pays, if the CPU
-  has units for bfloat16, or AVX-512 for large models in float32. Text in
-  bfloat16 is written faster by TensorFlow's kernels, of packed weights.
+  XLA's programs are the fastest, but for text in bfloat16, which TensorFlow's
+  kernels write faster, of packed weights, if the CPU has units for it.
 
   Args:
-    trained_width: `emb_dim` of the model that is to be trained; 0: none is.
-    n_steps: how long it is trained.
+    trains: whether steps of training are to be compiled.
     cpu: what the system says of its processor.
   """
   if mode != 'auto':
     return mode
-  if trained_width > 0 and n_steps > _SHORT:
-    return 'xla'
-  has = _features(cpu)
-  if compute_dtype == 'bfloat16':
-    pays = has & _BFLOAT16_UNITS
-  else:
-    pays = 'avx512f' in has and trained_width >= _WIDE
-  return 'hybrid' if pays else 'xla'
-
-
-def apart(f: Callable) -> Callable:
-  """`f`, in hybrid mode as an XLA program of its own; it has no gradient.
-
-  Args:
-    f: as for `fused`.
-  """
-  program = compiled(f)
-
-  @functools.wraps(f)
-  def call(*args: Any, **static: Any) -> Any:
-    if mode() != 'hybrid':
-      return f(*args, **static)
-    return program(*tf.nest.map_structure(tf.convert_to_tensor, args), **static)
-
-  return call
-
-
-def fused(f: Callable) -> Callable:
-  """`f`, in hybrid mode as an XLA program of its own.
-
-  For the arithmetic between two products. Its gradient is another program that
-  starts from the same arguments: nothing of what `f` computes on its way is
-  written to memory for it.
-
-  Args:
-    f: a function of trees of tensors to one tensor or a tree of them, and of
-      keywords that are no tensors. It closes over none.
-  """
-  forward = compiled(f)
-
-  @compiled
-  def backward(args, upstream, **static):
-    leaves = tf.nest.flatten(args)
-    real = [leaf for leaf in leaves if leaf.dtype.is_floating]
-    with tf.GradientTape() as tape:
-      tape.watch(real)
-      y = f(*args, **static)
-    grads = iter(tape.gradient(y, real, upstream))
-    return [next(grads) if x.dtype.is_floating else None for x in leaves]
-
-  @functools.wraps(f)
-  def call(*args: Any, **static: Any) -> Any:
-    if mode() != 'hybrid':
-      return f(*args, **static)
-
-    @tf.custom_gradient
-    def piece(*leaves):
-      given = tf.nest.pack_sequence_as(args, leaves)
-
-      def gradient(*upstream):
-        return backward(given, list(upstream), **static)
-
-      # Without the stop, a tape that looks on from within another custom
-      # gradient would have `forward` return all that it computes.
-      unseen = tf.nest.map_structure(tf.stop_gradient, given)
-      return forward(*unseen, **static), gradient
-
-    return piece(*map(tf.convert_to_tensor, tf.nest.flatten(args)))
-
-  return call
+  is_text = compute_dtype == 'bfloat16' and not trains
+  return 'hybrid' if is_text and _features(cpu) & _BFLOAT16_UNITS else 'xla'

@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from minigpt import lowering, params
+from minigpt import lowering, params, pieces
 from minigpt.attention import (
   KVCache,
   attention,
@@ -99,6 +99,12 @@ def recomputed_block(
   return recomputed(lambda x, p: block(x, p, config, rng, mask=mask))(x, p)
 
 
+@pieces.repeated
+def _layer(x, p, rng, mask, *, config):
+  of = recomputed_block if config.remat else block
+  return of(x, p, config, rng, mask=mask)
+
+
 def hidden_states(
   tokens: tf.Tensor,
   p: params.Params,
@@ -118,11 +124,11 @@ def hidden_states(
   x = rows(p.wte, tokens) + positions
   x = tap('embedding', dropout(x, config.drop_rate, fold(rng, 0)))
   for i, layer in enumerate(p.blocks):
-    key, here = fold(rng, i + 1), under(tap, f'blocks.{i}')
-    if config.remat and tap is no_tap:
-      x = recomputed_block(x, layer, config, key, mask)
+    key = fold(rng, i + 1)
+    if tap is no_tap:
+      x = _layer(x, layer, key, mask, config=config)
     else:
-      x = block(x, layer, config, key, here, mask)
+      x = block(x, layer, config, key, under(tap, f'blocks.{i}'), mask)
   return layernorm(x, p.ln_f)
 
 
@@ -206,15 +212,21 @@ def cached_gpt(
   updated = []
   caches = caches or [None] * config.n_layers
   for i, (layer, cache) in enumerate(zip(p.blocks, caches, strict=True)):
-    here, is_last = under(tap, f'blocks.{i}'), i == config.n_layers - 1
-    x, cache = _cached_block(
-      x, layer, config, cache, position, here, only if is_last else None
-    )
+    given = layer, cache, position, only if i == config.n_layers - 1 else None
+    if tap is no_tap:
+      x, cache = _cached_layer(x, *given, config=config)
+    else:
+      x, cache = _cached_block(x, *given, config, under(tap, f'blocks.{i}'))
     updated.append(cache)
   return layernorm(x, p.ln_f), tuple(updated)
 
 
-def _cached_block(x, p, config, cache, position, tap, only):
+@pieces.repeated
+def _cached_layer(x, p, cache, position, only, *, config):
+  return _cached_block(x, p, cache, position, only, config, no_tap)
+
+
+def _cached_block(x, p, cache, position, only, config, tap):
   y, n_heads = layernorm(x, p.ln_1), config.n_heads
   y, cache = cached_attention(
     y, p.attn, n_heads, cache, position, under(tap, 'attn'), only

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from minigpt import lowering, packed
+from minigpt import lowering, packed, pieces
 from minigpt.byte_products import byte_product, multiplies_bytes
 from minigpt.params import (
   ABSENT,
@@ -45,7 +45,7 @@ def row_sums(x: tf.Tensor) -> tf.Tensor:  # f32 [..., D] -> [..., 1]
   return tf.reshape(sums, [*leading, 1])
 
 
-@lowering.fused
+@pieces.fused
 def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
   """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it.
 
@@ -69,7 +69,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
   return of(x)
 
 
-@lowering.fused
+@pieces.fused
 def layernorm(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
@@ -222,7 +222,7 @@ def dropout(
   return _drop(x, rng, rate=rate)
 
 
-@lowering.fused
+@pieces.fused
 def _drop(x, rng, rate):
   # Integers, as XLA and the CPU kernel make different floats of them.
   bits = tf.random.stateless_uniform(
@@ -232,7 +232,7 @@ def _drop(x, rng, rate):
   return x * keep / (1 - rate)
 
 
-@lowering.fused
+@pieces.fused
 def softmax(x: tf.Tensor) -> tf.Tensor:  # [..., S] -> [..., S]
   return tf.nn.softmax(x)
 
@@ -247,7 +247,7 @@ def softmax_and_log_sums(
   return exponentials / sums, highest + tf.math.log(sums)
 
 
-@lowering.fused
+@pieces.fused
 def cross_entropy(
   logits: tf.Tensor, targets: tf.Tensor
 ) -> tf.Tensor:  # [..., V], [...] -> [...]

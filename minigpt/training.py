@@ -236,14 +236,12 @@ def compiled_train_steps(
     start = (0, StepMetrics(*[tf.zeros([k])] * 3))
     return tf.while_loop(lambda i, _: i < n, body, start)[1]
 
-  return lowering.compiled(train_steps, compile_mode(config, recipe))
+  return lowering.compiled(train_steps, compile_mode(recipe))
 
 
-def compile_mode(config: GPTConfig, recipe: TrainConfig) -> str:
-  """What `--compile` comes to for this model."""
-  return lowering.choose(
-    recipe.compile, recipe.compute_dtype, config.emb_dim, recipe.steps
-  )
+def compile_mode(recipe: TrainConfig) -> str:
+  """What `--compile` comes to."""
+  return lowering.choose(recipe.compile, recipe.compute_dtype, trains=True)
 
 
 def compiled_gradients(
@@ -258,7 +256,7 @@ def compiled_gradients(
     )
     return loss, [tf.cast(g, tf.float32) for g in tf.nest.flatten(grads)]
 
-  return lowering.compiled(gradients, compile_mode(config, recipe))
+  return lowering.compiled(gradients, compile_mode(recipe))
 
 
 def compiled_update(
@@ -270,7 +268,7 @@ def compiled_update(
     grads = tf.nest.pack_sequence_as(state.params, leaves)
     return apply_gradients(loss, grads, state, recipe)
 
-  return lowering.compiled(update, compile_mode(config, recipe))
+  return lowering.compiled(update, compile_mode(recipe))
 
 
 class Evaluation(NamedTuple):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import compact, lowering, ops
+from minigpt import compact, lowering, ops, pieces
 from minigpt.attention import attention_weights, write_slots
 from minigpt.chunks import chunked_loss
 from minigpt.config import COMPILE_MODES
@@ -86,26 +86,20 @@ def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
   assert 'ResourceGather' not in {op.type for op in graph.get_operations()}
 
 
-def test_auto_is_hybrid_where_short_compilation_pays(tmp_path):
-  def chosen(flags, dtype, width=0, mode='auto', steps=1000):
+def test_auto_is_hybrid_for_text_where_there_are_units_for_bfloat16(tmp_path):
+  def chosen(flags, dtype, trains=False, mode='auto'):
     cpu = tmp_path / 'cpuinfo'
     cpu.write_text(f'flags : fpu {flags} sse\n')
-    return lowering.choose(mode, dtype, width, steps, cpu)
+    return lowering.choose(mode, dtype, trains, cpu)
 
   for units in ('amx_bf16', 'avx512_bf16'):
     assert chosen(f'avx2 {units} amx_tile', 'bfloat16') == 'hybrid'
     assert chosen(f'avx2 {units}', 'bfloat16', mode='graph') == 'graph'
-    for width in (128, 768):
-      assert chosen(units, 'bfloat16', width) == 'xla'
-      assert chosen(units, 'bfloat16', width, steps=500) == 'hybrid'
-  assert chosen('avx2 avx512f', 'bfloat16', 768, steps=500) == 'xla'
-  assert chosen('avx512f', 'float32', 768) == 'xla'
-  assert chosen('avx512f', 'float32', 768, steps=500) == 'hybrid'
-  assert chosen('avx512f', 'float32', 128, steps=500) == 'xla'
-  assert chosen('avx512f', 'float32') == 'xla'
-  assert chosen('avx2', 'float32', 768, steps=500) == 'xla'
+    assert chosen(units, 'bfloat16', trains=True) == 'xla'
+    assert chosen(units, 'float32') == 'xla'
+  assert chosen('avx2 avx512f', 'bfloat16') == 'xla'
   none = tmp_path / 'none'
-  assert lowering.choose('auto', 'bfloat16', 768, 500, none) == 'xla'
+  assert lowering.choose('auto', 'bfloat16', cpu=none) == 'xla'
 
 
 PIECES = {
@@ -185,6 +179,58 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
   ]
   # There and back, and added to the sum.
   assert [len(op.outputs) for op in calls] == [1, 1, 1]
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+def test_layers_alike_are_traced_once_under_xla(mode):
+  traced = []
+
+  def layer(x, w, shift, *, scale):
+    traced.append(lowering.mode())
+    y = tf.transpose(tf.tanh(scale * x @ w))
+    return y if shift is None else y + shift
+
+  def gradients(x, ws, layer=layer):
+    with tf.GradientTape() as tape:
+      tape.watch([x, ws])
+      y = x
+      for w, shift in zip(ws, [None, None, None, x, x], strict=True):
+        y = layer(y, w, shift, scale=2.0)
+    return y, *tape.gradient(y, [x, *ws])
+
+  rng = np.random.default_rng(0)
+  x, *ws = (tf.constant(rng.standard_normal([4, 4])) for _ in range(6))
+  expected = gradients(x, ws)
+  traced.clear()
+  step = lowering.compiled(
+    lambda x, ws: gradients(x, ws, pieces.repeated(layer)), mode
+  )
+  graph = step.get_concrete_function(x, ws).graph
+  for one, other in zip(step(x, ws), expected, strict=True):
+    np.testing.assert_allclose(one, other)
+  # Without a shift and with one, there and back.
+  assert traced == [mode] * (4 if mode == 'xla' else 5)
+  if mode == 'xla':
+    calls = [op for op in graph.get_operations() if 'Partitioned' in op.type]
+    # What else a layer returned, such as the axes that its gradient needs,
+    # would make XLA take all that it is given for constant, and compile anew
+    # for each value.
+    assert [len(op.outputs) for op in calls] == [1] * 5 + [3] * 2 + [2] * 3
+
+
+@pytest.mark.parametrize('mode', COMPILE_MODES)
+def test_what_has_no_gradient_is_traced_once_where_xla_compiles_it(mode):
+  traced = []
+
+  @pieces.apart
+  def halve(x, *, by):
+    traced.append(by)
+    return x / by
+
+  xs = [tf.constant([1.0, 3.0]), tf.constant([5.0, 7.0]), tf.constant([9.0])]
+  found = lowering.compiled(lambda xs: [halve(x, by=2.0) for x in xs], mode)(xs)
+  assert [y.numpy().tolist() for y in found] == [[0.5, 1.5], [2.5, 3.5], [4.5]]
+  assert traced == [2.0] * (3 if mode == 'graph' else 2)  # One for each shape.
 
 
 @pytest.mark.parametrize('n_rows', [1, 2, 8, 16, None])
