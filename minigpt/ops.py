@@ -74,11 +74,12 @@ def layernorm(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
   """Layer normalization over features (Ba et al. 2016), computed in f32."""
-  return add_bias(_standardized(x, epsilon) * p.g, p.b)
+  y = _standardized(x, epsilon) * tf.cast(p.g, tf.float32)
+  return add_bias(y, p.b, x.dtype)
 
 
 def _standardized(x, epsilon):
-  """Each row with mean 0 and variance 1.
+  """Each row with mean 0 and variance 1, in f32.
 
   The gradient is written out, for two sums where a tape would make three.
   """
@@ -93,23 +94,28 @@ def _standardized(x, epsilon):
     scale = tf.math.rsqrt(mean(tf.square(deviation)) + epsilon)
 
     def gradient(upstream):
-      y, dy = deviation * scale, tf.cast(upstream, tf.float32)
-      return tf.cast(scale * (dy - mean(dy) - y * mean(y * dy)), x.dtype)
+      y = deviation * scale
+      dx = scale * (upstream - mean(upstream) - y * mean(y * upstream))
+      return tf.cast(dx, x.dtype)
 
-    return tf.cast(deviation * scale, x.dtype), gradient
+    return deviation * scale, gradient
 
   return of(x)
 
 
-def add_bias(x: tf.Tensor, b: Leaf) -> tf.Tensor:  # [..., F], [F] -> [..., F]
-  """`x + b`, or `x` where the bias is absent."""
+def add_bias(
+  x: tf.Tensor, b: Leaf, dtype: tf.DType | None = None
+) -> tf.Tensor:  # [..., F], [F] -> [..., F]
+  """`x + b`, or `x` where the bias is absent, in `dtype` or that of `x`."""
+  dtype = dtype or x.dtype
   if is_absent(b):
-    return x
+    return tf.cast(x, dtype)
   if lowering.mode() != 'xla':
-    return x + b
+    return tf.cast(x + tf.cast(b, x.dtype), dtype)
   # XLA adds a gradient's rows up best where it finds them in memory, in two
   # dimensions. Left alone, it makes them anew for each column of the sum.
-  rows = lowering.settled(tf.reshape(x, [-1, b.shape[0]]) + b)
+  rows = tf.cast(tf.reshape(x, [-1, b.shape[0]]), tf.float32)
+  rows = lowering.settled(tf.cast(rows + tf.cast(b, tf.float32), dtype))
   return tf.reshape(rows, sizes(x))
 
 
@@ -135,7 +141,8 @@ def matmul(
   if is_compact:
     w, scale, transpose_w = w.values, w.scale, True
   if _packs(x, w):
-    bias = tf.zeros(w.shape[not transpose_w], x.dtype) if is_absent(b) else b
+    bias = tf.zeros(w.shape[not transpose_w]) if is_absent(b) else b
+    bias = tf.cast(bias, x.dtype)
     y = packed.product(x, w, bias, transpose_w, then_gelu)
     return tf.reshape(y, [*leading, y.shape[-1]])
   if is_compact and multiplies_bytes(x.shape[0], given):
@@ -176,7 +183,8 @@ def linear(
 ) -> tf.Tensor:  # [..., in] -> [..., out]
   if isinstance(p, Adapted):
     a, b = p.adapter
-    y = linear(x, p.layer) + p.scale * matmul(matmul(x, a), b)
+    y = linear(x, p.layer)
+    y += tf.cast(p.scale, y.dtype) * matmul(matmul(x, a), b)
     return gelu(y) if then_gelu else y
   return matmul(x, p.w, b=p.b, then_gelu=then_gelu)
 

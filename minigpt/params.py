@@ -169,8 +169,16 @@ def specs(config: GPTConfig) -> Params:
 
 
 def cast(params: Any, dtype: tf.DType) -> Any:
-  """Returns the tree with every leaf as a tensor of `dtype`."""
-  return tf.nest.map_structure(lambda leaf: tf.cast(leaf, dtype), params)
+  """Returns the tree as tensors, matrices in `dtype`.
+
+  Gains and biases stay f32: what they are added to is rounded afterwards.
+  """
+
+  def of(leaf):
+    x = tf.convert_to_tensor(leaf)
+    return tf.cast(x, dtype) if x.shape.rank > 1 else x
+
+  return tf.nest.map_structure(of, params)
 
 
 def count(params: Any) -> int:
