@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lowering, optim, training
+from minigpt import lowering, model, optim, training
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT, loss_fn
 from minigpt.params import named_leaves
@@ -157,6 +157,28 @@ def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   for grad in tf.nest.flatten(grads._replace(wte=())):
     is_matrix = grad.shape.rank > 1
     assert grad.dtype == (tf.bfloat16 if is_matrix else tf.float32)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_layers_that_are_traced_once_are_not_computed_twice(dtype, monkeypatch):
+  config = dataclasses.replace(CONFIG, n_layers=2)
+  recipe = dataclasses.replace(
+    RECIPE, compute_dtype=dtype, compile='xla', grad_accum=2
+  )
+
+  def count_products():
+    state = training.TrainState(GPT(config))
+    steps = training.compiled_train_steps(state, config, recipe)
+    program = steps.experimental_get_compiler_ir(
+      windows(1, 2, 4), tf.constant(1)
+    )(stage='optimized_hlo')
+    return program.count(' dot(') + program.count(' custom-call(')
+
+  found = count_products()
+  # Its gradient starts from a layer's arguments: XLA has to see that it makes
+  # anew what there is.
+  monkeypatch.setattr(model, '_layer', model._layer.__wrapped__)
+  assert found == count_products() > 0
 
 
 def test_rows_are_added_to_a_gradient_in_float32():
