@@ -185,7 +185,7 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
 def test_layers_alike_are_traced_once_under_xla(mode):
   traced = []
 
-  def layer(x, w, shift, *, scale):
+  def layer(x, shift, w, *, scale):
     traced.append(lowering.mode())
     y = tf.transpose(tf.tanh(scale * x @ w))
     return y if shift is None else y + shift
@@ -195,7 +195,7 @@ def test_layers_alike_are_traced_once_under_xla(mode):
       tape.watch([x, ws])
       y = x
       for w, shift in zip(ws, [None, None, None, x, x], strict=True):
-        y = layer(y, w, shift, scale=2.0)
+        y = layer(y, shift, w, scale=2.0)
     return y, *tape.gradient(y, [x, *ws])
 
   rng = np.random.default_rng(0)
