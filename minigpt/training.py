@@ -100,7 +100,8 @@ def loss_and_grads(
 ) -> tuple[tf.Tensor, Trained]:  # int [B, T + 1] -> [], compute_dtype tree
   """The loss and its gradient; each weight is cast once.
 
-  Under XLA the gradient of tied embeddings, a sum of two, is f32.
+  Gradients of gains and biases are f32, and under XLA that of tied embeddings,
+  a sum of two.
 
   Args:
     whole: makes the model of what trains.
