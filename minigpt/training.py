@@ -228,7 +228,13 @@ def compiled_train_steps(
     k = tf.nest.flatten(windows)[0].shape[0]
 
     def body(i, metrics):
-      now = train_step(_at(windows, i), state, config, recipe)
+      # A single batch would be constant in the loop: XLA would move what frozen
+      # layers make of it out, and not see that their gradient makes it, too.
+      turn = tf.cast(i, tf.float32)[None]
+      batch = tf.nest.map_structure(
+        lambda part: lowering.after(part, turn), _at(windows, i)
+      )
+      now = train_step(batch, state, config, recipe)
       at_i = tf.equal(tf.range(k), i)
       return i + 1, tf.nest.map_structure(
         lambda all_, one: tf.where(at_i, one, all_), metrics, now
