@@ -198,8 +198,8 @@ class TrainConfig:
   compile: str = _option(
     'auto',
     'xla: one program; hybrid: products by TensorFlow, the rest by XLA; graph: '
-    'no XLA; auto: xla, but where the CPU has units for bfloat16 hybrid for '
-    'evaluation in it',
+    'no XLA; auto: xla, or hybrid for evaluation and text in bfloat16 on a CPU '
+    'with units for it',
   )
   steps_per_call: int = _option(
     1, 'optimizer steps inside one compiled loop; pays for small models'

@@ -21,7 +21,8 @@ def repeated(f: Callable) -> Callable:
   """`f`, that XLA's programs trace once for all calls alike, as for layers.
 
   Its gradient is traced once as well. It starts from the same arguments: XLA,
-  which dissolves both, takes what they have in common for one.
+  which dissolves both, takes what they have in common for one. Whether another
+  device's XLA does is not known, so programs for it are traced in full.
 
   Args:
     f: as for `fused`; an argument may be None.
