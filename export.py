@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program, publishing
+from minigpt import publishing
 from minigpt.compact import STORED
 from minigpt.errors import UsageError
 from minigpt.exporting import (
@@ -24,6 +24,7 @@ from minigpt.exporting import (
   export_stablehlo,
   summary,
 )
+from minigpt.runtime import startup
 from minigpt.workdir import load_trained
 
 _D = Options()
@@ -140,4 +141,4 @@ def _export(trained, base, options) -> None:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt import client, gate, load_test, serve_checks
@@ -89,4 +89,4 @@ def _load_test(endpoint: Endpoint) -> int:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

@@ -18,14 +18,13 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt import (
   board,
   distribution,
   finetune,
-  lock,
   pretrained,
   tokenizers,
   workdir,
@@ -52,6 +51,7 @@ from minigpt.fit import (
   prepare,
 )
 from minigpt.params import specs
+from minigpt.runtime import lock
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')
 _PRESET = flags.DEFINE_string(
@@ -67,12 +67,12 @@ _PROFILE_STEPS = flags.DEFINE_string(
   'profile_steps', '', 'steps to profile for TensorBoard, like 10:13'
 )
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'describe the run and stop')
-program.define_flags(GPTConfig, DataConfig, TrainConfig)
+startup.define_flags(GPTConfig, DataConfig, TrainConfig)
 
 
 def main() -> int:
   started = time.monotonic()
-  given = program.given(GPTConfig, DataConfig, TrainConfig)
+  given = startup.given(GPTConfig, DataConfig, TrainConfig)
   given = given_tokenizer(given)
   if given.get('init_from'):
     given['init_from'] = os.path.abspath(given['init_from'])
@@ -180,4 +180,4 @@ def _continued(
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

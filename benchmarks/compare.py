@@ -17,7 +17,7 @@ import sys
 import runs
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt.compact import WEIGHTS
@@ -60,12 +60,12 @@ _MODES = flags.DEFINE_list(
 _PEERS = flags.DEFINE_list(
   'peers', list(runs.PEERS), 'whom to compare with; none where empty'
 )
-program.define_flags(GPTConfig, TrainConfig)
+startup.define_flags(GPTConfig, TrainConfig)
 
 
 def main() -> None:
   _check()
-  given = program.given(GPTConfig, TrainConfig)
+  given = startup.given(GPTConfig, TrainConfig)
   if wrong := [n for n, v in _SAME.items() if given.get(n, v) != v]:
     raise UsageError(
       f'{wrong[0]}={given[wrong[0]]}: the peers have '
@@ -153,4 +153,4 @@ def _figures(commands):
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

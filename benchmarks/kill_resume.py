@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import minigpt.program  # noqa: F401  First: it silences TensorFlow's import.
+import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
 
 # isort: split
 import numpy as np

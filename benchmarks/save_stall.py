@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 import numpy as np
@@ -81,4 +81,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  raise SystemExit(program.guarded(main))
+  raise SystemExit(startup.guarded(main))

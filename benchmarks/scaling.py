@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import minigpt.program  # noqa: F401  First: it silences TensorFlow's import.
+import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt import costs, workdir

@@ -11,7 +11,7 @@ import statistics
 import time
 from pathlib import Path
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 import numpy as np
@@ -112,4 +112,4 @@ def report(
 
 
 if __name__ == '__main__':
-  raise SystemExit(program.guarded(main))
+  raise SystemExit(startup.guarded(main))

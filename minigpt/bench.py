@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt import benchmarking, lowering, stablehlo
@@ -25,7 +25,7 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError, unknown
-from minigpt.files import write_text
+from minigpt.runtime.atomic_io import write_text
 
 _KINDS = ('train', 'prefill', 'decode', 'roofline')
 
@@ -48,13 +48,13 @@ _DEVICE = flags.DEFINE_string(
 _EXPECTED = flags.DEFINE_bool(
   'expected', True, 'with --stablehlo: run it, too, and write what came out'
 )
-program.define_flags(GPTConfig, TrainConfig)
+startup.define_flags(GPTConfig, TrainConfig)
 
 
 def main() -> None:
   if _WHAT.value not in _KINDS:
     raise unknown('what', _WHAT.value, _KINDS)
-  given = program.given(GPTConfig, TrainConfig)
+  given = startup.given(GPTConfig, TrainConfig)
   settings = settle(preset_values(_PRESET.value, given))
   config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
   recipe = settings.train
@@ -147,4 +147,4 @@ def _subject(config, recipe, mode):
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import allocator, calls, lowering, ops
+from minigpt import calls, lowering, ops
 from minigpt.calls import Call
 from minigpt.compact import compact
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.params import Linear, count, specs
+from minigpt.runtime import malloc
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1, 'w8a8': 1}
 
@@ -124,7 +125,7 @@ def measure(call: Call, repeats: int) -> Timing:
       run(**call.before)
 
   first = _seconds(before)
-  allocator.give_back()
+  malloc.give_back()
   first += _seconds(run)  # `hybrid` mode compiles what runs.
   for warm_up in (before, run):
     warm_up()

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.errors import InputError
-from minigpt.files import fsync, reason
+from minigpt.runtime.atomic_io import fsync, reason
 
 _NAME = re.compile(r'step-(\d{8})')
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program, tokenizers, workdir
+from minigpt import tokenizers, workdir
 from minigpt.errors import InputError, UsageError
 from minigpt.hf import is_pretrained
 from minigpt.hf import write as write_huggingface
 from minigpt.params import count, specs
 from minigpt.pretrained import load
+from minigpt.runtime import startup
 
 _FROM = flags.DEFINE_string('from', None, 'directory to read')
 _TO = flags.DEFINE_string('to', None, 'directory to write; a new one')
@@ -44,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

@@ -14,8 +14,8 @@ import numpy as np
 
 from minigpt import shards, tokenizers
 from minigpt.errors import InputError, UsageError, unknown
-from minigpt.files import sweep, write_text
 from minigpt.preparation import cut, finish, write_shard
+from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.tokenizers import Tokenizer
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 import numpy as np
@@ -154,4 +154,4 @@ def record(path: Path, found: dict[str, Any]) -> None:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

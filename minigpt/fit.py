@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import (
-  allocator,
   checkpoint,
   data,
   examples,
@@ -31,8 +30,9 @@ from minigpt.errors import InputError
 from minigpt.model import GPT
 from minigpt.params import Params, specs
 from minigpt.progress import MetricsFile, Progress, clock, cut_samples
+from minigpt.runtime import malloc
+from minigpt.runtime.signals import StopRequest
 from minigpt.saver import Saver
-from minigpt.signals import StopRequest
 from minigpt.summary import summary
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import (
@@ -494,7 +494,7 @@ def _compile(fit_: Fit) -> None:
   shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]
   windows = fit_.prepared.windows.at(np.zeros(shape, np.int64))
   fit_.train_steps(windows, np.int32(0))
-  allocator.give_back()
+  malloc.give_back()
   print(f'compiled in {time.monotonic() - started:.1f} s', flush=True)
 
 

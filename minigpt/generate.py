@@ -11,11 +11,11 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program
 from minigpt.compact import WEIGHTS, compact
 from minigpt.completion import Completer, Request
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError
+from minigpt.runtime import startup
 from minigpt.workdir import load_trained
 
 _D = Request()
@@ -133,4 +133,4 @@ def _stream(complete: Completer, prompt: str, request: Request) -> None:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

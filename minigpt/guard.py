@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.errors import InputError
-from minigpt.files import write_text
+from minigpt.runtime.atomic_io import write_text
 
 WINDOW = 50  # Losses that a new one is compared with.
 MOST_SKIPPED = 10  # Batches left out since a checkpoint.

@@ -19,7 +19,7 @@ from minigpt import openai, params, tokenizers
 from minigpt.checkpoint import new_directory
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.files import read_json
+from minigpt.runtime.atomic_io import read_json
 from minigpt.tokenizers import Tokenizer, huggingface
 from minigpt.weights import Description, Stored, assemble
 

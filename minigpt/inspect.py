@@ -12,12 +12,13 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import figures, files, pretrained, report
+from minigpt import figures, pretrained, report
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect, label
+from minigpt.runtime import atomic_io
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'run, or GPT-2 in a published format'
@@ -42,7 +43,7 @@ def main() -> None:
   found = inspect(tokenizer.encode(_PROMPT.value), weights, config)
   if output.suffix == '.html':
     title = f'{_WORKDIR.value}: {_PROMPT.value}'
-    files.write_text(output, report.render(found, tokenizer, title))
+    atomic_io.write_text(output, report.render(found, tokenizer, title))
   else:
     labels = [label(int(i), tokenizer) for i in found.ids]
     layers = _chosen('layer', _LAYER.value, config.n_layers)
@@ -61,4 +62,4 @@ def _chosen(name: str, value: int | None, n: int) -> range:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

@@ -11,7 +11,7 @@ import dataclasses
 
 from absl import flags
 
-from minigpt import program  # First: it silences TensorFlow's import.
+from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt import costs, memory
@@ -29,11 +29,11 @@ _PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
 _WORKERS = flags.DEFINE_integer('workers', 1, 'processes that share a batch')
 _GBPS = flags.DEFINE_float('gbps', 10.0, 'network, gigabits a second')
 _GFLOPS = flags.DEFINE_float('gflops', 100.0, 'products of a worker, GFLOP/s')
-program.define_flags(GPTConfig, DataConfig, TrainConfig)
+startup.define_flags(GPTConfig, DataConfig, TrainConfig)
 
 
 def main() -> None:
-  given = program.given(GPTConfig, DataConfig, TrainConfig)
+  given = startup.given(GPTConfig, DataConfig, TrainConfig)
   settings = settle(preset_values(_PRESET.value, given))
   config, recipe = GPTConfig(**settings.model), settings.train
   n = _WORKERS.value
@@ -69,4 +69,4 @@ def _check(n: int, recipe: TrainConfig) -> None:
 
 
 if __name__ == '__main__':
-  program.run(main)
+  startup.run(main)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import command, figures
+from minigpt import figures
 from minigpt.errors import UsageError
+from minigpt.runtime import app
 
 _OUTPUT = flags.DEFINE_string(
   'output', 'losses', '.png, .svg or .pdf file; without a suffix: PNG and SVG'
@@ -26,4 +27,4 @@ def main(runs: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  command.run(main, takes_arguments=True)
+  app.run(main, takes_arguments=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from minigpt import tokenizers
 from minigpt.errors import InputError
-from minigpt.files import fsync, write_text
+from minigpt.runtime.atomic_io import fsync, write_text
 from minigpt.shards import Manifest, Shard
 from minigpt.tokenizers import Tokenizer
 

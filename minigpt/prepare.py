@@ -13,9 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import command, lock
 from minigpt.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import UsageError
+from minigpt.runtime import app, lock
 
 _INPUT = flags.DEFINE_multi_string('input', [], 'a path or glob; may repeat')
 _TOKENIZER = flags.DEFINE_string(
@@ -48,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  command.run(main)
+  app.run(main)

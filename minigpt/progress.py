@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from minigpt.errors import InputError
-from minigpt.files import write_text
+from minigpt.runtime.atomic_io import write_text
 
 _SECONDS_BETWEEN_LINES = 10.0
 

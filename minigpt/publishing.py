@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minigpt.checkpoint import new_directory
 from minigpt.errors import InputError, UsageError
-from minigpt.files import write_text
+from minigpt.runtime.atomic_io import write_text
 
 
 def versions(base: Path) -> list[int]:

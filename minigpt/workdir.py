@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import checkpoint, files, hf, lora, params, tokenizers
+from minigpt import checkpoint, hf, lora, params, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.data import Fingerprint
 from minigpt.errors import InputError, UsageError
 from minigpt.model import GPT
 from minigpt.params import Params
+from minigpt.runtime import atomic_io
 from minigpt.tokenizers import Tokenizer
 
 # What may change between two sittings of one run without making it another.
@@ -72,8 +73,8 @@ def holds_run(workdir: Path) -> bool:
 
 def sweep(workdir: Path) -> None:
   """Deletes what killed writers left behind; only its trainer may do so."""
-  files.sweep(workdir)
-  files.sweep(checkpoints(workdir))
+  atomic_io.sweep(workdir)
+  atomic_io.sweep(checkpoints(workdir))
 
 
 def create(
@@ -121,7 +122,9 @@ def save_config(
   fields = {name: dataclasses.asdict(c) for name, c in run._asdict().items()}
   if fingerprint:
     fields['fingerprint'] = fingerprint._asdict()
-  files.write_text(workdir / 'config.json', json.dumps(fields, indent=2) + '\n')
+  atomic_io.write_text(
+    workdir / 'config.json', json.dumps(fields, indent=2) + '\n'
+  )
 
 
 def load_config(workdir: Path) -> Run:
@@ -143,7 +146,7 @@ def _config_fields(workdir: Path) -> dict[str, Any]:
     raise InputError(
       f'{workdir} holds no run (no config.json); train one with train.py'
     )
-  return files.read_json(workdir / 'config.json')
+  return atomic_io.read_json(workdir / 'config.json')
 
 
 def check_same_data(workdir: Path, found: Fingerprint) -> None:

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 os.environ['PYTHONPATH'] = str(ROOT)
 _context = multiprocessing.get_context('forkserver')
 # minigpt.corpus uses the same server.
-_context.set_forkserver_preload(['minigpt.program', 'minigpt.preparation'])
+_context.set_forkserver_preload(
+  ['minigpt.runtime.startup', 'minigpt.preparation']
+)
 
 
 def run(*command, cwd=ROOT) -> subprocess.CompletedProcess:

@@ -15,12 +15,13 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import checkpoint, data, lock, workdir
+from minigpt import checkpoint, data, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit, prepare
 from minigpt.params import named_leaves
 from minigpt.progress import MetricsFile, read_metrics
+from minigpt.runtime import lock
 from minigpt.saver import Saver
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +126,7 @@ def _continue_until_killed(path: Path, n_lines: int) -> None:
 def test_a_second_signal_leaves_at_once():
   code = (
     'import hashlib\n'
-    'from minigpt.signals import StopRequest\n'
+    'from minigpt.runtime.signals import StopRequest\n'
     'with StopRequest("stopping") as stop:\n'
     '  print("ready", flush=True)\n'
     # One native call: Python's own handlers never run.

@@ -66,7 +66,7 @@ def test_imports_form_no_cycle():
 
 
 def test_only_programs_know_of_flags():
-  shells = {'minigpt.command', 'minigpt.program'}
+  shells = {'minigpt.runtime.app', 'minigpt.runtime.startup'}
   programs = shells | {
     name_of(path)
     for path, tree in MODULES.items()

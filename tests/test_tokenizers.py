@@ -8,8 +8,9 @@ import socket
 import numpy as np
 import pytest
 
-from minigpt import files, tokenizers
+from minigpt import tokenizers
 from minigpt.errors import InputError, UsageError
+from minigpt.runtime import atomic_io
 from minigpt.tokenizers import base, gpt2
 
 SAMPLE = (
@@ -174,7 +175,7 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
   def full_disk(*_):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(files, 'fsync', full_disk)
+  monkeypatch.setattr(atomic_io, 'fsync', full_disk)
   with pytest.raises(InputError, match='No space left'):
     tokenizers.save(tokenizers.build('char', 'new'), path)
   assert path.read_bytes() == before

@@ -8,7 +8,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 import train
-from minigpt import data, program
+from minigpt import data
+from minigpt.runtime import startup
 
 
 def run(capsys, *argv):
@@ -16,7 +17,7 @@ def run(capsys, *argv):
   with flagsaver.flagsaver():
     try:
       flags.FLAGS(['train.py', *map(str, argv)])
-      code = program.guarded(train.main)
+      code = startup.guarded(train.main)
     except flags.Error:
       code = 2
   return code, capsys.readouterr().err.strip().splitlines()
@@ -58,7 +59,7 @@ def test_a_dry_run_counts_parameters_and_writes_nothing(
   monkeypatch.chdir(tmp_path)
   with flagsaver.flagsaver():
     flags.FLAGS(['train.py', '--dry_run', '--preset=mini', '--dataset=sample'])
-    assert program.guarded(train.main) == 0
+    assert startup.guarded(train.main) == 0
   assert '38,528' in capsys.readouterr().out
   assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
-import minigpt.program  # noqa: F401  First: it silences TensorFlow's import.
+import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt.evaluation import character_error_rate

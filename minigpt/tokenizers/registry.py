@@ -5,8 +5,8 @@ import os
 import pathlib
 from typing import Any
 
-from minigpt import files
 from minigpt.errors import InputError, unknown
+from minigpt.runtime import atomic_io
 from minigpt.tokenizers import base
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.tokenizers.gpt2 import GPT2Tokenizer
@@ -37,7 +37,7 @@ def save(tokenizer: base.Tokenizer, path: str | os.PathLike) -> None:
   Raises:
     InputError: it cannot be written.
   """
-  files.write_text(pathlib.Path(path), base.json_text(tokenizer))
+  atomic_io.write_text(pathlib.Path(path), base.json_text(tokenizer))
 
 
 def load(path: str | os.PathLike) -> base.Tokenizer:

@@ -12,8 +12,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from minigpt import allocator
-from minigpt.command import define_flags, given, guarded, run
+from minigpt.runtime import malloc
+from minigpt.runtime.app import define_flags, given, guarded, run
 
 __all__ = ['define_flags', 'given', 'guarded', 'run']
 
@@ -66,4 +66,4 @@ with _stderr_closed():
 
 gc.freeze()
 gc.enable()
-allocator.keep()
+malloc.keep()

@@ -1,0 +1,1 @@
+"""What a program needs around its work: flags, start-up, files, locks, signals."""
