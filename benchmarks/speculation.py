@@ -17,8 +17,9 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import decoding, fit, lowering, speculation, workdir
+from minigpt import decoding, fit, speculation, workdir
 from minigpt.compact import compact
+from minigpt.compiler import backend
 from minigpt.config import Settings
 from minigpt.workdir import Trained
 
@@ -35,13 +36,13 @@ def writers(trained: Trained, n_new: int, n_drafted: int):
     length = tf.constant([prompt.shape[1]])
     return decoding.start(prompt, length, p, config, config.context_length)
 
-  @lowering.compiled
+  @backend.compiled
   def plain(prompt):
     state = begin(prompt)
     drawn = decoding.generate(state, n_new, n_new, greedy, p, config)[1]
     return drawn.tokens, ()
 
-  @lowering.compiled
+  @backend.compiled
   def speculative(prompt):
     _, drawn, tally = speculation.generate(
       begin(prompt), n_new, n_new, n_drafted, p, config

@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import flash, lowering, params, pieces
+from minigpt import flash, params
+from minigpt.compiler import backend, subgraphs
+from minigpt.compiler.remat import pays
 from minigpt.ops import (
   dropout,
   fold,
@@ -28,7 +30,6 @@ from minigpt.ops import (
   softmax_and_log_sums,
 )
 from minigpt.products import product
-from minigpt.recompute import pays
 from minigpt.taps import Tap, no_tap
 
 # Fewer save more products, but each block is more code to compile.
@@ -76,7 +77,7 @@ def _given(mask):
 
 def _products(q, k):  # [..., T, K], [..., S, K] -> [..., T, S]
   is_one = q.shape[0] == 1 and q.shape[-2] == 1
-  if lowering.mode() == 'xla' and is_one and q.dtype == tf.float32:
+  if backend.mode() == 'xla' and is_one and q.dtype == tf.float32:
     # XLA has one thread multiply one text's query, and all of them sum.
     return tf.reduce_sum(q * k, -1)[..., None, :]
   return product(q, k, transpose_b=True)
@@ -89,7 +90,7 @@ def scaled_scores(
   return scores if mask is None else tf.where(mask, scores, -math.inf)
 
 
-@pieces.fused
+@subgraphs.fused
 def attention_weights(
   products: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
@@ -129,7 +130,7 @@ def thrifty_attention(
 
     def gradient(dy):
       # XLA would take equal products for one, and keep it.
-      again = _products(lowering.after(q, dy), k)
+      again = _products(backend.after(q, dy), k)
       w = weights_again(again, log_sums, *masks, scale=scale)
       dv = product(drop(w), dy, transpose_a=True)
       dw = drop(product(dy, v, transpose_b=True))
@@ -142,7 +143,7 @@ def thrifty_attention(
   return attend(q, k, v)
 
 
-@pieces.apart
+@subgraphs.apart
 def weights_and_log_sums(
   products: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tuple[tf.Tensor, tf.Tensor]:  # [..., T, S] -> [..., T, S], f32 [..., T, 1]
@@ -152,7 +153,7 @@ def weights_and_log_sums(
   return tf.cast(weights, products.dtype), log_sums
 
 
-@pieces.apart
+@subgraphs.apart
 def weights_again(
   products: tf.Tensor,
   log_sums: tf.Tensor,
@@ -165,7 +166,7 @@ def weights_again(
   return tf.cast(tf.exp(scores - log_sums), products.dtype)
 
 
-@pieces.apart
+@subgraphs.apart
 def products_gradient(
   weights: tf.Tensor,
   upstream: tf.Tensor,
@@ -349,7 +350,7 @@ def write_slots(
   )
   slot = position[:, None, None] + offset
   index = tf.stack([row, head, slot], -1)
-  if lowering.mode() == 'xla':
+  if backend.mode() == 'xla':
     return tf.tensor_scatter_nd_update(cache, index, new)
   # That kernel copies the cache, this one writes into it, once nobody reads it:
   # without the wait, a turn of a loop would begin here while the turn before

@@ -16,8 +16,9 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import benchmarking, lowering, stablehlo
+from minigpt import benchmarking, stablehlo
 from minigpt.compact import WEIGHTS
+from minigpt.compiler import backend
 from minigpt.config import (
   GPTConfig,
   TrainConfig,
@@ -60,7 +61,7 @@ def main() -> None:
   recipe = settings.train
   _check(config)
   trains = _WHAT.value == 'train'
-  mode = lowering.choose(recipe.compile, recipe.compute_dtype, trains)
+  mode = backend.choose(recipe.compile, recipe.compute_dtype, trains)
   if _STABLEHLO.value:
     return _write(Path(_STABLEHLO.value), config, recipe)
   figures = _figures(config, recipe, mode)
@@ -113,8 +114,8 @@ def _figures(config, recipe, mode):
 
 
 def _check(config):
-  if _DEVICE.value not in lowering.DEVICES:
-    raise unknown('device', _DEVICE.value, lowering.DEVICES)
+  if _DEVICE.value not in backend.DEVICES:
+    raise unknown('device', _DEVICE.value, backend.DEVICES)
   if _DEVICE.value != 'any' and not _STABLEHLO.value:
     raise UsageError(
       f'--device={_DEVICE.value}: this machine is what is timed; give '

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import calls, lowering, ops
+from minigpt import calls, ops
 from minigpt.calls import Call
 from minigpt.compact import compact
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.params import Linear, count, specs
@@ -167,7 +168,7 @@ def roofline(
   for name, f, given in ('product', multiply, x), ('read', tf.reduce_sum, big):
     times = []
     for mode in modes:
-      run = lowering.compiled(f, mode)
+      run = backend.compiled(f, mode)
       call = lambda run=run, given=given: run(given).numpy()  # noqa: E731
       call()
       times += [_seconds(call) for _ in range(repeats)]

@@ -7,7 +7,8 @@ Shapes: M rows, N columns, K what is summed over.
 
 import tensorflow as tf
 
-from minigpt import lowering, onednn
+from minigpt import onednn
+from minigpt.compiler import backend
 from minigpt.params import W8A8, Compact, is_absent
 from minigpt.products import suits_few
 
@@ -60,7 +61,7 @@ def _multiply(digits, w):
 
 
 def _takes_packed(n_rows, w):
-  is_here = lowering.runs_here() and not is_absent(w.packed)
+  is_here = backend.runs_here() and not is_absent(w.packed)
   return is_here and onednn.reads(n_rows, *w.values.shape)
 
 

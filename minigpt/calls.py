@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import costs, decoding, lowering
+from minigpt import costs, decoding
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.params import Params, named_leaves
@@ -72,7 +73,7 @@ def score(
 
   n_tokens = n_rows * n_prompt
   return Call(
-    lowering.compiled(score, mode, frozen=True),
+    backend.compiled(score, mode, frozen=True),
     {'tokens': _tokens(config, [n_rows, n_prompt])},
     named_leaves(p, 'params'),
     ('logits',),
@@ -98,7 +99,7 @@ def greedy(
 
   n_seen = n_prompt + n_new / 2
   return Call(
-    lowering.compiled(greedy, mode, frozen=True),
+    backend.compiled(greedy, mode, frozen=True),
     {
       'tokens': _tokens(config, [n_rows, n_prompt]),
       'n': tf.constant(n_new),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from minigpt import pieces
+from minigpt.compiler import subgraphs
 
 
 def chunked_loss(
@@ -56,7 +56,7 @@ def chunked_loss(
   return total(x, tf.convert_to_tensor(w))
 
 
-@pieces.apart
+@subgraphs.apart
 def plus(total: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
   """Adds in the precision of the total."""
   return total + tf.cast(x, total.dtype)

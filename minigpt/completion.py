@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import beam, decoding, logit_rules, lowering, speculation
+from minigpt import beam, decoding, logit_rules, speculation
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.params import W8A8, Params
@@ -116,7 +117,7 @@ class Completer:
     self.config = config
     self.n_traces = 0  # How often a program was compiled.
     self._rounds = isinstance(p.wte, W8A8)
-    mode = lowering.choose(compile, compute_dtype)
+    mode = backend.choose(compile, compute_dtype)
 
     def start(prompts, length, room):
       self.n_traces += 1
@@ -155,7 +156,7 @@ class Completer:
       )
 
     self._start, self._generate, self._speculate, self._search = (
-      lowering.compiled(f, mode, frozen)
+      backend.compiled(f, mode, frozen)
       for f in (start, generate, speculate, search)
     )
 

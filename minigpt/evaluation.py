@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import data, lowering
+from minigpt import data
+from minigpt.compiler import backend
 from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
@@ -114,7 +115,7 @@ def score(
 
 
 def _compiled_score_step(p: Params, config: GPTConfig):
-  @lowering.compiled
+  @backend.compiled
   def score_step(windows, weights):  # int [B, T + 1], f32 [B, T] -> [B], [B]
     logits = gpt(windows[:, :-1], p, config)
     targets = windows[:, 1:]

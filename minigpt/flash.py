@@ -13,7 +13,7 @@ import math
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from minigpt import lowering
+from minigpt.compiler import backend
 
 # What is multiplied, by the dimensions that are summed over. Forward:
 # q k' and w v; backward, by the names that XLA has for them: dk, dq, dv, dw.
@@ -35,7 +35,7 @@ def suits(q: tf.Tensor) -> bool:
   """
   n_features = q.shape[-1]
   return (
-    lowering.device() == 'cuda'
+    backend.device() == 'cuda'
     and q.dtype == tf.bfloat16
     and q.shape.is_fully_defined()
     and n_features <= _MOST_FEATURES

@@ -11,7 +11,7 @@ import math
 
 import tensorflow as tf
 
-from minigpt import lowering, params, pieces
+from minigpt import params
 from minigpt.attention import (
   KVCache,
   attention,
@@ -19,6 +19,8 @@ from minigpt.attention import (
   segment_mask,
 )
 from minigpt.chunks import chunked_loss
+from minigpt.compiler import backend, subgraphs
+from minigpt.compiler.remat import pays, recomputed
 from minigpt.config import GPTConfig
 from minigpt.ops import (
   cross_entropy,
@@ -31,7 +33,6 @@ from minigpt.ops import (
   rows,
   sizes,
 )
-from minigpt.recompute import pays, recomputed
 from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
@@ -60,7 +61,7 @@ def thrifty_mlp(
   if tap is not no_tap:
     return mlp(x, p, tap)
   hidden = linear(x, p.c_fc)
-  if lowering.device() == 'cuda':
+  if backend.device() == 'cuda':
     return linear(recomputed(gelu)(hidden), p.c_proj)
   project = recomputed(_project) if pays(*sizes(hidden)) else _project
   return project(hidden, p.c_proj)
@@ -80,10 +81,10 @@ def block(
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
   """Attention, then MLP, each on a normalized copy and added back."""
   rate, n_heads = config.drop_rate, config.n_heads
-  here, x = under(tap, 'attn'), lowering.settled(x)
+  here, x = under(tap, 'attn'), backend.settled(x)
   y = layernorm(x, p.ln_1)
   y = attention(y, p.attn, n_heads, rate, fold(rng, 0), here, mask)
-  x = lowering.settled(x + y)
+  x = backend.settled(x + y)
   y = thrifty_mlp(layernorm(x, p.ln_2), p.mlp, under(tap, 'mlp'))
   return tap('residual', x + dropout(y, rate, fold(rng, 1)))
 
@@ -99,7 +100,7 @@ def recomputed_block(
   return recomputed(lambda x, p: block(x, p, config, rng, mask=mask))(x, p)
 
 
-@pieces.repeated
+@subgraphs.repeated
 def _layer(x, p, rng, mask, *, config):
   of = recomputed_block if config.remat else block
   return of(x, p, config, rng, mask=mask)
@@ -221,7 +222,7 @@ def cached_gpt(
   return layernorm(x, p.ln_f), tuple(updated)
 
 
-@pieces.repeated
+@subgraphs.repeated
 def _cached_layer(x, p, cache, position, only, *, config):
   return _cached_block(x, p, cache, position, only, config, no_tap)
 
@@ -303,7 +304,7 @@ def _keeps_gradient(x):  # [N, D]
   """
   n_rows, emb_dim = x.shape
   is_smaller = x.dtype.size * n_rows <= (x.dtype.size + 4) * emb_dim
-  return is_smaller and lowering.mode() == 'xla'
+  return is_smaller and backend.mode() == 'xla'
 
 
 class GPT(tf.Module):

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from minigpt import lowering
+from minigpt.compiler import backend
 
 _NAME = '__onednn$matmul'
 
@@ -32,7 +32,7 @@ def available() -> bool:
     return False
   with tf.init_scope():
     try:
-      lowering.compiled(matmul)(tf.ones([2, 2]), tf.ones([2, 2]))
+      backend.compiled(matmul)(tf.ones([2, 2]), tf.ones([2, 2]))
     except tf.errors.OpError:
       return False
   return True
@@ -64,7 +64,7 @@ def _call(a, b, config, dtype, shape):
 
 def multiplies_bytes() -> bool:
   """Whether `byte_product` may be had here."""
-  return lowering.has_byte_units() and available()
+  return backend.has_byte_units() and available()
 
 
 def pack(w: tf.Tensor) -> tf.Tensor:  # int8 [N, K] -> int8 [a little over N K]
@@ -101,5 +101,5 @@ def reads(n_rows: int, n_out: int, n_in: int) -> bool:
   wanted = np.zeros([n_rows, n_out], np.int32)
   wanted[:, some] = x.astype(np.float64) @ w[some].T.astype(np.float64)
   with tf.init_scope():
-    found = lowering.compiled(byte_product)(tf.constant(x), pack(w), n_out)
+    found = backend.compiled(byte_product)(tf.constant(x), pack(w), n_out)
   return np.array_equal(found, wanted)

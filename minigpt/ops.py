@@ -8,8 +8,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from minigpt import lowering, packed, pieces
+from minigpt import packed
 from minigpt.byte_products import byte_product, multiplies_bytes
+from minigpt.compiler import backend, subgraphs
 from minigpt.params import (
   ABSENT,
   Adapted,
@@ -39,13 +40,13 @@ def row_sums(x: tf.Tensor) -> tf.Tensor:  # f32 [..., D] -> [..., 1]
   """
   *leading, n = sizes(x)
   are_few = (x.shape[:-1].num_elements() or _FEW_ROWS) < _FEW_ROWS
-  if are_few or lowering.mode() != 'xla':
+  if are_few or backend.mode() != 'xla':
     return tf.reduce_sum(x, -1, keepdims=True)
   sums = tf.linalg.matvec(tf.reshape(x, [-1, n]), tf.ones([n]))
   return tf.reshape(sums, [*leading, 1])
 
 
-@pieces.fused
+@subgraphs.fused
 def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
   """GELU in its tanh form (Hendrycks & Gimpel 2016), as GPT-2 uses it.
 
@@ -69,7 +70,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
   return of(x)
 
 
-@pieces.fused
+@subgraphs.fused
 def layernorm(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
@@ -110,12 +111,12 @@ def add_bias(
   dtype = dtype or x.dtype
   if is_absent(b):
     return tf.cast(x, dtype)
-  if lowering.mode() != 'xla':
+  if backend.mode() != 'xla':
     return tf.cast(x + tf.cast(b, x.dtype), dtype)
   # XLA adds a gradient's rows up best where it finds them in memory, in two
   # dimensions. Left alone, it makes them anew for each column of the sum.
   rows = tf.cast(tf.reshape(x, [-1, b.shape[0]]), tf.float32)
-  rows = lowering.settled(tf.cast(rows + tf.cast(b, tf.float32), dtype))
+  rows = backend.settled(tf.cast(rows + tf.cast(b, tf.float32), dtype))
   return tf.reshape(rows, sizes(x))
 
 
@@ -157,20 +158,20 @@ def matmul(
 def _product(x, w, transpose_w, ends):
   """A product of matrices; perhaps nothing that follows is built into it."""
   if w.dtype != x.dtype:
-    x = lowering.once(x)
-    w = tf.cast(lowering.after(tf.convert_to_tensor(w), x), x.dtype)
+    x = backend.once(x)
+    w = tf.cast(backend.after(tf.convert_to_tensor(w), x), x.dtype)
   if transpose_w and suits_few(x.shape[0], x.dtype):
     # XLA would turn w x' into x w'.
-    return tf.transpose(lowering.once(product(w, x, transpose_b=True)))
+    return tf.transpose(backend.once(product(w, x, transpose_b=True)))
   y = product(x, w, transpose_b=transpose_w)
   # XLA's product of a matrix and a vector is slower with a bias built in; a
   # scale keeps it out as well.
-  return lowering.once(y) if ends else y
+  return backend.once(y) if ends else y
 
 
 def _packs(x: tf.Tensor, w: Leaf) -> bool:
   """Whether TensorFlow's kernels should multiply by `w` as a constant."""
-  is_asked = lowering.frozen() and lowering.mode() == 'hybrid'
+  is_asked = backend.frozen() and backend.mode() == 'hybrid'
   return is_asked and w.dtype == x.dtype and packed.available()
 
 
@@ -230,7 +231,7 @@ def dropout(
   return _drop(x, rng, rate=rate)
 
 
-@pieces.fused
+@subgraphs.fused
 def _drop(x, rng, rate):
   # Integers, as XLA and the CPU kernel make different floats of them.
   bits = tf.random.stateless_uniform(
@@ -240,7 +241,7 @@ def _drop(x, rng, rate):
   return x * keep / (1 - rate)
 
 
-@pieces.fused
+@subgraphs.fused
 def softmax(x: tf.Tensor) -> tf.Tensor:  # [..., S] -> [..., S]
   return tf.nn.softmax(x)
 
@@ -255,7 +256,7 @@ def softmax_and_log_sums(
   return exponentials / sums, highest + tf.math.log(sums)
 
 
-@pieces.fused
+@subgraphs.fused
 def cross_entropy(
   logits: tf.Tensor, targets: tf.Tensor
 ) -> tf.Tensor:  # [..., V], [...] -> [...]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import pieces
+from minigpt.compiler import subgraphs
 from minigpt.config import TrainConfig
 from minigpt.muon import orthogonal
 from minigpt.ops import row_sums
@@ -56,7 +56,7 @@ def global_norm(grads: Any) -> tf.Tensor:  # a tree -> []
   return tf.sqrt(tf.add_n([_squares(x) for x in tf.nest.flatten(grads)]))
 
 
-@pieces.apart
+@subgraphs.apart
 def _squares(x: tf.Tensor) -> tf.Tensor:  # [...] -> []
   x = tf.square(tf.cast(x, tf.float32))
   return tf.reduce_sum(row_sums(x) if x.shape.rank > 1 else x)
@@ -76,7 +76,7 @@ def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
 Direction = Callable[[tf.Tensor, Moments, tf.Tensor, TrainConfig], tf.Tensor]
 
 
-@pieces.apart
+@subgraphs.apart
 def update(
   param: tf.Tensor,
   grad: tf.Tensor,

@@ -5,7 +5,8 @@ Shapes: M rows, N columns, K what is summed over; `...` alike in both factors.
 
 import tensorflow as tf
 
-from minigpt import lowering, onednn
+from minigpt import onednn
+from minigpt.compiler import backend
 
 # Below them, a product takes as long as reading its weights does.
 _FEW_ROWS = 16
@@ -48,12 +49,12 @@ def by_onednn(dtype: tf.DType, transpose_a: bool = False) -> bool:
   weights, and of keys and values.
   """
   is_bfloat16 = dtype == tf.bfloat16
-  suits = lowering.has_bfloat16_units() if is_bfloat16 else transpose_a
+  suits = backend.has_bfloat16_units() if is_bfloat16 else transpose_a
   return suits and _has_choice()
 
 
 def _has_choice():
-  return lowering.runs_here() and onednn.available()
+  return backend.runs_here() and onednn.available()
 
 
 def _is_known(x):
@@ -67,5 +68,5 @@ def suits_few(n_rows: int | None, dtype: tf.DType) -> bool:
   XLA calls it, rearrange it. XLA multiplies a single row in a loop of its own,
   whichever way.
   """
-  fewest = 2 if lowering.mode() == 'xla' else 1
+  fewest = 2 if backend.mode() == 'xla' else 1
   return fewest <= (n_rows or 1) < _FEW_ROWS and not by_onednn(dtype)

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import decoding, lowering
+from minigpt import decoding
 from minigpt.attention import KVCache
+from minigpt.compiler import backend
 from minigpt.completion import Request
 from minigpt.config import GPTConfig
 from minigpt.decoding import Sampling
@@ -122,7 +123,7 @@ class Server(tf.Module):
     self._cut = _pattern(Request(stop=stop).check().stop)
     self._xla = xla
     self._shows_attention = attention
-    self._write = lowering.compiled(
+    self._write = backend.compiled(
       self._write_tokens, 'xla' if xla else 'graph'
     )
 
@@ -140,7 +141,7 @@ class Server(tf.Module):
     def signature(**given):
       return compute(**same_rows({key: given[key] for key in specs}))
 
-    graph = lowering.compiled(signature, 'graph')
+    graph = backend.compiled(signature, 'graph')
     return graph.get_concrete_function(**specs)
 
   def _inputs(self):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt import lowering
 from minigpt.calls import Call
 from minigpt.checkpoint import new_directory
+from minigpt.compiler import backend
 from minigpt.errors import InputError
 
 MANIFEST = 'manifest.json'
@@ -99,7 +99,7 @@ def write(
 
 def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
   file = f'{name}.stablehlo'
-  f = lowering.retraced(call.f, device)
+  f = backend.retraced(call.f, device)
   artifact = portable(f, *call.arguments.values())
   (folder / file).write_bytes(artifact)
   variables = _captured(f, call)

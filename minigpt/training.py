@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import lowering
 from minigpt.chunks import plus
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import EvalBatch, eval_batches
 from minigpt.lora import Adapters, attach
@@ -108,7 +108,7 @@ def loss_and_grads(
   """
   trained = cast(params, compute_dtype)
   # TensorFlow's kernels would copy what the rows are added to.
-  adds_rows = lowering.mode() == 'xla' and _is_tied(trained)
+  adds_rows = backend.mode() == 'xla' and _is_tied(trained)
   if adds_rows:
     trained = trained._replace(head=tf.identity(trained.wte))
   with tf.GradientTape() as tape:
@@ -232,7 +232,7 @@ def compiled_train_steps(
       # layers make of it out, and not see that their gradient makes it, too.
       turn = tf.cast(i, tf.float32)[None]
       batch = tf.nest.map_structure(
-        lambda part: lowering.after(part, turn), _at(windows, i)
+        lambda part: backend.after(part, turn), _at(windows, i)
       )
       now = train_step(batch, state, config, recipe)
       at_i = tf.equal(tf.range(k), i)
@@ -243,12 +243,12 @@ def compiled_train_steps(
     start = (0, StepMetrics(*[tf.zeros([k])] * 3))
     return tf.while_loop(lambda i, _: i < n, body, start)[1]
 
-  return lowering.compiled(train_steps, compile_mode(recipe))
+  return backend.compiled(train_steps, compile_mode(recipe))
 
 
 def compile_mode(recipe: TrainConfig) -> str:
   """What `--compile` comes to."""
-  return lowering.choose(recipe.compile, recipe.compute_dtype, trains=True)
+  return backend.choose(recipe.compile, recipe.compute_dtype, trains=True)
 
 
 def compiled_gradients(
@@ -263,7 +263,7 @@ def compiled_gradients(
     )
     return loss, [tf.cast(g, tf.float32) for g in tf.nest.flatten(grads)]
 
-  return lowering.compiled(gradients, compile_mode(recipe))
+  return backend.compiled(gradients, compile_mode(recipe))
 
 
 def compiled_update(
@@ -275,7 +275,7 @@ def compiled_update(
     grads = tf.nest.pack_sequence_as(state.params, leaves)
     return apply_gradients(loss, grads, state, recipe)
 
-  return lowering.compiled(update, compile_mode(recipe))
+  return backend.compiled(update, compile_mode(recipe))
 
 
 class Evaluation(NamedTuple):
@@ -296,7 +296,7 @@ def compiled_eval_step(
     per_token = [cross_entropy(logits, targets), tf.cast(hits, tf.float32), 1.0]
     return tf.stack([tf.reduce_sum(weights * part) for part in per_token])
 
-  return lowering.compiled(eval_step, lowering.choose(compile, compute_dtype))
+  return backend.compiled(eval_step, backend.choose(compile, compute_dtype))
 
 
 def evaluate(

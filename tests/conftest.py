@@ -108,9 +108,9 @@ def tokens(config):
 @pytest.fixture
 def nothing_is_kept(monkeypatch):
   """Small models, too, compute for their gradient what large ones do."""
-  from minigpt import recompute
+  from minigpt.compiler import remat
 
-  monkeypatch.setattr(recompute, 'FREE_BYTES', 0)
+  monkeypatch.setattr(remat, 'FREE_BYTES', 0)
 
 
 @pytest.fixture(scope='session')

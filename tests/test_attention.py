@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt import attention as att
-from minigpt import lowering, recompute
+from minigpt.compiler import backend, remat
 from minigpt.config import COMPILE_MODES, GPTConfig
 from minigpt.model import gpt
 from minigpt.params import Attention, Linear, init_params
@@ -124,7 +124,7 @@ def test_a_model_without_taps_attends_in_blocks_of_queries():
   p = init_params(config)
 
   def n_scores(**how):
-    run = lowering.compiled(lambda x: gpt(x, p, config, **how), 'graph')
+    run = backend.compiled(lambda x: gpt(x, p, config, **how), 'graph')
     graph = run.get_concrete_function(tf.TensorSpec([1, n], tf.int32)).graph
     shapes = [
       op.outputs[0].shape
@@ -169,7 +169,7 @@ def test_thrifty_attention_is_attention_with_the_same_gradient(
         loss = tf.reduce_sum(tf.tanh(y))
       return [y, *tape.gradient(loss, [q, k, v])]
 
-    return lowering.compiled(f, mode)(q, k, v)
+    return backend.compiled(f, mode)(q, k, v)
 
   plain = run(att.dot_product_attention)
   for part, expected in zip(run(att.thrifty_attention), plain, strict=True):
@@ -187,14 +187,14 @@ def test_training_keeps_no_weights_of_attention(p, monkeypatch):
       return tape.gradient(loss, q)
 
     spec = tf.TensorSpec([2, 4, 6])
-    graph = lowering.compiled(f, 'graph').get_concrete_function(spec).graph
+    graph = backend.compiled(f, 'graph').get_concrete_function(spec).graph
     types = [op.type for op in graph.get_operations()]
     return sum(types.count(of) for of in ('Softmax', 'Exp'))
 
   # Few enough are kept.
-  monkeypatch.setattr(recompute, 'FREE_BYTES', 4 * 2 * 4 * 4)
+  monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4)
   assert n_exponentials(att.thrifty_attention) == 1
-  monkeypatch.setattr(recompute, 'FREE_BYTES', 4 * 2 * 4 * 4 - 1)
+  monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4 - 1)
   assert n_exponentials(att.dot_product_attention) == 1
   assert n_exponentials(att.thrifty_attention) == 2
   assert n_exponentials(lambda q, k, v: att.attention(q, p, 2)) == 2
@@ -214,7 +214,7 @@ def test_a_single_query_is_compared_alike_in_each_mode(dtype, n_texts):
   expected = attend(q, k, v)
   allowed = 1e-5 if dtype == 'float32' else 2e-2
   for mode in COMPILE_MODES:
-    found = lowering.compiled(attend, mode)(*given)
+    found = backend.compiled(attend, mode)(*given)
     assert found.dtype == dtype
     np.testing.assert_allclose(
       tf.cast(found, tf.float32), expected, atol=allowed

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import byte_products, compact, lowering, onednn, ops, training
+from minigpt import byte_products, compact, onednn, ops, training
+from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.model import GPT, loss_fn
 from minigpt.params import Linear
@@ -38,7 +39,7 @@ def test_both_factors_are_rounded(n_rows, mode):
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([32, 24]).astype(np.float32)
   p = compact.compact(Linear(tf.Variable(w)), 'w8a8')
-  found = lowering.compiled(lambda x: ops.linear(x, p), mode)(tf.constant(x))
+  found = backend.compiled(lambda x: ops.linear(x, p), mode)(tf.constant(x))
   np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
   error = np.abs(found - x @ w)
   assert 0 < error[1].max() < error[0].max() < 0.02 * np.abs(x @ w).max()
@@ -50,7 +51,7 @@ def test_a_single_row_is_not_rounded():
   x = rng.standard_normal([1, 32]).astype(np.float32)
   of_one, of_two = (
     [
-      lowering.compiled(lambda x, p=p: ops.linear(x, p))(tf.constant(rows))[
+      backend.compiled(lambda x, p=p: ops.linear(x, p))(tf.constant(rows))[
         0
       ].numpy()
       for p in (compact.compact(w, 'int8'), compact.compact(w, 'w8a8'))
@@ -65,7 +66,7 @@ def test_xla_multiplies_bytes(monkeypatch):
   monkeypatch.setattr(onednn, 'reads', lambda *sizes: False)
   p = compact.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
   for n_rows in (8, 64):
-    f = lowering.compiled(lambda x: ops.linear(x, p))
+    f = backend.compiled(lambda x: ops.linear(x, p))
     hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
     assert len(re.findall(r' dot\(', hlo)) == 1
     assert re.search(r' = s32\[\S+ dot\(', hlo)
@@ -77,7 +78,7 @@ def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
 
   def loss(weights):
     p = compact.compact(model.params, weights)
-    f = lowering.compiled(lambda w: loss_fn(w, p, model.config))
+    f = backend.compiled(lambda w: loss_fn(w, p, model.config))
     return f(windows).numpy()
 
   exact = loss('float32')
@@ -113,7 +114,7 @@ def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
   w = rng.standard_normal([768, 200]).astype(np.float32)
   w[:, 3] = 0
   p = compact.compact(Linear(tf.Variable(w)), 'int8')
-  found = lowering.compiled(lambda x: ops.linear(x, p))(tf.constant(x))
+  found = backend.compiled(lambda x: ops.linear(x, p))(tf.constant(x))
   weights = p.w.values.numpy() * p.w.scale.numpy()[:, None].astype(np.float64)
   exact = x @ weights.T
   error, size = (np.abs(y).max(1) for y in (found - exact, exact))

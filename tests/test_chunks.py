@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import chunks, lowering
+from minigpt import chunks
 from minigpt.chunks import chunked_loss
+from minigpt.compiler import backend
 from minigpt.model import GPT, summed_loss
 
 N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
@@ -46,7 +47,7 @@ def test_chunks_change_nothing(config, tokens, mode, padding, n_texts, n_kept):
   tokens = tokens[:n_texts]
   whole, given = loss_and_gradients(config, tokens, 1 << 20)
   parts, _ = loss_and_gradients(config, tokens, N_BYTES)
-  expected, found = whole(*given), lowering.compiled(parts, mode)(*given)
+  expected, found = whole(*given), backend.compiled(parts, mode)(*given)
   # Gradients of 12 rows of scores are smaller than two of the head's, those of
   # 36 are not.
   assert n_kept() == (mode == 'xla' and n_texts == 1)
@@ -77,7 +78,7 @@ def test_gradients_of_chunks_are_added_in_float32():
 def test_no_chunk_holds_more_logits_than_it_may(config, tokens, n_bytes):
   """Or than an eighth of all: more than eight parts would not pay."""
   parts, given = loss_and_gradients(config, tokens, n_bytes)
-  made = lowering.compiled(parts, 'graph').get_concrete_function(*given)
+  made = backend.compiled(parts, 'graph').get_concrete_function(*given)
   functions = [made.graph, *made.graph._functions.values()]
   shapes = [
     out.shape

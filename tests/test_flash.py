@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 from minigpt import attention as att
-from minigpt import lowering
+from minigpt.compiler import backend
 from minigpt.config import TrainConfig
 from minigpt.model import GPT, loss_fn
 from minigpt.params import cast
@@ -95,7 +95,7 @@ def played(monkeypatch):
 
 def on_cuda(f, *args):
   """`f` as it is traced for the device, run here."""
-  return lowering.retraced(lowering.compiled(f), 'cuda')(*args)
+  return backend.retraced(backend.compiled(f), 'cuda')(*args)
 
 
 def q_k_v(dtype=tf.bfloat16, shape=SHAPE):
@@ -135,7 +135,7 @@ def test_a_model_for_cuda_is_the_same_model(config, tokens, played):
 
   loss, grads = on_cuda(both, tokens)
   assert len(played) == 2 * config.n_layers
-  expected, expected_grads = lowering.compiled(both)(tokens)
+  expected, expected_grads = backend.compiled(both)(tokens)
   assert float(loss) == pytest.approx(float(expected), rel=2e-2)
   for a, b in zip(grads, expected_grads, strict=True):
     assert np.linalg.norm(a - b) <= 0.05 * np.linalg.norm(b)
@@ -160,12 +160,12 @@ def test_attention_is_plain_where_the_kernel_does_not_do(case, played):
 
   free = tf.TensorSpec([2, 3, None, 16], tf.bfloat16)
   given = [free] * 3 if case == 'unknown length' else [q, k, v]
-  f = lowering.compiled(attend)
+  f = backend.compiled(attend)
   device = 'any' if case == 'any' else 'cuda'
-  lowering.retraced(f, device).get_concrete_function(*given)
+  backend.retraced(f, device).get_concrete_function(*given)
   assert not played
   if case == 'any':
-    lowering.retraced(f, 'cuda').get_concrete_function(*given)
+    backend.retraced(f, 'cuda').get_concrete_function(*given)
     assert played
 
 
@@ -174,7 +174,7 @@ def test_xla_is_given_a_call_for_each_layer_and_direction(config):
   config = dataclasses.replace(config, emb_dim=32, n_heads=2, drop_rate=0.0)
   steps = compiled_train_steps(TrainState(GPT(config)), config, recipe)
   windows = tf.zeros([1, 1, 2, config.context_length + 1], tf.int32)
-  f = lowering.retraced(steps, 'cuda')
+  f = backend.retraced(steps, 'cuda')
   ir = f.experimental_get_compiler_ir(windows, tf.constant(1))
   main = ir(stage='stablehlo').split('@main(')[1]
   for name in ('fmhaSoftmax', 'fmhaSoftmaxBackward'):

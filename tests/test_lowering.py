@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import compact, lowering, ops, pieces
+from minigpt import compact, ops
 from minigpt.attention import attention_weights, write_slots
 from minigpt.chunks import chunked_loss
+from minigpt.compiler import backend, subgraphs
 from minigpt.config import COMPILE_MODES
 from minigpt.errors import UsageError
 from minigpt.params import LayerNorm, Linear
@@ -20,19 +21,19 @@ def test_the_mode_is_that_of_the_function_being_traced(mode):
   seen = []
 
   def f(x):
-    seen.append(lowering.mode())
+    seen.append(backend.mode())
     return tf.while_loop(
-      lambda i: i < 1, lambda i: (seen.append(lowering.mode()), i + 1)[1:], [x]
+      lambda i: i < 1, lambda i: (seen.append(backend.mode()), i + 1)[1:], [x]
     )
 
-  lowering.compiled(f, mode)(tf.constant(0))
+  backend.compiled(f, mode)(tf.constant(0))
   assert set(seen) == {mode}
-  assert lowering.mode() == 'xla'
+  assert backend.mode() == 'xla'
 
 
 def test_an_unknown_mode_is_named():
   with pytest.raises(UsageError, match="unknown compile 'xls': did you mean"):
-    lowering.compiled(lambda: None, 'xls')()
+    backend.compiled(lambda: None, 'xls')()
 
 
 def test_slots_are_written_alike_over_what_they_held():
@@ -43,14 +44,14 @@ def test_slots_are_written_alike_over_what_they_held():
   expected = cache.copy()
   expected[0, :, 0:2], expected[1, :, 3:5] = new[0], new[1]
   for mode in COMPILE_MODES:
-    written = lowering.compiled(write_slots, mode)(
+    written = backend.compiled(write_slots, mode)(
       tf.constant(cache), tf.constant(new), position
     )
     np.testing.assert_array_equal(written, expected)
 
 
 def test_a_cache_is_written_in_place_on_the_stock_server():
-  step = lowering.compiled(write_slots, 'graph').get_concrete_function(
+  step = backend.compiled(write_slots, 'graph').get_concrete_function(
     tf.TensorSpec([None, 3, None, 4]),
     tf.TensorSpec([None, 3, 1, 4]),
     tf.TensorSpec([None], tf.int32),
@@ -74,13 +75,13 @@ def test_a_transposed_product_is_the_same_in_each_mode():
     return ops.matmul(x, tf.constant(w), transpose_w=True)
 
   for mode in COMPILE_MODES:
-    found = lowering.compiled(product, mode)(tf.constant(x))
+    found = backend.compiled(product, mode)(tf.constant(x))
     np.testing.assert_allclose(found, x @ w.T, rtol=1e-5, atol=1e-6)
 
 
 def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
   table = tf.Variable(tf.zeros([5, 2]))
-  look_up = lowering.compiled(lambda i: ops.rows(table, i), 'graph')
+  look_up = backend.compiled(lambda i: ops.rows(table, i), 'graph')
   graph = look_up.get_concrete_function(tf.TensorSpec([None], tf.int32)).graph
   # ResourceGather makes the variable copy itself whenever it is read.
   assert 'ResourceGather' not in {op.type for op in graph.get_operations()}
@@ -90,7 +91,7 @@ def test_auto_is_hybrid_for_text_where_there_are_units_for_bfloat16(tmp_path):
   def chosen(flags, dtype, trains=False, mode='auto'):
     cpu = tmp_path / 'cpuinfo'
     cpu.write_text(f'flags : fpu {flags} sse\n')
-    return lowering.choose(mode, dtype, trains, cpu)
+    return backend.choose(mode, dtype, trains, cpu)
 
   for units in ('amx_bf16', 'avx512_bf16'):
     assert chosen(f'avx2 {units} amx_tile', 'bfloat16') == 'hybrid'
@@ -99,7 +100,7 @@ def test_auto_is_hybrid_for_text_where_there_are_units_for_bfloat16(tmp_path):
     assert chosen(units, 'float32') == 'xla'
   assert chosen('avx2 avx512f', 'bfloat16') == 'xla'
   none = tmp_path / 'none'
-  assert lowering.choose('auto', 'bfloat16', cpu=none) == 'xla'
+  assert backend.choose('auto', 'bfloat16', cpu=none) == 'xla'
 
 
 PIECES = {
@@ -133,7 +134,7 @@ def test_a_piece_and_its_gradient_are_the_same_in_each_mode(name):
   expected = value_and_gradients(*given)
   assert np.abs(expected[1]).max() > 0
   for mode in COMPILE_MODES:
-    found = lowering.compiled(value_and_gradients, mode)(*given)
+    found = backend.compiled(value_and_gradients, mode)(*given)
     for one, other in zip(found, expected, strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -142,7 +143,7 @@ def test_a_piece_and_its_gradient_are_the_same_in_each_mode(name):
 def test_gelu_rounds_once(mode):
   x = tf.cast(tf.linspace(-4.0, 4.0, 257), tf.bfloat16)
   exact = tf.cast(ops.gelu(tf.cast(x, tf.float32)), tf.bfloat16)
-  found = lowering.compiled(ops.gelu, mode)(x)
+  found = backend.compiled(ops.gelu, mode)(x)
   a, b = (np.array(tf.cast(y, tf.float32)) for y in (found, exact))
   np.testing.assert_allclose(a, b, rtol=2**-7)  # A bfloat16 apart at most.
 
@@ -150,7 +151,7 @@ def test_gelu_rounds_once(mode):
 def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
   kinds = {}
   for mode in ('hybrid', 'graph'):
-    step = lowering.compiled(ops.gelu, mode)
+    step = backend.compiled(ops.gelu, mode)
     graph = step.get_concrete_function(tf.TensorSpec([3])).graph
     kinds[mode] = {op.type for op in graph.get_operations()}
   assert 'Tanh' not in kinds['hybrid']
@@ -169,7 +170,7 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
       total = chunked_loss(tf.matmul, loss, 2, x, w)
     return tape.gradient(total, [x, w])
 
-  step = lowering.compiled(gradients, 'hybrid')
+  step = backend.compiled(gradients, 'hybrid')
   made = step.get_concrete_function(tf.ones([4, 3]), tf.ones([3, 5]))
   calls = [
     op
@@ -186,7 +187,7 @@ def test_layers_alike_are_traced_once_under_xla(mode):
   traced = []
 
   def layer(x, shift, w, *, scale):
-    traced.append(lowering.mode())
+    traced.append(backend.mode())
     y = tf.transpose(tf.tanh(scale * x @ w))
     return y if shift is None else y + shift
 
@@ -202,8 +203,8 @@ def test_layers_alike_are_traced_once_under_xla(mode):
   x, *ws = (tf.constant(rng.standard_normal([4, 4])) for _ in range(6))
   expected = gradients(x, ws)
   traced.clear()
-  step = lowering.compiled(
-    lambda x, ws: gradients(x, ws, pieces.repeated(layer)), mode
+  step = backend.compiled(
+    lambda x, ws: gradients(x, ws, subgraphs.repeated(layer)), mode
   )
   graph = step.get_concrete_function(x, ws).graph
   for one, other in zip(step(x, ws), expected, strict=True):
@@ -222,13 +223,13 @@ def test_layers_alike_are_traced_once_under_xla(mode):
 def test_what_has_no_gradient_is_traced_once_where_xla_compiles_it(mode):
   traced = []
 
-  @pieces.apart
+  @subgraphs.apart
   def halve(x, *, by):
     traced.append(by)
     return x / by
 
   xs = [tf.constant([1.0, 3.0]), tf.constant([5.0, 7.0]), tf.constant([9.0])]
-  found = lowering.compiled(lambda xs: [halve(x, by=2.0) for x in xs], mode)(xs)
+  found = backend.compiled(lambda xs: [halve(x, by=2.0) for x in xs], mode)(xs)
   assert [y.numpy().tolist() for y in found] == [[0.5, 1.5], [2.5, 3.5], [4.5]]
   assert traced == [2.0] * (3 if mode == 'graph' else 2)  # One for each shape.
 
@@ -245,18 +246,18 @@ def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
     'bfloat16': 0.05,
   }
   for mode in COMPILE_MODES:
-    product = lowering.compiled(lambda x: ops.linear(x, kept), mode)
+    product = backend.compiled(lambda x: ops.linear(x, kept), mode)
     made = product.get_concrete_function(tf.TensorSpec([n_rows, 8]))
     found = made(tf.constant(x))
     np.testing.assert_allclose(found, x @ w, atol=allowed[weights], rtol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('f', [lowering.once, lambda x: lowering.after(x, x)])
+@pytest.mark.parametrize('f', [backend.once, lambda x: backend.after(x, x)])
 def test_what_steers_xla_changes_no_value(f, dtype):
   x = tf.constant([math.inf, -math.inf, math.nan, -0.0, 1e-30, 3.0], dtype)
   for order in x, x[::-1]:
-    found = lowering.compiled(f)(order)
+    found = backend.compiled(f)(order)
     np.testing.assert_array_equal(
       *(tf.cast(y, tf.float32) for y in (found, order))
     )
@@ -266,7 +267,7 @@ def test_a_loop_reads_the_weights_in_few_bits():
   w = compact.int8(tf.random.stateless_normal([256, 128], [0, 0]))
   back = compact.int8(tf.random.stateless_normal([128, 256], [0, 1]))
 
-  @lowering.compiled
+  @backend.compiled
   def loop(x):
     def turn(i, x):
       return i + 1, ops.gelu(ops.matmul(ops.gelu(ops.matmul(x, w)), back))
@@ -282,7 +283,7 @@ def test_a_loop_reads_the_weights_in_few_bits():
 def test_a_loop_does_not_round_its_bfloat16_weights_anew():
   w = compact.compact(Linear(tf.Variable(tf.ones([128, 128]))), 'bfloat16')
 
-  @lowering.compiled
+  @backend.compiled
   def loop(x):
     turn = lambda i, x: (i + 1, ops.gelu(ops.linear(x, w)))  # noqa: E731
     return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
@@ -296,7 +297,7 @@ def test_heads_are_put_together_before_the_product_that_reads_them():
   """Within its loop each number would cost a division of indices."""
   w = compact.int8(tf.random.stateless_normal([128, 128], [0, 0]))
 
-  @lowering.compiled
+  @backend.compiled
   def loop(x):
     def turn(i, x):
       heads = tf.reshape(x, [1, 4, 1, 32])
@@ -316,7 +317,7 @@ def test_heads_are_put_together_before_the_product_that_reads_them():
 
 def test_a_gradient_is_settled_once_for_all_who_use_it():
   def n_divisions(settle):
-    @lowering.compiled
+    @backend.compiled
     def both_sums(x):
       with tf.GradientTape() as tape:
         tape.watch(x)
@@ -329,16 +330,16 @@ def test_a_gradient_is_settled_once_for_all_who_use_it():
     hlo = both_sums.experimental_get_compiler_ir(x)('optimized_hlo')
     return hlo.count(' divide(')
 
-  assert [n_divisions(f) for f in (tf.identity, lowering.settled)] == [0, 1]
+  assert [n_divisions(f) for f in (tf.identity, backend.settled)] == [0, 1]
 
 
 @pytest.mark.parametrize('mode', ['hybrid', 'graph'])
 def test_without_xla_what_comes_after_waits(mode):
   def f(x, y):
-    return 2.0 * lowering.after(x, y + 1.0)
+    return 2.0 * backend.after(x, y + 1.0)
 
   graph = (
-    lowering.compiled(f, mode).get_concrete_function(*[tf.ones([2])] * 2).graph
+    backend.compiled(f, mode).get_concrete_function(*[tf.ones([2])] * 2).graph
   )
   [late] = [op for op in graph.get_operations() if op.control_inputs]
   assert [op.type for op in late.control_inputs] == ['AddV2']

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lowering, params
+from minigpt import params
+from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, get_preset
 from minigpt.errors import UsageError
 from minigpt.model import (
@@ -110,7 +111,7 @@ def test_one_token_of_each_row_is_what_it_is_among_all(
     start = tf.zeros([3], tf.int32)
     return cached_gpt(tokens, model.params, config, None, start, only=only)
 
-  found, kept = lowering.compiled(last, mode)(only)
+  found, kept = backend.compiled(last, mode)(only)
   every, full = last(None)
   assert found.shape == [3, 1, config.emb_dim]
   np.testing.assert_allclose(

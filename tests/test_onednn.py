@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls, compact, lowering, onednn, ops
+from minigpt import calls, compact, onednn, ops
+from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig
 from minigpt.model import GPT
 from minigpt.params import Linear
@@ -26,7 +27,7 @@ def test_a_product_of_floats(transpose_b, transpose_a, leading):
   a = rng.standard_normal([*leading, *([16, 9] if transpose_a else [9, 16])])
   b = rng.standard_normal([*leading, *([5, 16] if transpose_b else [16, 5])])
   sides = transpose_a, transpose_b
-  found = lowering.compiled(onednn.matmul)(
+  found = backend.compiled(onednn.matmul)(
     *(tf.constant(x, tf.float32) for x in (a, b)), *sides
   )
   np.testing.assert_allclose(found, tf.matmul(a, b, *sides), atol=1e-5)
@@ -60,7 +61,7 @@ def test_a_product_is_exact(n_out, n_in, n_rows):
   assert onednn.reads(n_rows, n_out, n_in)
   x, w = levels(np.random.default_rng(0), n_rows, n_out, n_in)
   x[0], w[0] = 255, -127  # The largest sum.
-  found = lowering.compiled(onednn.byte_product)(
+  found = backend.compiled(onednn.byte_product)(
     tf.constant(x), onednn.pack(tf.constant(w)), n_out
   )
   wanted = x.astype(np.int32) @ w.astype(np.int32).T
@@ -114,9 +115,9 @@ def custom_calls(f):
 
 
 def traced(p, n_rows, mode='xla', device=None):
-  f = lowering.compiled(lambda x: ops.linear(x, p), mode)
+  f = backend.compiled(lambda x: ops.linear(x, p), mode)
   if device:
-    f = lowering.retraced(f, device)
+    f = backend.retraced(f, device)
   return f.get_concrete_function(tf.TensorSpec([n_rows, 64]))
 
 
@@ -130,7 +131,7 @@ def test_which_products_are_left_to_onednn(weights):
     found = [custom_calls(traced(p, n, mode)) for n in (1, 2, 40)]
     assert found == wanted, mode
   assert custom_calls(traced(p, None)) == 0
-  for device in lowering.DEVICES:
+  for device in backend.DEVICES:
     assert custom_calls(traced(p, 8, device=device)) == 0
   of_floats = compact.compact(w, 'float32')
   assert custom_calls(traced(of_floats, 8)) == 0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lowering, ops
+from minigpt import ops
+from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES
 from minigpt.params import LayerNorm, Linear
 
@@ -90,7 +91,7 @@ def test_a_bias_is_added_and_has_the_gradient_of_an_addition(
 
   stored = tf.Variable(b)
   spec = tf.TensorSpec([3 if known or mode == 'xla' else None, 4, 5])
-  made = lowering.compiled(add, mode).get_concrete_function(spec, spec)
+  made = backend.compiled(add, mode).get_concrete_function(spec, spec)
   y, (dx, db) = made(x, dy)
   np.testing.assert_allclose(y, x if absent else x + b)
   np.testing.assert_allclose(dx, dy)

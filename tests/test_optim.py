@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora, lowering
+from minigpt import lora
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.muon import newton_schulz
 from minigpt.optim import (
@@ -35,7 +36,7 @@ def test_global_norm_is_that_of_one_long_vector():
   shapes = [50, 30], [30], [2, 3, 4], []
   tree = {str(shape): rng.normal(size=shape) for shape in shapes}
   whole = np.concatenate([part.ravel() for part in tree.values()])
-  found = lowering.compiled(global_norm)(
+  found = backend.compiled(global_norm)(
     tf.nest.map_structure(lambda x: tf.constant(x, tf.float32), tree)
   )
   np.testing.assert_allclose(found, np.linalg.norm(whole), rtol=1e-6)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls, compact, lowering, ops, packed, tokenizers
+from minigpt import calls, compact, ops, packed, tokenizers
+from minigpt.compiler import backend
 from minigpt.completion import Completer
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
@@ -54,7 +55,7 @@ def test_a_packed_product_is_the_product(
   def product(x):
     return ops.matmul(x, stored, transpose_w, bias, then_gelu)
 
-  f = lowering.compiled(product, 'hybrid', frozen=True)
+  f = backend.compiled(product, 'hybrid', frozen=True)
   made = f.get_concrete_function(tf.TensorSpec([n_rows, 2, 24], dtype))
   assert KERNEL in kinds(made)
   x64, w64, b64 = (np.array(tf.cast(a, tf.float64)) for a in (x, w, b))
@@ -79,9 +80,9 @@ def test_only_weights_that_never_change_are_packed():
     ('xla', True, layer),
     ('hybrid', True, few_bits),
   ):
-    f = lowering.compiled(lambda x, p=weights: ops.linear(x, p), mode, frozen)
+    f = backend.compiled(lambda x, p=weights: ops.linear(x, p), mode, frozen)
     assert KERNEL not in kinds(f.get_concrete_function(x))
-  assert not lowering.frozen()
+  assert not backend.frozen()
 
 
 def test_a_completer_follows_weights_that_train(config):
@@ -142,7 +143,7 @@ def test_what_weights_cannot_be_is_named(config, weights, dtype, said):
 )
 def test_where_the_kernel_is_missing_nothing_is_packed(monkeypatch, spoil):
   w = tf.Variable(tf.ones([4, 4]))
-  product = lowering.compiled(lambda x: ops.matmul(x, w), 'hybrid', frozen=True)
+  product = backend.compiled(lambda x: ops.matmul(x, w), 'hybrid', frozen=True)
   with monkeypatch.context() as patch:
     spoil(patch)
     packed.available.cache_clear()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lowering, onednn, products, training
+from minigpt import onednn, products, training
+from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.model import GPT
 from minigpt.products import product
@@ -15,7 +16,7 @@ needs_onednn = pytest.mark.skipif(
   not onednn.available(), reason='this machine has no oneDNN under XLA'
 )
 needs_units = pytest.mark.skipif(
-  not (lowering.has_bfloat16_units() and onednn.available()),
+  not (backend.has_bfloat16_units() and onednn.available()),
   reason='this machine has no units for bfloat16, or no oneDNN under XLA',
 )
 
@@ -53,7 +54,7 @@ def test_a_product_by_onednn_is_the_product(
   b = drawn([*leading, *([24, 16] if transpose_b else [16, 24])], 1, dtype)
   sides = transpose_a, transpose_b
   given = a, b, drawn([*leading, 9, 24], 2, dtype)
-  found = lowering.compiled(with_gradients(product, *sides))(*given)
+  found = backend.compiled(with_gradients(product, *sides))(*given)
   exact = (tf.cast(x, tf.float32) for x in given)
   for one, wanted in zip(
     found, with_gradients(tf.matmul, *sides)(*exact), strict=True
@@ -111,20 +112,20 @@ def test_what_is_not_for_these_units_is_left_alone(
     return types.count('XlaCustomCallV2')
 
   for units in (False, True):
-    monkeypatch.setattr(lowering, 'has_bfloat16_units', lambda u=units: u)
-    f = lowering.compiled(product, mode)
+    monkeypatch.setattr(backend, 'has_bfloat16_units', lambda u=units: u)
+    f = backend.compiled(product, mode)
     suits = units and mode == 'xla' and has_onednn
     assert left(f, tf.bfloat16) == suits
     assert left(f, tf.bfloat16, None) == 0
     assert left(f, tf.float32) == 0
     is_chosen = mode == 'xla' and has_onednn
     assert left(f, tf.float32, transpose_a=True) == is_chosen
-    for device in lowering.DEVICES:
-      assert left(lowering.retraced(f, device), tf.bfloat16) == 0
+    for device in backend.DEVICES:
+      assert left(backend.retraced(f, device), tf.bfloat16) == 0
 
 
 def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
-  monkeypatch.setattr(lowering, 'has_bfloat16_units', lambda: True)
+  monkeypatch.setattr(backend, 'has_bfloat16_units', lambda: True)
   a, b = drawn([4, 4], 0), drawn([4, 4], 1)
   for f in (product, tf.function(product)):
     np.testing.assert_array_equal(
@@ -135,10 +136,10 @@ def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
 def test_which_products_suit_few_rows(has_onednn, monkeypatch):
   def suit(mode, dtype=tf.float32):
     numbers = (None, 1, 2, 15, 16)
-    with lowering.tracing(mode):
+    with backend.tracing(mode):
       return [n for n in numbers if products.suits_few(n, dtype)]
 
-  monkeypatch.setattr(lowering, 'has_bfloat16_units', lambda: True)
+  monkeypatch.setattr(backend, 'has_bfloat16_units', lambda: True)
   assert suit('xla') == [2, 15]
   assert suit('xla', tf.bfloat16) == ([] if has_onednn else [2, 15])
   for dtype in (tf.float32, tf.bfloat16):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora, lowering, recompute
+from minigpt import lora
+from minigpt.compiler import backend, remat
 from minigpt.config import COMPILE_MODES
 from minigpt.model import GPT, mlp, thrifty_mlp
 from minigpt.packing import Packed
@@ -80,7 +81,7 @@ def mlp_gradients(f, p, mode='graph'):
       loss = tf.reduce_sum(tf.square(y))
     return [y, *tape.gradient(loss, [x, *tf.nest.flatten(p)])]
 
-  return lowering.compiled(run, mode)
+  return backend.compiled(run, mode)
 
 
 @pytest.mark.parametrize('mode', COMPILE_MODES)
@@ -102,5 +103,5 @@ def test_the_thrifty_mlp_keeps_no_output_of_gelu(model, monkeypatch):
     return sum(op.type == 'Tanh' for op in graph.get_operations())
 
   assert (n_tanh(mlp), n_tanh(thrifty_mlp)) == (1, 1)  # Few units are kept.
-  monkeypatch.setattr(recompute, 'FREE_BYTES', 0)
+  monkeypatch.setattr(remat, 'FREE_BYTES', 0)
   assert n_tanh(thrifty_mlp) == 2

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding, lowering, speculation
+from minigpt import decoding, speculation
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig
 from minigpt.model import GPT
 
@@ -39,7 +40,7 @@ def plain(state, n_new, model, stop_token):
   )
 
 
-@functools.partial(lowering.compiled, mode='graph')  # test_completion: xla
+@functools.partial(backend.compiled, mode='graph')  # test_completion: xla
 def speculative(state, n_new, model, stop_token, drafted):
   return speculation.generate(
     state,

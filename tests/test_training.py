@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora, lowering, model, optim, training
+from minigpt import lora, model, optim, training
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import GPT, loss_fn
 from minigpt.params import named_leaves
@@ -203,7 +204,7 @@ def test_tied_embeddings_have_the_gradient_of_both_uses(mode):
     return training.loss_and_grads(windows, p, CONFIG, 'float32', None)[1]
 
   batch = tf.constant(windows(4))
-  found = lowering.compiled(lambda w: gradients(w, p), mode)(batch)
+  found = backend.compiled(lambda w: gradients(w, p), mode)(batch)
   parts = gradients(batch, apart)
   assert parts.wte.numpy().any() and parts.head.numpy().any()
   assert tuple(found.head) == ()
@@ -221,7 +222,7 @@ def test_gradients_in_bfloat16_are_added_and_clipped_in_float32():
   norms = [optim.global_norm(tree).numpy() for tree in (grads, expected)]
   np.testing.assert_allclose(norms[0], norms[1], rtol=2e-2)
   halves = tf.nest.map_structure(lambda g: tf.cast(g, tf.bfloat16), expected)
-  found = lowering.compiled(optim.global_norm, 'hybrid')(halves)
+  found = backend.compiled(optim.global_norm, 'hybrid')(halves)
   np.testing.assert_allclose(found, norms[1], rtol=2e-3)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt import lowering
+from minigpt.compiler import backend
 
 # A step of a small model is short, and memory no matter.
 FREE_BYTES = 4 << 20
@@ -35,7 +35,7 @@ def recomputed(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     def keeping(*leaves):
       def gradient(upstream):
         # XLA would take equal operations for one, and keep what they made.
-        first = lowering.after(leaves[0], upstream)
+        first = backend.after(leaves[0], upstream)
         again = [first, *leaves[1:]]
         with tf.GradientTape() as tape:
           tape.watch(again)

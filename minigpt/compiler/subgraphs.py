@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt import lowering
+from minigpt.compiler import backend
 
 
 def repeated(f: Callable) -> Callable:
@@ -31,7 +31,7 @@ def repeated(f: Callable) -> Callable:
 
   @functools.wraps(f)
   def call(*args: Any, **static: Any) -> Any:
-    if not lowering.runs_here():
+    if not backend.runs_here():
       return f(*args, **static)
     return _joined(_piece(f), _piece(gradient), args, static)
 
@@ -47,13 +47,13 @@ def apart(f: Callable) -> Callable:
   Args:
     f: as for `fused`.
   """
-  program = lowering.compiled(f)
+  program = backend.compiled(f)
 
   @functools.wraps(f)
   def call(*args: Any, **static: Any) -> Any:
-    if lowering.mode() == 'hybrid':
+    if backend.mode() == 'hybrid':
       piece = program
-    elif lowering.runs_here():
+    elif backend.runs_here():
       piece = _piece(f)
     else:
       return f(*args, **static)
@@ -74,11 +74,11 @@ def fused(f: Callable) -> Callable:
       keywords that are no tensors. It closes over none.
   """
   gradient = _gradient_of(f)
-  programs = lowering.compiled(f), lowering.compiled(gradient)
+  programs = backend.compiled(f), backend.compiled(gradient)
 
   @functools.wraps(f)
   def call(*args: Any, **static: Any) -> Any:
-    if lowering.mode() != 'hybrid':
+    if backend.mode() != 'hybrid':
       return f(*args, **static)
     return _joined(*programs, args, static)
 
@@ -87,7 +87,7 @@ def fused(f: Callable) -> Callable:
 
 def _piece(f):
   """`f`, as a function of the program that is being traced."""
-  pieces = lowering.pieces()
+  pieces = backend.pieces()
   if f not in pieces:
     # Dissolved sooner, it would be translated for XLA anew for each call.
     attributes = {'_noinline': True}

@@ -1,0 +1,1 @@
+"""How a function becomes machine code. Knows TensorFlow and XLA, no GPT."""
