@@ -50,7 +50,7 @@ from minigpt.fit import (
   no_observer,
   prepare,
 )
-from minigpt.params import specs
+from minigpt.model.params import specs
 from minigpt.runtime import lock
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from minigpt import decoding, logit_rules
 from minigpt.config import GPTConfig
-from minigpt.params import Params
+from minigpt.model.params import Params
 
 _LOWEST = (
   -1e9

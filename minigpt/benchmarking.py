@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import calls, ops
+from minigpt import calls
 from minigpt.calls import Call
 from minigpt.compact import compact
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.model import GPT
-from minigpt.params import Linear, count, specs
+from minigpt.model import layers
+from minigpt.model.params import Linear, count, specs
+from minigpt.model.transformer import GPT
 from minigpt.runtime import malloc
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1, 'w8a8': 1}
@@ -163,7 +164,7 @@ def roofline(
   multiply, modes = lambda x: tf.matmul(x, x)[0, 0], ('graph', 'xla')
   if _BYTES[weights] == 1:
     w = compact(Linear(tf.Variable(x)), weights).w
-    multiply, modes = lambda x: ops.matmul(x, w)[0, 0], ('xla',)
+    multiply, modes = lambda x: layers.matmul(x, w)[0, 0], ('xla',)
   found = {}
   for name, f, given in ('product', multiply, x), ('read', tf.reduce_sum, big):
     times = []

@@ -15,8 +15,8 @@ import tensorflow as tf
 from minigpt import fit, workdir
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect
+from minigpt.model.params import named_leaves
 from minigpt.optim import Moments, directions
-from minigpt.params import named_leaves
 
 _MOST_TOKENS = 64  # In an attention map; more would not be seen.
 

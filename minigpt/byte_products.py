@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from minigpt import onednn
 from minigpt.compiler import backend
-from minigpt.params import W8A8, Compact, is_absent
+from minigpt.model.params import W8A8, Compact, is_absent
 from minigpt.products import suits_few
 
 

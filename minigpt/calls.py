@@ -14,8 +14,8 @@ import tensorflow as tf
 from minigpt import costs, decoding
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.model import GPT
-from minigpt.params import Params, named_leaves
+from minigpt.model.params import Params, named_leaves
+from minigpt.model.transformer import GPT
 from minigpt.training import StepMetrics, TrainState, compiled_train_steps
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from minigpt import onednn
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError, unknown
-from minigpt.params import (
+from minigpt.model.params import (
   W8A8,
   Compact,
   LayerNorm,

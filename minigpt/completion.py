@@ -15,7 +15,7 @@ from minigpt import beam, decoding, logit_rules, speculation
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.params import W8A8, Params
+from minigpt.model.params import W8A8, Params
 from minigpt.tokenizers import Tokenizer
 
 _CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.

@@ -16,7 +16,7 @@ from minigpt import tokenizers, workdir
 from minigpt.errors import InputError, UsageError
 from minigpt.hf import is_pretrained
 from minigpt.hf import write as write_huggingface
-from minigpt.params import count, specs
+from minigpt.model.params import count, specs
 from minigpt.pretrained import load
 from minigpt.runtime import startup
 

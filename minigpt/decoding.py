@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from minigpt import logit_rules
 from minigpt.config import GPTConfig
-from minigpt.model import Caches, cached_gpt, unembed
-from minigpt.ops import cross_entropy, sizes
-from minigpt.params import Params
-from minigpt.taps import Tap, no_tap
+from minigpt.model.hooks import Tap, no_tap
+from minigpt.model.layers import cross_entropy, sizes
+from minigpt.model.params import Params
+from minigpt.model.transformer import Caches, cached_gpt, unembed
 
 
 class Sampling(NamedTuple):

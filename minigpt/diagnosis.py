@@ -11,11 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt import params as params_lib
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.ops import fold
-from minigpt.params import Params, named_leaves
-from minigpt.taps import tapped
+from minigpt.model import params as params_lib
+from minigpt.model.hooks import tapped
+from minigpt.model.layers import fold
+from minigpt.model.params import Params, named_leaves
 from minigpt.training import Batch, TrainState, batch_loss, step_rng
 
 

@@ -16,9 +16,9 @@ from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.examples import Choice, Pair
-from minigpt.model import gpt
-from minigpt.ops import cross_entropy
-from minigpt.params import Params
+from minigpt.model.layers import cross_entropy
+from minigpt.model.params import Params
+from minigpt.model.transformer import gpt
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import compiled_eval_step, evaluate_batches
 

@@ -11,7 +11,7 @@ from minigpt import calls, data, model_card, publishing, stablehlo, warmup
 from minigpt.compact import STORED, compact
 from minigpt.completion import Request
 from minigpt.errors import InputError, UsageError, unknown
-from minigpt.params import Params
+from minigpt.model.params import Params
 from minigpt.serving import Server
 from minigpt.training import compiled_eval_step, evaluate
 from minigpt.workdir import Trained

@@ -16,7 +16,6 @@ from minigpt import (
   examples,
   figures,
   guard,
-  lora,
   memory,
   packing,
   tokenizers,
@@ -27,13 +26,14 @@ from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.diagnosis import culprit
 from minigpt.distribution import ALONE, Alone, Workers
 from minigpt.errors import InputError
-from minigpt.model import GPT
-from minigpt.params import Params, specs
+from minigpt.model import lora
+from minigpt.model.params import Params, specs
+from minigpt.model.summary import summary
+from minigpt.model.transformer import GPT
 from minigpt.progress import MetricsFile, Progress, clock, cut_samples
 from minigpt.runtime import malloc
 from minigpt.runtime.signals import StopRequest
 from minigpt.saver import Saver
-from minigpt.summary import summary
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import (
   TrainState,

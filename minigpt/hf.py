@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from minigpt import openai, params, tokenizers
+from minigpt import openai, tokenizers
 from minigpt.checkpoint import new_directory
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.model import params
 from minigpt.runtime.atomic_io import read_json
 from minigpt.tokenizers import Tokenizer, huggingface
 from minigpt.weights import Description, Stored, assemble

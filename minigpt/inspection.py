@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.model import gpt, unembed
-from minigpt.ops import cross_entropy, layernorm
-from minigpt.params import Params
-from minigpt.taps import tapped
+from minigpt.model.hooks import tapped
+from minigpt.model.layers import cross_entropy, layernorm
+from minigpt.model.params import Params
+from minigpt.model.transformer import gpt, unembed
 from minigpt.tokenizers import Tokenizer
 
 

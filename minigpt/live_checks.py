@@ -17,9 +17,9 @@ from minigpt.client import sampling_inputs
 from minigpt.compact import compact
 from minigpt.completion import Request, encode_prompt
 from minigpt.config import GPTConfig
-from minigpt.model import gpt, hidden_states, unembed
-from minigpt.ops import cross_entropy
-from minigpt.params import Params
+from minigpt.model.layers import cross_entropy
+from minigpt.model.params import Params
+from minigpt.model.transformer import gpt, hidden_states, unembed
 from minigpt.serve_checks import Subject, rows, same
 from minigpt.tokenizers import Tokenizer
 from minigpt.workdir import Trained

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.ops import sizes
+from minigpt.model.layers import sizes
 
 
 class Banned(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 import minigpt
-from minigpt.params import count, specs
+from minigpt.model.params import count, specs
 from minigpt.workdir import Trained
 
 

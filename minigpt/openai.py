@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from minigpt import params
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.model import params
 from minigpt.weights import Description, Stored, assemble
 
 HPARAMS = 'hparams.json'

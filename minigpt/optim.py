@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from minigpt.compiler import subgraphs
 from minigpt.config import TrainConfig
+from minigpt.model.layers import row_sums
+from minigpt.model.params import Leaf, named_leaves
 from minigpt.muon import orthogonal
-from minigpt.ops import row_sums
-from minigpt.params import Leaf, named_leaves
 
 
 class Moments(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from minigpt import hf, tokenizers, workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.params import Params
+from minigpt.model.params import Params
 from minigpt.tokenizers import Tokenizer, huggingface
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from minigpt import checkpoint
 from minigpt.errors import InputError
-from minigpt.params import named_leaves
+from minigpt.model.params import named_leaves
 
 
 class Saver:

@@ -16,17 +16,17 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from minigpt import decoding
-from minigpt.attention import KVCache
 from minigpt.compiler import backend
 from minigpt.completion import Request
 from minigpt.config import GPTConfig
 from minigpt.decoding import Sampling
 from minigpt.errors import UsageError
 from minigpt.logit_rules import Rules
-from minigpt.model import cached_gpt, unembed
-from minigpt.ops import cross_entropy, sizes
-from minigpt.params import Params
-from minigpt.taps import no_tap, tapped
+from minigpt.model.attention import KVCache
+from minigpt.model.hooks import no_tap, tapped
+from minigpt.model.layers import cross_entropy, sizes
+from minigpt.model.params import Params
+from minigpt.model.transformer import cached_gpt, unembed
 from minigpt.tokenizers import Tokenizer, in_graph
 
 NEXT_TOKENS = 20  # Width of `next_token`'s answer.

@@ -21,9 +21,9 @@ import tensorflow as tf
 from minigpt import decoding
 from minigpt.config import GPTConfig
 from minigpt.decoding import Drawn, State
-from minigpt.model import cached_gpt, unembed
-from minigpt.ops import cross_entropy, sizes
-from minigpt.params import Params
+from minigpt.model.layers import cross_entropy, sizes
+from minigpt.model.params import Params
+from minigpt.model.transformer import cached_gpt, unembed
 
 _LONGEST = 8  # Tokens of an occurrence that count when several are compared.
 _SHORTEST = 2  # One token alone says too little of what follows.

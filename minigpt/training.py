@@ -13,9 +13,11 @@ from minigpt.chunks import plus
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import EvalBatch, eval_batches
-from minigpt.lora import Adapters, attach
-from minigpt.model import GPT, gpt, loss_fn, packed_loss_fn
-from minigpt.ops import cross_entropy, fold
+from minigpt.model.hooks import Tap, no_tap
+from minigpt.model.layers import cross_entropy, fold
+from minigpt.model.lora import Adapters, attach
+from minigpt.model.params import ABSENT, Params, cast, is_absent
+from minigpt.model.transformer import GPT, gpt, loss_fn, packed_loss_fn
 from minigpt.optim import (
   Moments,
   clip_scale,
@@ -25,8 +27,6 @@ from minigpt.optim import (
   update,
 )
 from minigpt.packing import Packed
-from minigpt.params import ABSENT, Params, cast, is_absent
-from minigpt.taps import Tap, no_tap
 
 # What the optimizer moves.
 Trained = Params | Adapters

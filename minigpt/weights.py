@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from minigpt import params
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
+from minigpt.model import params
 from minigpt.runtime.atomic_io import read_json
 
 DTYPES = ('float32', 'float16', 'bfloat16')

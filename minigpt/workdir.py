@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import checkpoint, hf, lora, params, tokenizers
+from minigpt import checkpoint, hf, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.data import Fingerprint
 from minigpt.errors import InputError, UsageError
-from minigpt.model import GPT
-from minigpt.params import Params
+from minigpt.model import lora, params
+from minigpt.model.params import Params
+from minigpt.model.transformer import GPT
 from minigpt.runtime import atomic_io
 from minigpt.tokenizers import Tokenizer
 

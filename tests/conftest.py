@@ -91,7 +91,7 @@ def config():
 @pytest.fixture(scope='session')
 def model(config):
   """A random model; session-wide, so tests must not train it."""
-  from minigpt.model import GPT
+  from minigpt.model.transformer import GPT
 
   return GPT(config, seed=3)
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import attention as att
 from minigpt.compiler import backend, remat
 from minigpt.config import COMPILE_MODES, GPTConfig
-from minigpt.model import gpt
-from minigpt.params import Attention, Linear, init_params
+from minigpt.model import attention as att
+from minigpt.model.params import Attention, Linear, init_params
+from minigpt.model.transformer import gpt
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt import benchmarking, calls
-from minigpt.params import W8A8, Compact
+from minigpt.model.params import W8A8, Compact
 
 BENCHMARKS = programs.ROOT / 'benchmarks'
 TOY = (
@@ -37,7 +37,7 @@ TOY = (
 def test_weights_are_read_in_the_form_they_are_kept(
   config, model, weights, compute_dtype, n_bytes
 ):
-  from minigpt.params import count
+  from minigpt.model.params import count
 
   found = benchmarking.weight_bytes(config, weights, compute_dtype)
   assert found == n_bytes * count(model.params)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from minigpt import board, fit, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import UsageError
-from minigpt.params import named_leaves
+from minigpt.model.params import named_leaves
 
 accumulator = pytest.importorskip(
   'tensorboard.backend.event_processing.event_accumulator'

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import byte_products, compact, onednn, ops, training
+from minigpt import byte_products, compact, onednn, training
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
-from minigpt.model import GPT, loss_fn
-from minigpt.params import Linear
+from minigpt.model import layers
+from minigpt.model.params import Linear
+from minigpt.model.transformer import GPT, loss_fn
 
 
 def by_hand(x, w):
@@ -39,7 +40,7 @@ def test_both_factors_are_rounded(n_rows, mode):
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([32, 24]).astype(np.float32)
   p = compact.compact(Linear(tf.Variable(w)), 'w8a8')
-  found = backend.compiled(lambda x: ops.linear(x, p), mode)(tf.constant(x))
+  found = backend.compiled(lambda x: layers.linear(x, p), mode)(tf.constant(x))
   np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
   error = np.abs(found - x @ w)
   assert 0 < error[1].max() < error[0].max() < 0.02 * np.abs(x @ w).max()
@@ -51,7 +52,7 @@ def test_a_single_row_is_not_rounded():
   x = rng.standard_normal([1, 32]).astype(np.float32)
   of_one, of_two = (
     [
-      backend.compiled(lambda x, p=p: ops.linear(x, p))(tf.constant(rows))[
+      backend.compiled(lambda x, p=p: layers.linear(x, p))(tf.constant(rows))[
         0
       ].numpy()
       for p in (compact.compact(w, 'int8'), compact.compact(w, 'w8a8'))
@@ -66,7 +67,7 @@ def test_xla_multiplies_bytes(monkeypatch):
   monkeypatch.setattr(onednn, 'reads', lambda *sizes: False)
   p = compact.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
   for n_rows in (8, 64):
-    f = backend.compiled(lambda x: ops.linear(x, p))
+    f = backend.compiled(lambda x: layers.linear(x, p))
     hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
     assert len(re.findall(r' dot\(', hlo)) == 1
     assert re.search(r' = s32\[\S+ dot\(', hlo)
@@ -114,7 +115,7 @@ def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
   w = rng.standard_normal([768, 200]).astype(np.float32)
   w[:, 3] = 0
   p = compact.compact(Linear(tf.Variable(w)), 'int8')
-  found = backend.compiled(lambda x: ops.linear(x, p))(tf.constant(x))
+  found = backend.compiled(lambda x: layers.linear(x, p))(tf.constant(x))
   weights = p.w.values.numpy() * p.w.scale.numpy()[:, None].astype(np.float64)
   exact = x @ weights.T
   error, size = (np.abs(y).max(1) for y in (found - exact, exact))

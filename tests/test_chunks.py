@@ -9,7 +9,7 @@ import tensorflow as tf
 from minigpt import chunks
 from minigpt.chunks import chunked_loss
 from minigpt.compiler import backend
-from minigpt.model import GPT, summed_loss
+from minigpt.model.transformer import GPT, summed_loss
 
 N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
 

@@ -5,7 +5,7 @@ from minigpt.compact import compact
 from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
-from minigpt.model import GPT
+from minigpt.model.transformer import GPT
 
 ALPHABET = 'abcdefghijklmnop '
 

@@ -9,9 +9,10 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import hf, params, pretrained, tokenizers, workdir
+from minigpt import hf, pretrained, tokenizers, workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.model import params
 
 safetensors = pytest.importorskip('safetensors.numpy')
 

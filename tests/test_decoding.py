@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from minigpt import decoding
 from minigpt.decoding import Sampling
-from minigpt.model import gpt
+from minigpt.model.transformer import gpt
 
 LONGEST = 30
 

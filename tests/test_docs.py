@@ -15,7 +15,7 @@ import pytest
 
 from minigpt import hf, tokenizers
 from minigpt.config import GPTConfig
-from minigpt.params import init_params
+from minigpt.model.params import init_params
 
 ROOT = programs.ROOT
 _FIRST = ['README.md', 'BUILD.md']

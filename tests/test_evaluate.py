@@ -13,13 +13,14 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import evaluation, examples, hf, params, tokenizers, workdir
+from minigpt import evaluation, examples, hf, tokenizers, workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.evaluation import Continuation, Model
 from minigpt.examples import Choice, Pair
-from minigpt.model import gpt
-from minigpt.ops import cross_entropy
+from minigpt.model import params
+from minigpt.model.layers import cross_entropy
+from minigpt.model.transformer import gpt
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDEN = ROOT / 'tests' / 'golden'

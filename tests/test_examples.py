@@ -16,8 +16,9 @@ from examples.ngram import NGram
 from examples.queries import check as queries
 from examples.queries import make_queries
 from examples.spelling import compare, make_pairs
-from minigpt import params, workdir
+from minigpt import workdir
 from minigpt.config import GPTConfig
+from minigpt.model import params
 from minigpt.tokenizers.char import CharTokenizer
 
 ROOT = pathlib.Path(train.__file__).parent

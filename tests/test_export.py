@@ -14,7 +14,7 @@ from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.errors import InputError, UsageError
 from minigpt.exporting import Options, export, export_stablehlo
 from minigpt.fit import prepare
-from minigpt.model import GPT
+from minigpt.model.transformer import GPT
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import TrainState, compiled_train_steps
 from minigpt.workdir import Trained

@@ -7,7 +7,7 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import finetune, params, pretrained, tokenizers, workdir
+from minigpt import finetune, pretrained, tokenizers, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -17,7 +17,8 @@ from minigpt.config import (
 )
 from minigpt.errors import InputError, UsageError
 from minigpt.fit import Fit, prepare
-from minigpt.model import gpt
+from minigpt.model import params
+from minigpt.model.transformer import gpt
 
 TEXT = 'abcdefgh ' * 30
 GRAPH = {'compile': 'graph'}  # The quickest for so few steps.

@@ -7,7 +7,7 @@ from minigpt import checkpoint, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import InputError, UsageError
 from minigpt.fit import Fit, fit, plan_calls, prepare
-from minigpt.params import named_leaves
+from minigpt.model.params import named_leaves
 
 SMALL = {
   'emb_dim': 16,

@@ -12,11 +12,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from minigpt import attention as att
 from minigpt.compiler import backend
 from minigpt.config import TrainConfig
-from minigpt.model import GPT, loss_fn
-from minigpt.params import cast
+from minigpt.model import attention as att
+from minigpt.model.params import cast
+from minigpt.model.transformer import GPT, loss_fn
 from minigpt.training import TrainState, compiled_train_steps
 
 SHAPE = [2, 3, 8, 16]

@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 from test_reliability import start
 
-from minigpt import data, guard, lora
+from minigpt import data, guard
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.diagnosis import culprit, trace
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit
-from minigpt.model import GPT, loss_fn
+from minigpt.model import lora
+from minigpt.model.transformer import GPT, loss_fn
 from minigpt.packing import Packed
 from minigpt.progress import read_metrics
 from minigpt.training import TrainState

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding, hf, openai, params
+from minigpt import decoding, hf, openai
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.model import gpt, hidden_states
+from minigpt.model import params
+from minigpt.model.transformer import gpt, hidden_states
 from minigpt.tokenizers import build
 
 safetensors = pytest.importorskip('safetensors.numpy')

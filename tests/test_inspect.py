@@ -15,8 +15,8 @@ from minigpt import figures, report, tokenizers, workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect, label
-from minigpt.model import gpt, loss_fn
-from minigpt.params import init_params
+from minigpt.model.params import init_params
+from minigpt.model.transformer import gpt, loss_fn
 
 PROMPT = 'a <b>\nb'
 CONFIG = GPTConfig(

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import checkpoint, lora, params, tokenizers, training, workdir
+from minigpt import checkpoint, tokenizers, training, workdir
 from minigpt.config import DataConfig, GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit, prepare
-from minigpt.model import GPT, cached_gpt, empty_caches, gpt, hidden_states
+from minigpt.model import lora, params
+from minigpt.model.transformer import (
+  GPT,
+  cached_gpt,
+  empty_caches,
+  gpt,
+  hidden_states,
+)
 
 CONFIG = GPTConfig(
   vocab_size=9,

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import compact, ops
-from minigpt.attention import attention_weights, write_slots
+from minigpt import compact
 from minigpt.chunks import chunked_loss
 from minigpt.compiler import backend, subgraphs
 from minigpt.config import COMPILE_MODES
 from minigpt.errors import UsageError
-from minigpt.params import LayerNorm, Linear
+from minigpt.model import layers
+from minigpt.model.attention import attention_weights, write_slots
+from minigpt.model.params import LayerNorm, Linear
 
 
 @pytest.mark.parametrize('mode', COMPILE_MODES)
@@ -72,7 +73,7 @@ def test_a_transposed_product_is_the_same_in_each_mode():
   )
 
   def product(x):
-    return ops.matmul(x, tf.constant(w), transpose_w=True)
+    return layers.matmul(x, tf.constant(w), transpose_w=True)
 
   for mode in COMPILE_MODES:
     found = backend.compiled(product, mode)(tf.constant(x))
@@ -81,7 +82,7 @@ def test_a_transposed_product_is_the_same_in_each_mode():
 
 def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
   table = tf.Variable(tf.zeros([5, 2]))
-  look_up = backend.compiled(lambda i: ops.rows(table, i), 'graph')
+  look_up = backend.compiled(lambda i: layers.rows(table, i), 'graph')
   graph = look_up.get_concrete_function(tf.TensorSpec([None], tf.int32)).graph
   # ResourceGather makes the variable copy itself whenever it is read.
   assert 'ResourceGather' not in {op.type for op in graph.get_operations()}
@@ -104,16 +105,18 @@ def test_auto_is_hybrid_for_text_where_there_are_units_for_bfloat16(tmp_path):
 
 
 PIECES = {
-  'gelu': lambda x, g, key: ops.gelu(x),
-  'layernorm': lambda x, g, key: ops.layernorm(x, LayerNorm(g, g)),
-  'layernorm without a bias': lambda x, g, key: ops.layernorm(x, LayerNorm(g)),
-  'softmax': lambda x, g, key: ops.softmax(x),
+  'gelu': lambda x, g, key: layers.gelu(x),
+  'layernorm': lambda x, g, key: layers.layernorm(x, LayerNorm(g, g)),
+  'layernorm without a bias': lambda x, g, key: layers.layernorm(
+    x, LayerNorm(g)
+  ),
+  'softmax': lambda x, g, key: layers.softmax(x),
   'attention weights': lambda x, g, key: attention_weights(x, scale=0.5),
   'weights under a mask': lambda x, g, key: attention_weights(
     x, tf.range(8) < 5, scale=0.5
   ),
-  'dropout': lambda x, g, key: ops.dropout(x, 0.5, key),
-  'cross entropy': lambda x, g, key: ops.cross_entropy(x, key),
+  'dropout': lambda x, g, key: layers.dropout(x, 0.5, key),
+  'cross entropy': lambda x, g, key: layers.cross_entropy(x, key),
 }
 
 
@@ -142,8 +145,8 @@ def test_a_piece_and_its_gradient_are_the_same_in_each_mode(name):
 @pytest.mark.parametrize('mode', COMPILE_MODES)
 def test_gelu_rounds_once(mode):
   x = tf.cast(tf.linspace(-4.0, 4.0, 257), tf.bfloat16)
-  exact = tf.cast(ops.gelu(tf.cast(x, tf.float32)), tf.bfloat16)
-  found = backend.compiled(ops.gelu, mode)(x)
+  exact = tf.cast(layers.gelu(tf.cast(x, tf.float32)), tf.bfloat16)
+  found = backend.compiled(layers.gelu, mode)(x)
   a, b = (np.array(tf.cast(y, tf.float32)) for y in (found, exact))
   np.testing.assert_allclose(a, b, rtol=2**-7)  # A bfloat16 apart at most.
 
@@ -151,7 +154,7 @@ def test_gelu_rounds_once(mode):
 def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
   kinds = {}
   for mode in ('hybrid', 'graph'):
-    step = backend.compiled(ops.gelu, mode)
+    step = backend.compiled(layers.gelu, mode)
     graph = step.get_concrete_function(tf.TensorSpec([3])).graph
     kinds[mode] = {op.type for op in graph.get_operations()}
   assert 'Tanh' not in kinds['hybrid']
@@ -162,7 +165,7 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
   """As within a custom gradient: its intermediates would go to memory."""
 
   def loss(scores):
-    return tf.reduce_sum(ops.gelu(scores))
+    return tf.reduce_sum(layers.gelu(scores))
 
   def gradients(x, w):
     with tf.GradientTape() as tape:
@@ -246,7 +249,7 @@ def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
     'bfloat16': 0.05,
   }
   for mode in COMPILE_MODES:
-    product = backend.compiled(lambda x: ops.linear(x, kept), mode)
+    product = backend.compiled(lambda x: layers.linear(x, kept), mode)
     made = product.get_concrete_function(tf.TensorSpec([n_rows, 8]))
     found = made(tf.constant(x))
     np.testing.assert_allclose(found, x @ w, atol=allowed[weights], rtol=1e-5)
@@ -270,7 +273,9 @@ def test_a_loop_reads_the_weights_in_few_bits():
   @backend.compiled
   def loop(x):
     def turn(i, x):
-      return i + 1, ops.gelu(ops.matmul(ops.gelu(ops.matmul(x, w)), back))
+      return i + 1, layers.gelu(
+        layers.matmul(layers.gelu(layers.matmul(x, w)), back)
+      )
 
     return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
 
@@ -285,7 +290,7 @@ def test_a_loop_does_not_round_its_bfloat16_weights_anew():
 
   @backend.compiled
   def loop(x):
-    turn = lambda i, x: (i + 1, ops.gelu(ops.linear(x, w)))  # noqa: E731
+    turn = lambda i, x: (i + 1, layers.gelu(layers.linear(x, w)))  # noqa: E731
     return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
 
   hlo = loop.experimental_get_compiler_ir(tf.ones([1, 128]))('optimized_hlo')
@@ -301,7 +306,7 @@ def test_heads_are_put_together_before_the_product_that_reads_them():
   def loop(x):
     def turn(i, x):
       heads = tf.reshape(x, [1, 4, 1, 32])
-      return i + 1, ops.matmul(tf.reshape(2 * tf.tanh(heads), [1, 128]), w)
+      return i + 1, layers.matmul(tf.reshape(2 * tf.tanh(heads), [1, 128]), w)
 
     return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
 

@@ -3,8 +3,8 @@ import pytest
 from minigpt import memory
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
-from minigpt.model import LOGITS_BYTES, MOST_CHUNKS
-from minigpt.params import count, specs
+from minigpt.model.params import count, specs
+from minigpt.model.transformer import LOGITS_BYTES, MOST_CHUNKS
 
 GPT2 = GPTConfig()
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import params
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, get_preset
 from minigpt.errors import UsageError
-from minigpt.model import (
+from minigpt.model import params
+from minigpt.model.transformer import (
   GPT,
   cached_gpt,
   empty_caches,

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls, compact, onednn, ops
+from minigpt import calls, compact, onednn
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig
-from minigpt.model import GPT
-from minigpt.params import Linear
+from minigpt.model import layers
+from minigpt.model.params import Linear
+from minigpt.model.transformer import GPT
 
 needs_units = pytest.mark.skipif(
   not onednn.reads(2, 64, 64),
@@ -115,7 +116,7 @@ def custom_calls(f):
 
 
 def traced(p, n_rows, mode='xla', device=None):
-  f = backend.compiled(lambda x: ops.linear(x, p), mode)
+  f = backend.compiled(lambda x: layers.linear(x, p), mode)
   if device:
     f = backend.retraced(f, device)
   return f.get_concrete_function(tf.TensorSpec([n_rows, 64]))

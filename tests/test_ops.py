@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import ops
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES
-from minigpt.params import LayerNorm, Linear
+from minigpt.model import layers
+from minigpt.model.params import LayerNorm, Linear
 
 
 def test_gelu_is_the_tanh_form_of_gpt2():
   x = np.array([-3.0, -1.0, 0.0, 0.5, 2.0], np.float32)
   inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
   expected = 0.5 * x * (1 + np.tanh(inner))
-  np.testing.assert_allclose(ops.gelu(tf.constant(x)), expected, 1e-4)
+  np.testing.assert_allclose(layers.gelu(tf.constant(x)), expected, 1e-4)
   # The exact form differs in the fourth digit.
-  assert abs(ops.gelu(tf.constant(2.0)).numpy() - 1.9545977) < 1e-6
+  assert abs(layers.gelu(tf.constant(2.0)).numpy() - 1.9545977) < 1e-6
 
 
 def test_layernorm_has_mean_b_and_deviation_g():
@@ -25,48 +25,48 @@ def test_layernorm_has_mean_b_and_deviation_g():
   deviation = math.sqrt((4 + 1 + 0 + 9) / 4 + 1e-5)
   expected = np.array([[-2.0, -1.0, 0.0, 3.0]]) / deviation * g + b
   np.testing.assert_allclose(
-    ops.layernorm(x, LayerNorm(g, b)), expected, rtol=1e-5
+    layers.layernorm(x, LayerNorm(g, b)), expected, rtol=1e-5
   )
 
 
 def test_layernorm_computes_in_float32():
   x = tf.cast(1000 + tf.range(64.0)[None] / 8, tf.bfloat16)
   p = LayerNorm(tf.ones([64], tf.bfloat16))
-  exact = ops.layernorm(tf.cast(x, tf.float32), LayerNorm(tf.ones([64])))
+  exact = layers.layernorm(tf.cast(x, tf.float32), LayerNorm(tf.ones([64])))
   np.testing.assert_allclose(
-    tf.cast(ops.layernorm(x, p), tf.float32), exact, atol=0.02
+    tf.cast(layers.layernorm(x, p), tf.float32), exact, atol=0.02
   )
 
 
 def test_linear_with_and_without_bias():
   x, w = tf.constant([[1.0, 2.0]]), tf.constant([[1.0, 0.0], [3.0, -1.0]])
-  assert ops.linear(x, Linear(w)).numpy().tolist() == [[7.0, -2.0]]
-  with_bias = ops.linear(x, Linear(w, tf.constant([1.0, 1.0])))
+  assert layers.linear(x, Linear(w)).numpy().tolist() == [[7.0, -2.0]]
+  with_bias = layers.linear(x, Linear(w, tf.constant([1.0, 1.0])))
   assert with_bias.numpy().tolist() == [[8.0, -1.0]]
 
 
 def test_dropout_keeps_the_mean_and_repeats_itself():
   x, rng = tf.ones([100, 100]), tf.constant([1, 2])
-  y = ops.dropout(x, 0.25, rng).numpy()
+  y = layers.dropout(x, 0.25, rng).numpy()
   np.testing.assert_allclose(np.unique(y), [0, 4 / 3], rtol=1e-6)
   assert abs(y.mean() - 1) < 0.02
-  np.testing.assert_array_equal(y, ops.dropout(x, 0.25, rng))
-  assert (y != ops.dropout(x, 0.25, tf.constant([1, 3])).numpy()).any()
-  np.testing.assert_array_equal(x, ops.dropout(x, 0.25, None))
+  np.testing.assert_array_equal(y, layers.dropout(x, 0.25, rng))
+  assert (y != layers.dropout(x, 0.25, tf.constant([1, 3])).numpy()).any()
+  np.testing.assert_array_equal(x, layers.dropout(x, 0.25, None))
 
 
 def test_fold_gives_distinct_seeds():
   rng = tf.constant([5, 6])
-  seeds = {tuple(ops.fold(rng, i).numpy()) for i in range(20)}
+  seeds = {tuple(layers.fold(rng, i).numpy()) for i in range(20)}
   assert len(seeds) == 20
-  assert ops.fold(None, 3) is None
+  assert layers.fold(None, 3) is None
 
 
 def test_cross_entropy_of_uniform_logits_is_log_v():
   logits = tf.zeros([2, 3, 50])
   targets = tf.zeros([2, 3], tf.int32)
   np.testing.assert_allclose(
-    ops.cross_entropy(logits, targets), np.full([2, 3], math.log(50)), 1e-6
+    layers.cross_entropy(logits, targets), np.full([2, 3], math.log(50)), 1e-6
   )
 
 
@@ -83,10 +83,10 @@ def test_a_bias_is_added_and_has_the_gradient_of_an_addition(
   )
 
   def add(x, dy):
-    variable = ops.ABSENT if absent else stored
+    variable = layers.ABSENT if absent else stored
     with tf.GradientTape() as tape:
       tape.watch(x)
-      y = ops.add_bias(x, variable)
+      y = layers.add_bias(x, variable)
     return y, tape.gradient(y, [x, stored], dy, unconnected_gradients='zero')
 
   stored = tf.Variable(b)
@@ -110,15 +110,15 @@ def plain_gelu(x):
 
 WRITTEN_OUT = {
   'gelu': (
-    lambda x, g, b, _: ops.gelu(g * x + b),
+    lambda x, g, b, _: layers.gelu(g * x + b),
     lambda x, g, b, _: plain_gelu(g * x + b),
   ),
   'layernorm': (
-    lambda x, g, b, _: ops.layernorm(x, LayerNorm(g, b)),
+    lambda x, g, b, _: layers.layernorm(x, LayerNorm(g, b)),
     lambda x, g, b, _: plain_layernorm(x, g, b),
   ),
   'cross entropy': (
-    lambda x, g, b, targets: ops.cross_entropy(g * x + b, targets),
+    lambda x, g, b, targets: layers.cross_entropy(g * x + b, targets),
     lambda x, g, b, targets: tf.nn.sparse_softmax_cross_entropy_with_logits(
       targets, g * x + b
     ),
@@ -153,4 +153,4 @@ def test_a_gradient_that_is_written_out_is_that_of_a_tape(name, dtype, rtol):
 def test_rows_add_up(leading):
   x = tf.random.stateless_normal([*leading, 50], [0, 0])
   sums = np.array(x).sum(-1, keepdims=True)
-  np.testing.assert_allclose(ops.row_sums(x), sums, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(layers.row_sums(x), sums, rtol=1e-4, atol=1e-5)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.model import lora
+from minigpt.model.params import named_leaves, specs
 from minigpt.muon import newton_schulz
 from minigpt.optim import (
   Moments,
@@ -18,7 +19,6 @@ from minigpt.optim import (
   muon_direction,
   update,
 )
-from minigpt.params import named_leaves, specs
 
 RECIPE = TrainConfig(
   steps=110,

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls, compact, ops, packed, tokenizers
+from minigpt import calls, compact, packed, tokenizers
 from minigpt.compiler import backend
 from minigpt.completion import Completer
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.model import GPT
-from minigpt.params import Compact, Linear
+from minigpt.model import layers
+from minigpt.model.params import Compact, Linear
+from minigpt.model.transformer import GPT
 
 needs_kernel = pytest.mark.skipif(
   not packed.available(), reason="this TensorFlow lacks oneDNN's kernels"
@@ -50,10 +51,10 @@ def test_a_packed_product_is_the_product(
     for shape in ([n_rows or 5, 2, 24], [24, 10], [10])
   )
   stored = tf.Variable(tf.transpose(w) if transpose_w else w)
-  bias = b if biased else ops.ABSENT
+  bias = b if biased else layers.ABSENT
 
   def product(x):
-    return ops.matmul(x, stored, transpose_w, bias, then_gelu)
+    return layers.matmul(x, stored, transpose_w, bias, then_gelu)
 
   f = backend.compiled(product, 'hybrid', frozen=True)
   made = f.get_concrete_function(tf.TensorSpec([n_rows, 2, 24], dtype))
@@ -80,7 +81,7 @@ def test_only_weights_that_never_change_are_packed():
     ('xla', True, layer),
     ('hybrid', True, few_bits),
   ):
-    f = backend.compiled(lambda x, p=weights: ops.linear(x, p), mode, frozen)
+    f = backend.compiled(lambda x, p=weights: layers.linear(x, p), mode, frozen)
     assert KERNEL not in kinds(f.get_concrete_function(x))
   assert not backend.frozen()
 
@@ -143,7 +144,9 @@ def test_what_weights_cannot_be_is_named(config, weights, dtype, said):
 )
 def test_where_the_kernel_is_missing_nothing_is_packed(monkeypatch, spoil):
   w = tf.Variable(tf.ones([4, 4]))
-  product = backend.compiled(lambda x: ops.matmul(x, w), 'hybrid', frozen=True)
+  product = backend.compiled(
+    lambda x: layers.matmul(x, w), 'hybrid', frozen=True
+  )
   with monkeypatch.context() as patch:
     spoil(patch)
     packed.available.cache_clear()

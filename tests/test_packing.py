@@ -8,14 +8,15 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import attention, packing, tokenizers, workdir
+from minigpt import packing, tokenizers, workdir
 from minigpt.config import GPTConfig, TrainConfig, preset_values, settle
 from minigpt.data import train_batches
 from minigpt.errors import InputError
 from minigpt.examples import Pair
 from minigpt.fit import Fit, fit, prepare
-from minigpt.model import GPT, gpt, packed_loss_fn
-from minigpt.ops import cross_entropy
+from minigpt.model import attention
+from minigpt.model.layers import cross_entropy
+from minigpt.model.transformer import GPT, gpt, packed_loss_fn
 from minigpt.training import (
   TrainState,
   compiled_eval_step,

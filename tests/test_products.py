@@ -9,7 +9,7 @@ import tensorflow as tf
 from minigpt import onednn, products, training
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
-from minigpt.model import GPT
+from minigpt.model.transformer import GPT
 from minigpt.products import product
 
 needs_onednn = pytest.mark.skipif(

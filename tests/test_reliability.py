@@ -19,7 +19,7 @@ from minigpt import checkpoint, data, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit, prepare
-from minigpt.params import named_leaves
+from minigpt.model.params import named_leaves
 from minigpt.progress import MetricsFile, read_metrics
 from minigpt.runtime import lock
 from minigpt.saver import Saver

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora
 from minigpt.compiler import backend, remat
 from minigpt.config import COMPILE_MODES
-from minigpt.model import GPT, mlp, thrifty_mlp
+from minigpt.model import lora
+from minigpt.model.transformer import GPT, mlp, thrifty_mlp
 from minigpt.packing import Packed
 from minigpt.training import TrainState, loss_and_grads
 

@@ -14,10 +14,10 @@ from minigpt import decoding, serving
 from minigpt.compact import compact
 from minigpt.decoding import Sampling, greedy_sampling
 from minigpt.logit_rules import Rules
-from minigpt.model import gpt, hidden_states
-from minigpt.params import Compact, Linear, is_absent
+from minigpt.model.hooks import tapped
+from minigpt.model.params import Compact, Linear, is_absent
+from minigpt.model.transformer import gpt, hidden_states
 from minigpt.serving import Server
-from minigpt.taps import tapped
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.tokenizers.word import WordTokenizer
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from minigpt import decoding, speculation
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig
-from minigpt.model import GPT
+from minigpt.model.transformer import GPT
 
 LONGEST = 40
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 5, 6, 7, 8, 5], [3, 3, 3, 3]]

@@ -17,8 +17,8 @@ from tensorflow.compiler.tf2xla.python import xla
 from minigpt import calls, stablehlo
 from minigpt.config import TrainConfig
 from minigpt.errors import InputError
-from minigpt.model import GPT
-from minigpt.params import named_leaves
+from minigpt.model.params import named_leaves
+from minigpt.model.transformer import GPT
 
 
 def run(folder, function, **other):

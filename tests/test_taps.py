@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from minigpt import decoding
 from minigpt.config import GPTConfig
-from minigpt.model import gpt, hidden_states, loss_fn, unembed
-from minigpt.ops import layernorm
-from minigpt.params import init_params
-from minigpt.taps import no_tap, tapped
+from minigpt.model.hooks import no_tap, tapped
+from minigpt.model.layers import layernorm
+from minigpt.model.params import init_params
+from minigpt.model.transformer import gpt, hidden_states, loss_fn, unembed
 
 CONFIG = GPTConfig(
   vocab_size=11,

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import lora, model, optim, training
+from minigpt import optim, training
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.model import GPT, loss_fn
-from minigpt.params import named_leaves
+from minigpt.model import lora, transformer
+from minigpt.model.params import named_leaves
+from minigpt.model.transformer import GPT, loss_fn
 
 CONFIG = GPTConfig(17, 8, 16, 2, 1, drop_rate=0.0, init_std=0.2)
 RECIPE = TrainConfig(steps=20, warmup_steps=2, learning_rate=1e-2)
@@ -181,7 +182,7 @@ def test_layers_that_are_traced_once_are_not_computed_twice(
   found = count_products()
   # Its gradient starts from a layer's arguments: XLA has to see that it makes
   # anew what there is.
-  monkeypatch.setattr(model, '_layer', model._layer.__wrapped__)
+  monkeypatch.setattr(transformer, '_layer', transformer._layer.__wrapped__)
   assert found == count_products() > 0
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import tokenizers
-from minigpt.attention import self_attention
 from minigpt.config import GPTConfig
 from minigpt.data import SAMPLE
-from minigpt.params import init_params
+from minigpt.model.attention import self_attention
+from minigpt.model.params import init_params
 
 tokenizer = tokenizers.build('char', SAMPLE)
 config = GPTConfig(

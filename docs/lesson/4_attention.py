@@ -6,16 +6,16 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import figures
-from minigpt.attention import (
+from minigpt.config import GPTConfig
+from minigpt.model.attention import (
   attention,
   causal_attention,
   causal_mask,
   dot_product_attention,
 )
-from minigpt.config import GPTConfig
-from minigpt.ops import linear
-from minigpt.params import init_params
-from minigpt.taps import tapped
+from minigpt.model.hooks import tapped
+from minigpt.model.layers import linear
+from minigpt.model.params import init_params
 
 WORDS = ['the', 'sun', 'sets', 'slowly']
 config = GPTConfig(emb_dim=8, n_heads=2, n_layers=1, vocab_size=4, init_std=0.6)

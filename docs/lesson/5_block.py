@@ -3,11 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from minigpt.attention import attention
 from minigpt.config import GPTConfig
-from minigpt.model import block, gpt, mlp, unembed
-from minigpt.ops import gelu, layernorm
-from minigpt.params import count, init_params
+from minigpt.model.attention import attention
+from minigpt.model.layers import gelu, layernorm
+from minigpt.model.params import count, init_params
+from minigpt.model.transformer import block, gpt, mlp, unembed
 
 config = GPTConfig(
   vocab_size=10,

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from minigpt import data, tokenizers
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.model import GPT, loss_fn
+from minigpt.model.transformer import GPT, loss_fn
 from minigpt.optim import Moments, adamw_direction, learning_rate, update
 
 tokenizer = tokenizers.build('char', data.SAMPLE)

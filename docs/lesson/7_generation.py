@@ -6,7 +6,13 @@ import tensorflow as tf
 from minigpt import data, decoding
 from minigpt.config import preset_values, settle
 from minigpt.fit import prepare
-from minigpt.model import GPT, cached_gpt, empty_caches, gpt, unembed
+from minigpt.model.transformer import (
+  GPT,
+  cached_gpt,
+  empty_caches,
+  gpt,
+  unembed,
+)
 from minigpt.training import TrainState, compiled_train_steps
 
 run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))

@@ -11,7 +11,7 @@ from minigpt.completion import Request
 from minigpt.config import preset_values, settle
 from minigpt.endpoint import EndpointError
 from minigpt.fit import prepare
-from minigpt.model import GPT
+from minigpt.model.transformer import GPT
 from minigpt.serving import Server
 from minigpt.stock import StockSession
 from minigpt.training import TrainState, compiled_train_steps

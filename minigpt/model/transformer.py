@@ -11,18 +11,19 @@ import math
 
 import tensorflow as tf
 
-from minigpt import params
-from minigpt.attention import (
+from minigpt.chunks import chunked_loss
+from minigpt.compiler import backend, subgraphs
+from minigpt.compiler.remat import pays, recomputed
+from minigpt.config import GPTConfig
+from minigpt.model import params
+from minigpt.model.attention import (
   KVCache,
   attention,
   cached_attention,
   segment_mask,
 )
-from minigpt.chunks import chunked_loss
-from minigpt.compiler import backend, subgraphs
-from minigpt.compiler.remat import pays, recomputed
-from minigpt.config import GPTConfig
-from minigpt.ops import (
+from minigpt.model.hooks import Tap, no_tap, under
+from minigpt.model.layers import (
   cross_entropy,
   dropout,
   fold,
@@ -33,7 +34,6 @@ from minigpt.ops import (
   rows,
   sizes,
 )
-from minigpt.taps import Tap, no_tap, under
 
 Caches = tuple[KVCache, ...]
 

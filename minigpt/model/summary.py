@@ -1,7 +1,7 @@
 """What a model consists of, as a table."""
 
 from minigpt.config import GPTConfig
-from minigpt.params import Params, count
+from minigpt.model.params import Params, count
 
 
 def summary(p: Params, config: GPTConfig) -> str:

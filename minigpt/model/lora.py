@@ -15,9 +15,16 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import params
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.params import MLP, Adapted, Adapter, Attention, Linear, Params
+from minigpt.model import params
+from minigpt.model.params import (
+  MLP,
+  Adapted,
+  Adapter,
+  Attention,
+  Linear,
+  Params,
+)
 
 
 class BlockAdapters(NamedTuple):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from minigpt import packed
 from minigpt.byte_products import byte_product, multiplies_bytes
 from minigpt.compiler import backend, subgraphs
-from minigpt.params import (
+from minigpt.model.params import (
   ABSENT,
   Adapted,
   Compact,

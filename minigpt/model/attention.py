@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import flash, params
+from minigpt import flash
 from minigpt.compiler import backend, subgraphs
 from minigpt.compiler.remat import pays
-from minigpt.ops import (
+from minigpt.model import params
+from minigpt.model.hooks import Tap, no_tap
+from minigpt.model.layers import (
   dropout,
   fold,
   linear,
@@ -30,7 +32,6 @@ from minigpt.ops import (
   softmax_and_log_sums,
 )
 from minigpt.products import product
-from minigpt.taps import Tap, no_tap
 
 # Fewer save more products, but each block is more code to compile.
 N_QUERIES = 256

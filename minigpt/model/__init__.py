@@ -1,0 +1,1 @@
+"""GPT-2 as equations over a tree of parameters."""
