@@ -16,7 +16,6 @@ from pathlib import Path
 from absl import flags
 
 from minigpt import publishing
-from minigpt.compact import STORED
 from minigpt.errors import UsageError
 from minigpt.exporting import (
   Options,
@@ -24,6 +23,7 @@ from minigpt.exporting import (
   export_stablehlo,
   summary,
 )
+from minigpt.kernels.quantize import STORED
 from minigpt.runtime import startup
 from minigpt.workdir import load_trained
 

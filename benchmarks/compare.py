@@ -20,7 +20,6 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt.compact import WEIGHTS
 from minigpt.config import (
   COMPILE_MODES,
   GPTConfig,
@@ -29,6 +28,7 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError, unknown
+from minigpt.kernels.quantize import WEIGHTS
 
 _KINDS = ('train', 'prefill', 'decode')
 # What the peers' model is, whatever the preset says.

@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import decoding, fit, speculation, workdir
-from minigpt.compact import compact
 from minigpt.compiler import backend
 from minigpt.config import Settings
+from minigpt.kernels.quantize import compact
 from minigpt.workdir import Trained
 
 _CALLS = 4  # Of which the first may compile.

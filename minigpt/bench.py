@@ -17,7 +17,6 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
 from minigpt import benchmarking, stablehlo
-from minigpt.compact import WEIGHTS
 from minigpt.compiler import backend
 from minigpt.config import (
   GPTConfig,
@@ -26,6 +25,7 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError, unknown
+from minigpt.kernels.quantize import WEIGHTS
 from minigpt.runtime.atomic_io import write_text
 
 _KINDS = ('train', 'prefill', 'decode', 'roofline')

@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from minigpt import calls
 from minigpt.calls import Call
-from minigpt.compact import compact
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.kernels.quantize import compact
 from minigpt.model import layers
 from minigpt.model.params import Linear, count, specs
 from minigpt.model.transformer import GPT

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt import calls, data, model_card, publishing, stablehlo, warmup
-from minigpt.compact import STORED, compact
 from minigpt.completion import Request
 from minigpt.errors import InputError, UsageError, unknown
+from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
 from minigpt.serving import Server
 from minigpt.training import compiled_eval_step, evaluate

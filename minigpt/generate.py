@@ -11,10 +11,10 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt.compact import WEIGHTS, compact
 from minigpt.completion import Completer, Request
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError
+from minigpt.kernels.quantize import WEIGHTS, compact
 from minigpt.runtime import startup
 from minigpt.workdir import load_trained
 

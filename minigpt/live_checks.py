@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from minigpt import decoding, logit_rules
 from minigpt.client import sampling_inputs
-from minigpt.compact import compact
 from minigpt.completion import Request, encode_prompt
 from minigpt.config import GPTConfig
+from minigpt.kernels.quantize import compact
 from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt, hidden_states, unembed

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.chunks import plus
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import EvalBatch, eval_batches
+from minigpt.kernels.fused_linear_cross_entropy import plus
 from minigpt.model.hooks import Tap, no_tap
 from minigpt.model.layers import cross_entropy, fold
 from minigpt.model.lora import Adapters, attach

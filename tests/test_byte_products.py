@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import byte_products, compact, onednn, training
+from minigpt import training
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
+from minigpt.kernels import int8_matmul, onednn_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Linear
 from minigpt.model.transformer import GPT, loss_fn
@@ -26,8 +27,8 @@ def by_hand(x, w):
 @pytest.fixture(params=['with oneDNN', 'without'])
 def perhaps_onednn(request, monkeypatch):
   if request.param == 'without':
-    monkeypatch.setattr(onednn, 'reads', lambda *sizes: False)
-  elif not onednn.reads(2, 64, 64):
+    monkeypatch.setattr(onednn_matmul, 'reads', lambda *sizes: False)
+  elif not onednn_matmul.reads(2, 64, 64):
     pytest.skip('this machine has no oneDNN that multiplies bytes under XLA')
 
 
@@ -39,7 +40,7 @@ def test_both_factors_are_rounded(n_rows, mode):
   x = rng.standard_normal([n_rows, 32]).astype(np.float32) ** 3
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([32, 24]).astype(np.float32)
-  p = compact.compact(Linear(tf.Variable(w)), 'w8a8')
+  p = quantize.compact(Linear(tf.Variable(w)), 'w8a8')
   found = backend.compiled(lambda x: layers.linear(x, p), mode)(tf.constant(x))
   np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
   error = np.abs(found - x @ w)
@@ -55,7 +56,7 @@ def test_a_single_row_is_not_rounded():
       backend.compiled(lambda x, p=p: layers.linear(x, p))(tf.constant(rows))[
         0
       ].numpy()
-      for p in (compact.compact(w, 'int8'), compact.compact(w, 'w8a8'))
+      for p in (quantize.compact(w, 'int8'), quantize.compact(w, 'w8a8'))
     ]
     for rows in (x, np.repeat(x, 2, 0))
   )
@@ -64,8 +65,8 @@ def test_a_single_row_is_not_rounded():
 
 
 def test_xla_multiplies_bytes(monkeypatch):
-  monkeypatch.setattr(onednn, 'reads', lambda *sizes: False)
-  p = compact.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
+  monkeypatch.setattr(onednn_matmul, 'reads', lambda *sizes: False)
+  p = quantize.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
   for n_rows in (8, 64):
     f = backend.compiled(lambda x: layers.linear(x, p))
     hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
@@ -78,7 +79,7 @@ def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
   windows, model = trained
 
   def loss(weights):
-    p = compact.compact(model.params, weights)
+    p = quantize.compact(model.params, weights)
     f = backend.compiled(lambda w: loss_fn(w, p, model.config))
     return f(windows).numpy()
 
@@ -114,7 +115,7 @@ def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([768, 200]).astype(np.float32)
   w[:, 3] = 0
-  p = compact.compact(Linear(tf.Variable(w)), 'int8')
+  p = quantize.compact(Linear(tf.Variable(w)), 'int8')
   found = backend.compiled(lambda x: layers.linear(x, p))(tf.constant(x))
   weights = p.w.values.numpy() * p.w.scale.numpy()[:, None].astype(np.float64)
   exact = x @ weights.T
@@ -123,5 +124,5 @@ def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
 
 
 def test_what_no_one_compiles_is_multiplied_as_floats():
-  p = compact.compact(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
-  assert not byte_products.multiplies_bytes(8, p.w)
+  p = quantize.compact(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
+  assert not int8_matmul.multiplies_bytes(8, p.w)

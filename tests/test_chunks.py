@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import chunks
-from minigpt.chunks import chunked_loss
 from minigpt.compiler import backend
+from minigpt.kernels import fused_linear_cross_entropy
+from minigpt.kernels.fused_linear_cross_entropy import chunked_loss
 from minigpt.model.transformer import GPT, summed_loss
 
 N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
@@ -32,9 +32,11 @@ def loss_and_gradients(config, tokens, logits_bytes):
 @pytest.fixture
 def n_kept(monkeypatch):
   """How often a gradient of all scores was kept."""
-  made, real = [], chunks._kept
+  made, real = [], fused_linear_cross_entropy._kept
   monkeypatch.setattr(
-    chunks, '_kept', lambda *given: made.append(1) or real(*given)
+    fused_linear_cross_entropy,
+    '_kept',
+    lambda *given: made.append(1) or real(*given),
   )
   return lambda: len(made)
 

@@ -1,10 +1,10 @@
 import pytest
 
 from minigpt import tokenizers
-from minigpt.compact import compact
 from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
+from minigpt.kernels.quantize import compact
 from minigpt.model.transformer import GPT
 
 ALPHABET = 'abcdefghijklmnop '

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import compact
-from minigpt.chunks import chunked_loss
 from minigpt.compiler import backend, subgraphs
 from minigpt.config import COMPILE_MODES
 from minigpt.errors import UsageError
+from minigpt.kernels import quantize
+from minigpt.kernels.fused_linear_cross_entropy import chunked_loss
 from minigpt.model import layers
 from minigpt.model.attention import attention_weights, write_slots
 from minigpt.model.params import LayerNorm, Linear
@@ -238,13 +238,13 @@ def test_what_has_no_gradient_is_traced_once_where_xla_compiles_it(mode):
 
 
 @pytest.mark.parametrize('n_rows', [1, 2, 8, 16, None])
-@pytest.mark.parametrize('weights', compact.WEIGHTS)
+@pytest.mark.parametrize('weights', quantize.WEIGHTS)
 def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
   rng = np.random.default_rng(0)
   w = rng.standard_normal([8, 5]).astype(np.float32)
   x = rng.standard_normal([n_rows or 3, 8]).astype(np.float32)
-  kept = compact.compact(Linear(tf.Variable(w)), weights)
-  allowed = dict.fromkeys(compact.WEIGHTS, 0.1) | {
+  kept = quantize.compact(Linear(tf.Variable(w)), weights)
+  allowed = dict.fromkeys(quantize.WEIGHTS, 0.1) | {
     'float32': 1e-5,
     'bfloat16': 0.05,
   }
@@ -267,8 +267,8 @@ def test_what_steers_xla_changes_no_value(f, dtype):
 
 
 def test_a_loop_reads_the_weights_in_few_bits():
-  w = compact.int8(tf.random.stateless_normal([256, 128], [0, 0]))
-  back = compact.int8(tf.random.stateless_normal([128, 256], [0, 1]))
+  w = quantize.int8(tf.random.stateless_normal([256, 128], [0, 0]))
+  back = quantize.int8(tf.random.stateless_normal([128, 256], [0, 1]))
 
   @backend.compiled
   def loop(x):
@@ -286,7 +286,7 @@ def test_a_loop_reads_the_weights_in_few_bits():
 
 
 def test_a_loop_does_not_round_its_bfloat16_weights_anew():
-  w = compact.compact(Linear(tf.Variable(tf.ones([128, 128]))), 'bfloat16')
+  w = quantize.compact(Linear(tf.Variable(tf.ones([128, 128]))), 'bfloat16')
 
   @backend.compiled
   def loop(x):
@@ -300,7 +300,7 @@ def test_a_loop_does_not_round_its_bfloat16_weights_anew():
 
 def test_heads_are_put_together_before_the_product_that_reads_them():
   """Within its loop each number would cost a division of indices."""
-  w = compact.int8(tf.random.stateless_normal([128, 128], [0, 0]))
+  w = quantize.int8(tf.random.stateless_normal([128, 128], [0, 0]))
 
   @backend.compiled
   def loop(x):

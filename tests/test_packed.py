@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls, compact, packed, tokenizers
+from minigpt import calls, tokenizers
 from minigpt.compiler import backend
 from minigpt.completion import Completer
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
+from minigpt.kernels import prepacked_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Compact, Linear
 from minigpt.model.transformer import GPT
 
 needs_kernel = pytest.mark.skipif(
-  not packed.available(), reason="this TensorFlow lacks oneDNN's kernels"
+  not prepacked_matmul.available(),
+  reason="this TensorFlow lacks oneDNN's kernels",
 )
 KERNEL = '_MklNativeFusedMatMul'
 
@@ -97,7 +99,7 @@ def test_a_completer_follows_weights_that_train(config):
 
 @needs_kernel
 def test_decoding_writes_the_same_tokens_with_packed_weights(config):
-  p = compact.compact(GPT(config).params, 'float32')
+  p = quantize.compact(GPT(config).params, 'float32')
   texts = []
   for mode in ('hybrid', 'xla'):
     call = calls.greedy(p, config, 3, 5, 20, mode)
@@ -111,7 +113,7 @@ def test_bfloat16_scores_as_float32_does(config):
   p = GPT(config).params
   scores = []
   for dtype, mode in (('float32', 'graph'), ('bfloat16', 'hybrid')):
-    kept = compact.compact(p, 'float32', dtype)
+    kept = quantize.compact(p, 'float32', dtype)
     for leaf in tf.nest.flatten(kept):
       assert leaf.dtype.name == (dtype if leaf.shape.rank > 1 else 'float32')
     call = calls.score(kept, config, 3, 9, mode)
@@ -131,13 +133,13 @@ def test_bfloat16_scores_as_float32_does(config):
 )
 def test_what_weights_cannot_be_is_named(config, weights, dtype, said):
   with pytest.raises(UsageError, match=re.escape(said)):
-    compact.compact(GPT(config).params, weights, dtype)
+    quantize.compact(GPT(config).params, weights, dtype)
 
 
 @pytest.mark.parametrize(
   'spoil',
   [
-    lambda patch: patch.setattr(packed, '_KERNEL', '_NoSuchKernel'),
+    lambda patch: patch.setattr(prepacked_matmul, '_KERNEL', '_NoSuchKernel'),
     lambda patch: patch.setenv('TF_ENABLE_ONEDNN_OPTS', '0'),
   ],
   ids=['not registered', 'switched off'],
@@ -149,8 +151,8 @@ def test_where_the_kernel_is_missing_nothing_is_packed(monkeypatch, spoil):
   )
   with monkeypatch.context() as patch:
     spoil(patch)
-    packed.available.cache_clear()
+    prepacked_matmul.available.cache_clear()
     made = product.get_concrete_function(tf.TensorSpec([2, 4]))
-  packed.available.cache_clear()
+  prepacked_matmul.available.cache_clear()
   assert not {KERNEL, '_NoSuchKernel'} & kinds(made)
   np.testing.assert_array_equal(made(tf.ones([2, 4])), np.full([2, 4], 4))

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import onednn, products, training
+from minigpt import training
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
+from minigpt.kernels import matmul, onednn_matmul
+from minigpt.kernels.matmul import product
 from minigpt.model.transformer import GPT
-from minigpt.products import product
 
 needs_onednn = pytest.mark.skipif(
-  not onednn.available(), reason='this machine has no oneDNN under XLA'
+  not onednn_matmul.available(), reason='this machine has no oneDNN under XLA'
 )
 needs_units = pytest.mark.skipif(
-  not (backend.has_bfloat16_units() and onednn.available()),
+  not (backend.has_bfloat16_units() and onednn_matmul.available()),
   reason='this machine has no units for bfloat16, or no oneDNN under XLA',
 )
 
@@ -96,7 +97,7 @@ def test_gradients_of_weights_keys_and_values_are_left_to_onednn():
 
 @pytest.fixture(params=[False, True], ids=['without oneDNN', 'with oneDNN'])
 def has_onednn(request, monkeypatch):
-  monkeypatch.setattr(onednn, 'available', lambda: request.param)
+  monkeypatch.setattr(onednn_matmul, 'available', lambda: request.param)
   return request.param
 
 
@@ -137,7 +138,7 @@ def test_which_products_suit_few_rows(has_onednn, monkeypatch):
   def suit(mode, dtype=tf.float32):
     numbers = (None, 1, 2, 15, 16)
     with backend.tracing(mode):
-      return [n for n in numbers if products.suits_few(n, dtype)]
+      return [n for n in numbers if matmul.suits_few(n, dtype)]
 
   monkeypatch.setattr(backend, 'has_bfloat16_units', lambda: True)
   assert suit('xla') == [2, 15]

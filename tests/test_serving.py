@@ -11,8 +11,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from minigpt import decoding, serving
-from minigpt.compact import compact
 from minigpt.decoding import Sampling, greedy_sampling
+from minigpt.kernels.quantize import compact
 from minigpt.logit_rules import Rules
 from minigpt.model.hooks import tapped
 from minigpt.model.params import Compact, Linear, is_absent

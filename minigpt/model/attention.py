@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import flash
 from minigpt.compiler import backend, subgraphs
 from minigpt.compiler.remat import pays
+from minigpt.kernels import cudnn_attention
+from minigpt.kernels.matmul import product
 from minigpt.model import params
 from minigpt.model.hooks import Tap, no_tap
 from minigpt.model.layers import (
@@ -31,7 +32,6 @@ from minigpt.model.layers import (
   softmax,
   softmax_and_log_sums,
 )
-from minigpt.products import product
 
 # Fewer save more products, but each block is more code to compile.
 N_QUERIES = 256
@@ -204,8 +204,12 @@ def causal_dot_product_attention(
     tap: if it looks at anything, there is one block.
     attend: what attends, as `dot_product_attention` does.
   """
-  if flash.suits(q) and tap is no_tap and not (drop_rate and rng is not None):
-    return flash.causal_attention(q, k, v)
+  if (
+    cudnn_attention.suits(q)
+    and tap is no_tap
+    and not (drop_rate and rng is not None)
+  ):
+    return cudnn_attention.causal_attention(q, k, v)
   n = sizes(q)[-2]
   mask = causal_mask(n)
   if tap is not no_tap or isinstance(n, tf.Tensor) or n <= n_queries:

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from minigpt import packed
-from minigpt.byte_products import byte_product, multiplies_bytes
 from minigpt.compiler import backend, subgraphs
+from minigpt.kernels import prepacked_matmul
+from minigpt.kernels.int8_matmul import byte_product, multiplies_bytes
+from minigpt.kernels.matmul import product, suits_few
 from minigpt.model.params import (
   ABSENT,
   Adapted,
@@ -20,7 +21,6 @@ from minigpt.model.params import (
   Linear,
   is_absent,
 )
-from minigpt.products import product, suits_few
 
 _FEW_ROWS = 16
 
@@ -144,7 +144,7 @@ def matmul(
   if _packs(x, w):
     bias = tf.zeros(w.shape[not transpose_w]) if is_absent(b) else b
     bias = tf.cast(bias, x.dtype)
-    y = packed.product(x, w, bias, transpose_w, then_gelu)
+    y = prepacked_matmul.product(x, w, bias, transpose_w, then_gelu)
     return tf.reshape(y, [*leading, y.shape[-1]])
   if is_compact and multiplies_bytes(x.shape[0], given):
     y, scale = byte_product(x, given), ABSENT
@@ -172,7 +172,7 @@ def _product(x, w, transpose_w, ends):
 def _packs(x: tf.Tensor, w: Leaf) -> bool:
   """Whether TensorFlow's kernels should multiply by `w` as a constant."""
   is_asked = backend.frozen() and backend.mode() == 'hybrid'
-  return is_asked and w.dtype == x.dtype and packed.available()
+  return is_asked and w.dtype == x.dtype and prepacked_matmul.available()
 
 
 def _scaled(x, scale):

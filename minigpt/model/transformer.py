@@ -11,10 +11,10 @@ import math
 
 import tensorflow as tf
 
-from minigpt.chunks import chunked_loss
 from minigpt.compiler import backend, subgraphs
 from minigpt.compiler.remat import pays, recomputed
 from minigpt.config import GPTConfig
+from minigpt.kernels.fused_linear_cross_entropy import chunked_loss
 from minigpt.model import params
 from minigpt.model.attention import (
   KVCache,

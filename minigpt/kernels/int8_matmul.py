@@ -7,10 +7,10 @@ Shapes: M rows, N columns, K what is summed over.
 
 import tensorflow as tf
 
-from minigpt import onednn
 from minigpt.compiler import backend
+from minigpt.kernels import onednn_matmul
+from minigpt.kernels.matmul import suits_few
 from minigpt.model.params import W8A8, Compact, is_absent
-from minigpt.products import suits_few
 
 
 def multiplies_bytes(n_rows: int | None, w: Compact) -> bool:
@@ -52,7 +52,10 @@ def _multiply(digits, w):
   if _takes_packed(digits.shape[0], w):
     unsigned = tf.cast(digits + 128, tf.uint8)
     packed = tf.convert_to_tensor(w.packed)
-    y = onednn.byte_product(unsigned, packed, values.shape[0]) - 128 * w.sums
+    y = (
+      onednn_matmul.byte_product(unsigned, packed, values.shape[0])
+      - 128 * w.sums
+    )
   elif suits_few(digits.shape[0], tf.int8):
     y = tf.transpose(_by_xla(values, tf.cast(digits, tf.int8)))
   else:
@@ -62,7 +65,7 @@ def _multiply(digits, w):
 
 def _takes_packed(n_rows, w):
   is_here = backend.runs_here() and not is_absent(w.packed)
-  return is_here and onednn.reads(n_rows, *w.values.shape)
+  return is_here and onednn_matmul.reads(n_rows, *w.values.shape)
 
 
 def _by_xla(a, b):

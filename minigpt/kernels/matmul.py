@@ -5,8 +5,8 @@ Shapes: M rows, N columns, K what is summed over; `...` alike in both factors.
 
 import tensorflow as tf
 
-from minigpt import onednn
 from minigpt.compiler import backend
+from minigpt.kernels import onednn_matmul
 
 # Below them, a product takes as long as reading its weights does.
 _FEW_ROWS = 16
@@ -35,7 +35,7 @@ def product(
         db = product(a, dy, not transpose_a, False)
       return da, db
 
-    by = onednn.matmul if by_onednn(a.dtype, transpose_a) else tf.matmul
+    by = onednn_matmul.matmul if by_onednn(a.dtype, transpose_a) else tf.matmul
     return by(a, b, transpose_a, transpose_b), gradient
 
   return multiply(a, b)
@@ -54,7 +54,7 @@ def by_onednn(dtype: tf.DType, transpose_a: bool = False) -> bool:
 
 
 def _has_choice():
-  return backend.runs_here() and onednn.available()
+  return backend.runs_here() and onednn_matmul.available()
 
 
 def _is_known(x):

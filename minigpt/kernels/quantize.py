@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt import onednn
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError, unknown
+from minigpt.kernels import onednn_matmul
 from minigpt.model.params import (
   W8A8,
   Compact,
@@ -101,9 +101,9 @@ def _for_bytes(w):
   if not isinstance(w, Compact) or w.values.dtype != tf.int8:
     return w
   sums = tf.Variable(tf.reduce_sum(tf.cast(w.values, tf.int32), 1))
-  if not onednn.multiplies_bytes():
+  if not onednn_matmul.multiplies_bytes():
     return w._replace(sums=sums)
-  packed = tf.Variable(onednn.pack(tf.convert_to_tensor(w.values)))
+  packed = tf.Variable(onednn_matmul.pack(tf.convert_to_tensor(w.values)))
   return w._replace(sums=sums, packed=packed)
 
 

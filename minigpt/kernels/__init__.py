@@ -1,0 +1,1 @@
+"""Faster programs for functions of the model."""
