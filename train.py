@@ -36,7 +36,7 @@ from minigpt.config import (
   preset_values,
   settle,
 )
-from minigpt.data import given_tokenizer
+from minigpt.data.sources import given_tokenizer
 from minigpt.distribution import Alone
 from minigpt.errors import InputError, UsageError
 from minigpt.fit import (

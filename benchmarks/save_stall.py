@@ -18,8 +18,9 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 # isort: split
 import numpy as np
 
-from minigpt import data, tokenizers, workdir
+from minigpt import tokenizers, workdir
 from minigpt.config import preset_values, settle
+from minigpt.data import sources
 from minigpt.fit import Fit, Prepared, fit
 from minigpt.workdir import Run
 
@@ -29,11 +30,15 @@ def prepared(preset: str, **given) -> Prepared:
   model = workdir.GPTConfig(**settings.model)
   drawn = np.random.default_rng(0).integers(0, model.vocab_size, 100_000)
   tokens = drawn.astype(np.uint16)
-  windows = data.make_windows(tokens, model.context_length, 0, model.vocab_size)
+  windows = sources.make_windows(
+    tokens, model.context_length, 0, model.vocab_size
+  )
   tokenizer = tokenizers.build('char', 'no text')
   run = Run(model, settings.data, settings.train)
   val = tokens[: model.context_length + 1]
-  return Prepared(run, tokenizer, windows, val, data.fingerprint(tokens), 'no')
+  return Prepared(
+    run, tokenizer, windows, val, sources.fingerprint(tokens), 'no'
+  )
 
 
 def step_times(path: Path, run: Prepared) -> dict[int, float]:

@@ -25,8 +25,8 @@ import tensorflow as tf
 
 from minigpt import checkpoint
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.data.sequence_packing import Packed
 from minigpt.errors import InputError, UsageError
-from minigpt.packing import Packed
 from minigpt.training import (
   Batch,
   StepMetrics,

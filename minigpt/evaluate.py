@@ -24,9 +24,10 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import checkpoint, evaluation, examples, hf, workdir
+from minigpt import checkpoint, evaluation, hf, workdir
 from minigpt.config import DataConfig
-from minigpt.data import check_ids, read_split
+from minigpt.data import jsonl
+from minigpt.data.sources import check_ids, read_split
 from minigpt.errors import InputError, UsageError
 from minigpt.evaluation import Model
 from minigpt.pretrained import load
@@ -53,9 +54,9 @@ _LIMIT = flags.DEFINE_integer(
 _JSON = flags.DEFINE_bool('json', False, 'print one JSON object')
 
 _EXAMPLES = {
-  'choice': (examples.read_choices, evaluation.multiple_choice),
-  'last_word': (examples.read_last_words, evaluation.last_word),
-  'pairs': (examples.read_pairs, evaluation.exactness),
+  'choice': (jsonl.read_choices, evaluation.multiple_choice),
+  'last_word': (jsonl.read_last_words, evaluation.last_word),
+  'pairs': (jsonl.read_pairs, evaluation.exactness),
 }
 
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import calls, data, model_card, publishing, stablehlo, warmup
+from minigpt import calls, model_card, publishing, stablehlo, warmup
 from minigpt.completion import Request
+from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
@@ -179,7 +180,7 @@ def loss_change(
     return {}
   config = trained.run.model
   try:
-    val = data.read_split(trained.run.data).val
+    val = sources.read_split(trained.run.data).val
     if isinstance(val, str):
       val = trained.tokenizer.encode(val)
     losses = [

@@ -10,19 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import (
-  checkpoint,
-  data,
-  examples,
-  figures,
-  guard,
-  memory,
-  packing,
-  tokenizers,
-  workdir,
-)
+from minigpt import checkpoint, figures, guard, memory, tokenizers, workdir
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings, TrainConfig
+from minigpt.data import jsonl, sequence_packing, sources
 from minigpt.diagnosis import culprit
 from minigpt.distribution import ALONE, Alone, Workers
 from minigpt.errors import InputError
@@ -49,9 +40,9 @@ class Prepared(NamedTuple):
 
   run: Run
   tokenizer: Tokenizer
-  windows: data.Windows | packing.Rows
-  val: np.ndarray | packing.Rows
-  fingerprint: data.Fingerprint
+  windows: sources.Windows | sequence_packing.Rows
+  val: np.ndarray | sequence_packing.Rows
+  fingerprint: sources.Fingerprint
   opening: str  # what samples continue
   stop: tuple[str, ...] = ()  # what ends them
 
@@ -68,11 +59,11 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
   """
   if settings.data.dataset.endswith('.jsonl'):
     return _prepare_pairs(settings, tokenizer)
-  split = data.read_split(settings.data)
+  split = sources.read_split(settings.data)
   if not isinstance(split.train, str):
     tokenizer = (
       tokenizer
-      or data.directory_tokenizer(settings.data.dataset)
+      or sources.directory_tokenizer(settings.data.dataset)
       or tokenizers.build(settings.data.tokenizer, '')
     )
     train, val = split
@@ -81,7 +72,7 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
     tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, text)
     train, val = encode_split(split, tokenizer)
   model = GPTConfig(**{'vocab_size': tokenizer.vocab_size, **settings.model})
-  windows = data.make_windows(
+  windows = sources.make_windows(
     train, model.context_length, settings.data.stride, model.vocab_size
   )
   if len(val) < 2:
@@ -92,12 +83,12 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
   opening = tokenizer.decode(val[:8])
   run = Run(model, settings.data, _with_steps(settings.train, windows.count))
   _memory_line(run)  # Refuses what cannot fit before anything is written.
-  found = data.fingerprint(train, val)
+  found = sources.fingerprint(train, val)
   return Prepared(run, tokenizer, windows, val, found, opening)
 
 
 def _prepare_pairs(settings: Settings, tokenizer: Tokenizer | None) -> Prepared:
-  pairs = examples.read_pairs(settings.data.dataset)
+  pairs = jsonl.read_pairs(settings.data.dataset)
   if tokenizer is None:
     texts = [text for p in pairs for text in (p.prompt, p.completion)]
     tokenizer = tokenizers.build(
@@ -116,13 +107,15 @@ def _prepare_pairs(settings: Settings, tokenizer: Tokenizer | None) -> Prepared:
       'validation part; give more, or --val_fraction=0'
     )
   train, val = (
-    packing.pack(p, tokenizer, model.context_length, settings.data.truncate)
+    sequence_packing.pack(
+      p, tokenizer, model.context_length, settings.data.truncate
+    )
     for p in parts
   )
   run = Run(model, settings.data, _with_steps(settings.train, train.count))
   _memory_line(run)
-  found = data.fingerprint(train.tokens.ravel(), val.tokens.ravel())
-  stop = ('\n',) if packing.ends_with_line(tokenizer) else ()
+  found = sources.fingerprint(train.tokens.ravel(), val.tokens.ravel())
+  stop = ('\n',) if sequence_packing.ends_with_line(tokenizer) else ()
   return Prepared(run, tokenizer, train, val, found, parts[1][0].prompt, stop)
 
 
@@ -135,17 +128,17 @@ def _with_steps(recipe: TrainConfig, n_windows: int) -> TrainConfig:
   return dataclasses.replace(recipe, steps=steps)
 
 
-def encode_split(split: data.Split, tokenizer: Tokenizer) -> data.Split:
-  dtype = data.smallest_unsigned(tokenizer.vocab_size)
+def encode_split(split: sources.Split, tokenizer: Tokenizer) -> sources.Split:
+  dtype = sources.smallest_unsigned(tokenizer.vocab_size)
   train = tokenizer.encode(split.train).astype(dtype)
   if split.val is split.train:
-    return data.Split(train, train)
-  return data.Split(train, tokenizer.encode(split.val).astype(dtype))
+    return sources.Split(train, train)
+  return sources.Split(train, tokenizer.encode(split.val).astype(dtype))
 
 
 def describe(prepared: Prepared, p) -> str:
   run, windows, val = prepared.run, prepared.windows, prepared.val
-  n_val = val.n_tokens if isinstance(val, packing.Rows) else len(val)
+  n_val = val.n_tokens if isinstance(val, sequence_packing.Rows) else len(val)
   return (
     f'{summary(p, run.model)}\n{_describe_adapters(run)}'
     f'{windows.n_tokens:,} training tokens in {windows.count:,} windows, '
@@ -265,7 +258,7 @@ class Fit:
     self.best_loss, self.n_worse = math.inf, 0
 
   def batch_number(self, step: int) -> int:
-    return int(data.batch_numbers(np.array([step]), self.skipped)[0])
+    return int(sources.batch_numbers(np.array([step]), self.skipped)[0])
 
   def save(self, metrics: dict[str, Any]) -> None:
     """Starts a checkpoint; `saver.wait` tells when it is there."""
@@ -292,9 +285,9 @@ class Fit:
     recipe, context = self.run.train, self.run.model.context_length
     val = self.prepared.val
     size = eval_batch_size(recipe.batch_size, context)
-    if isinstance(val, packing.Rows):
-      return packing.eval_batches(val, size, recipe.eval_batches)
-    return data.eval_batches(
+    if isinstance(val, sequence_packing.Rows):
+      return sequence_packing.eval_batches(val, size, recipe.eval_batches)
+    return sources.eval_batches(
       val, context, size, recipe.eval_stride, recipe.eval_batches
     )
 
@@ -466,7 +459,7 @@ def _batches(fit_: Fit, last: int) -> Iterator[tuple[range, np.ndarray]]:
     recipe.steps_per_call,
     [recipe.eval_every, recipe.sample_every, save_interval(recipe)],
   )
-  batches = data.train_batches(
+  batches = sources.train_batches(
     fit_.prepared.windows,
     (recipe.grad_accum, recipe.batch_size),
     recipe.seed,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt.corpus import input_paths, make_tokenizer, prepare
+from minigpt.data.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import UsageError
 from minigpt.runtime import app, lock
 

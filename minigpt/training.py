@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data import EvalBatch, eval_batches
+from minigpt.data.sequence_packing import Packed
+from minigpt.data.sources import EvalBatch, eval_batches
 from minigpt.kernels.fused_linear_cross_entropy import plus
 from minigpt.model.hooks import Tap, no_tap
 from minigpt.model.layers import cross_entropy, fold
@@ -26,7 +27,6 @@ from minigpt.optim import (
   learning_rate,
   update,
 )
-from minigpt.packing import Packed
 
 # What the optimizer moves.
 Trained = Params | Adapters

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from minigpt import checkpoint, hf, tokenizers
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
-from minigpt.data import Fingerprint
+from minigpt.data.sources import Fingerprint
 from minigpt.errors import InputError, UsageError
 from minigpt.model import lora, params
 from minigpt.model.params import Params

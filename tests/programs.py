@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 # So that the server finds the package wherever a test has gone.
 os.environ['PYTHONPATH'] = str(ROOT)
 _context = multiprocessing.get_context('forkserver')
-# minigpt.corpus uses the same server.
+# minigpt.data.corpus uses the same server.
 _context.set_forkserver_preload(
-  ['minigpt.runtime.startup', 'minigpt.preparation']
+  ['minigpt.runtime.startup', 'minigpt.data.shard_writer']
 )
 
 

@@ -13,11 +13,12 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import evaluation, examples, hf, tokenizers, workdir
+from minigpt import evaluation, hf, tokenizers, workdir
 from minigpt.config import GPTConfig
+from minigpt.data import jsonl
+from minigpt.data.jsonl import Choice, Pair
 from minigpt.errors import InputError
 from minigpt.evaluation import Continuation, Model
-from minigpt.examples import Choice, Pair
 from minigpt.model import params
 from minigpt.model.layers import cross_entropy
 from minigpt.model.transformer import gpt
@@ -209,13 +210,13 @@ def test_completions_are_greedy_up_to_the_end_of_the_line(model):
 def test_the_three_forms(tmp_path):
   file = tmp_path / 'x.jsonl'
   file.write_text('{"prompt": "a", "completion": " b"}\n\n')
-  assert examples.read_pairs(file) == [Pair(f'{file}, line 1', 'a', ' b')]
+  assert jsonl.read_pairs(file) == [Pair(f'{file}, line 1', 'a', ' b')]
   file.write_text('\n{"text": " to be or not\\n"}')
-  assert examples.read_last_words(file) == [
+  assert jsonl.read_last_words(file) == [
     Pair(f'{file}, line 2', 'to be or', ' not')
   ]
   file.write_text('{"ind": 4, "ctx": "a", "endings": ["b", "c"], "label": "1"}')
-  assert examples.read_choices(file) == [
+  assert jsonl.read_choices(file) == [
     Choice(f'{file}, line 1', 'a', ('b', 'c'), 1)
   ]
 
@@ -223,23 +224,23 @@ def test_the_three_forms(tmp_path):
 @pytest.mark.parametrize(
   ('read', 'line', 'message'),
   [
-    (examples.read_pairs, '{"prompt": "a"', 'line 2: it is not JSON'),
-    (examples.read_pairs, '[' * 100_000, 'line 2: it is not JSON'),
-    (examples.read_pairs, '[1]', 'line 2: it is not a JSON object'),
-    (examples.read_pairs, '{"prompt": 1}', 'line 2: prompt is 1'),
+    (jsonl.read_pairs, '{"prompt": "a"', 'line 2: it is not JSON'),
+    (jsonl.read_pairs, '[' * 100_000, 'line 2: it is not JSON'),
+    (jsonl.read_pairs, '[1]', 'line 2: it is not a JSON object'),
+    (jsonl.read_pairs, '{"prompt": 1}', 'line 2: prompt is 1'),
     (
-      examples.read_pairs,
+      jsonl.read_pairs,
       '{"prompt": "a", "completion": ""}',
       'line 2: its completion is empty',
     ),
-    (examples.read_last_words, '{"text": "one"}', 'fewer than two words'),
+    (jsonl.read_last_words, '{"text": "one"}', 'fewer than two words'),
     (
-      examples.read_choices,
+      jsonl.read_choices,
       '{"ctx": "a", "endings": ["b"], "label": 0}',
       'line 2: endings must be',
     ),
     (
-      examples.read_choices,
+      jsonl.read_choices,
       '{"ctx": "a", "endings": ["b", "c"], "label": 2}',
       'line 2: label is 2; it must be one of 0 to 1',
     ),
@@ -255,13 +256,13 @@ def test_lines_that_are_wrong(tmp_path, read, line, message):
 def test_files_that_are_wrong(tmp_path):
   file = tmp_path / 'x.jsonl'
   with pytest.raises(InputError, match='No such file'):
-    examples.read_pairs(file)
+    jsonl.read_pairs(file)
   file.write_text(' \n\n')
   with pytest.raises(InputError, match='holds no examples'):
-    examples.read_pairs(file)
+    jsonl.read_pairs(file)
   file.write_bytes(b'{"\xff')
   with pytest.raises(InputError, match='not UTF-8'):
-    examples.read_pairs(file)
+    jsonl.read_pairs(file)
 
 
 # The program.

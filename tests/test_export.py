@@ -8,9 +8,10 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import data, exporting, publishing, workdir
+from minigpt import exporting, publishing, workdir
 from minigpt.checkpoint import Checkpoint
 from minigpt.config import TrainConfig, preset_values, settle
+from minigpt.data import sources
 from minigpt.errors import InputError, UsageError
 from minigpt.exporting import Options, export, export_stablehlo
 from minigpt.fit import prepare
@@ -30,7 +31,7 @@ def trained(tmp_path_factory):
   state = TrainState(model)
   recipe = TrainConfig(learning_rate=1e-2, warmup_steps=10, steps=60)
   steps = compiled_train_steps(state, run.model, recipe)
-  (batch,) = data.train_batches(windows, (1, 8), 0, [range(60)], 60)
+  (batch,) = sources.train_batches(windows, (1, 8), 0, [range(60)], 60)
   loss = steps(batch, 60)[0]
   assert loss[-1] < 1
   folder = tmp_path_factory.mktemp('run')

@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 
 from minigpt import (
   checkpoint,
-  data,
   distribution,
-  examples,
   guard,
   hf,
   memory,
-  preparation,
-  shards,
   tokenizers,
   workdir,
 )
@@ -33,6 +29,7 @@ from minigpt.config import (
   preset_values,
   settle,
 )
+from minigpt.data import jsonl, shard_writer, sources, token_shards
 from minigpt.errors import InputError, UsageError
 from minigpt.progress import read_metrics
 
@@ -139,7 +136,7 @@ def damaged(valid):
 
 def _saved(path, config, tokenizer):
   run = workdir.Run(config, DataConfig(), TrainConfig())
-  workdir.create(path, run, tokenizer, data.Fingerprint(9, 9))
+  workdir.create(path, run, tokenizer, sources.Fingerprint(9, 9))
 
 
 CONFIG = GPTConfig(
@@ -162,9 +159,9 @@ def folder(tmp_path_factory):
   (root / 'a.txt').write_text('a b a')
   (root / 'tokens').mkdir()
   tokenizers.save(tokenizer, root / 'tokens' / 'tokenizer.json')
-  [piece] = preparation.cut(str(root / 'a.txt'), 1 << 20)
-  shard = preparation.write_shard(piece, root / 'tokens', 0, 'uint8')
-  preparation.finish(root / 'tokens', [shard], tokenizer, 'uint8')
+  [piece] = shard_writer.cut(str(root / 'a.txt'), 1 << 20)
+  shard = shard_writer.write_shard(piece, root / 'tokens', 0, 'uint8')
+  shard_writer.finish(root / 'tokens', [shard], tokenizer, 'uint8')
   (root / 'pairs.jsonl').write_text('{"prompt": "a", "completion": "b"}\n' * 2)
   (root / 'info').mkdir()
   return root
@@ -193,15 +190,15 @@ def check(root, name, content, read):
 
 
 def _read_tokens(folder):
-  tokens = data.read_split(DataConfig(dataset=str(folder))).train
+  tokens = sources.read_split(DataConfig(dataset=str(folder))).train
   if len(tokens) > 1:
-    data.make_windows(tokens, 1, 0, 4)
+    sources.make_windows(tokens, 1, 0, 4)
 
 
 READERS = {
   'run/config.json': lambda root: (
     workdir.load_config(root / 'run'),
-    workdir.check_same_data(root / 'run', data.Fingerprint(9, 9)),
+    workdir.check_same_data(root / 'run', sources.Fingerprint(9, 9)),
   ),
   'run/tokenizer.json': lambda root: tokenizers.load(
     root / 'run' / 'tokenizer.json'
@@ -211,11 +208,11 @@ READERS = {
   ),
   'run/skipped.json': lambda root: guard.skipped(root / 'run' / 'skipped.json'),
   'tokens/manifest.json': lambda root: _read_tokens(root / 'tokens'),
-  'tokens/tokenizer.json': lambda root: data.given_tokenizer(
+  'tokens/tokenizer.json': lambda root: sources.given_tokenizer(
     {'dataset': str(root / 'tokens')}
   ),
   'tokens/shard-00000.npy': lambda root: _read_tokens(root / 'tokens'),
-  'pairs.jsonl': lambda root: examples.read_pairs(root / 'pairs.jsonl'),
+  'pairs.jsonl': lambda root: jsonl.read_pairs(root / 'pairs.jsonl'),
 }
 
 
@@ -283,7 +280,7 @@ def test_a_header_takes_no_memory_that_the_file_lacks(folder, shape, content):
     )
     file.write(content)
   try:
-    tokens = shards.map_tokens(path)
+    tokens = token_shards.map_tokens(path)
   except FAULTS:
     return
   finally:

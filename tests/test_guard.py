@@ -7,14 +7,15 @@ import pytest
 import tensorflow as tf
 from test_reliability import start
 
-from minigpt import data, guard
+from minigpt import guard
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.data import sources
+from minigpt.data.sequence_packing import Packed
 from minigpt.diagnosis import culprit, trace
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit
 from minigpt.model import lora
 from minigpt.model.transformer import GPT, loss_fn
-from minigpt.packing import Packed
 from minigpt.progress import read_metrics
 from minigpt.training import TrainState
 
@@ -121,7 +122,7 @@ def test_spikes_are_measured_in_deviations_of_the_last_losses():
 
 
 def test_skipped_batches_are_given_to_no_step():
-  numbers = data.batch_numbers(np.arange(6), [1, 2, 6])
+  numbers = sources.batch_numbers(np.arange(6), [1, 2, 6])
   np.testing.assert_array_equal(numbers, [0, 3, 4, 5, 7, 8])
 
 

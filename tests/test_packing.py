@@ -8,11 +8,12 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import packing, tokenizers, workdir
+from minigpt import tokenizers, workdir
 from minigpt.config import GPTConfig, TrainConfig, preset_values, settle
-from minigpt.data import train_batches
+from minigpt.data import sequence_packing
+from minigpt.data.jsonl import Pair
+from minigpt.data.sources import train_batches
 from minigpt.errors import InputError
-from minigpt.examples import Pair
 from minigpt.fit import Fit, fit, prepare
 from minigpt.model import attention
 from minigpt.model.layers import cross_entropy
@@ -48,7 +49,7 @@ def alone(pair, p):
 
 
 def test_a_packed_row_by_hand():
-  rows = packing.pack(PAIRS[:2], TOKENIZER, 9)
+  rows = sequence_packing.pack(PAIRS[:2], TOKENIZER, 9)
   assert TOKENIZER.decode(rows.tokens[0]) == 'abba\nab\n\n\n'
   assert rows.segments.tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 0, 0]]
   batch = rows.batch(np.array([0]))
@@ -70,7 +71,7 @@ def test_segments_hide_other_segments_and_the_future():
 
 
 def test_the_loss_of_packed_rows_is_the_sum_of_their_examples(model):
-  rows = packing.pack(PAIRS, TOKENIZER, 15)
+  rows = sequence_packing.pack(PAIRS, TOKENIZER, 15)
   assert rows.count == 2
   batch = rows.batch(np.arange(2))
   found = packed_loss_fn(*batch, model.params, CONFIG)
@@ -80,15 +81,15 @@ def test_the_loss_of_packed_rows_is_the_sum_of_their_examples(model):
 
 def test_evaluation_is_the_mean_over_all_targets(model):
   step = compiled_eval_step(model.params, CONFIG, 'float32')
-  rows = packing.pack(PAIRS, TOKENIZER, 11)
+  rows = sequence_packing.pack(PAIRS, TOKENIZER, 11)
   assert rows.count == 3
-  found = evaluate_batches(step, packing.eval_batches(rows, 2))
+  found = evaluate_batches(step, sequence_packing.eval_batches(rows, 2))
   losses = np.concatenate([alone(pair, model.params) for pair in PAIRS])
   np.testing.assert_allclose(found.loss, losses.mean(), rtol=1e-5)
 
 
 def test_accumulated_batches_weigh_each_target_alike(model):
-  rows = packing.pack(PAIRS, TOKENIZER, 11)
+  rows = sequence_packing.pack(PAIRS, TOKENIZER, 11)
   parts = rows.at(np.array([[0], [1], [2]]))
   loss, _ = mean_loss_and_grads(
     tf.nest.map_structure(tf.constant, parts),
@@ -103,7 +104,7 @@ def test_accumulated_batches_weigh_each_target_alike(model):
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
 def test_rows_are_filled_without_overlap(lengths):
-  places = packing.best_fit(lengths, 9)
+  places = sequence_packing.best_fit(lengths, 9)
   slots = [
     (row, start + i)
     for (row, start, _), n in zip(places, lengths, strict=True)
@@ -120,7 +121,7 @@ def test_rows_are_filled_without_overlap(lengths):
 
 
 def test_batches_are_the_same_for_the_same_seed_and_cover_all_rows():
-  rows = packing.pack(PAIRS * 4, TOKENIZER, 11)
+  rows = sequence_packing.pack(PAIRS * 4, TOKENIZER, 11)
   n = rows.count
   [first], [again] = (
     list(train_batches(rows, (1, n), 5, [range(1)], 1)) for _ in range(2)
@@ -136,11 +137,11 @@ def test_batches_are_the_same_for_the_same_seed_and_cover_all_rows():
 def test_long_examples_are_named_or_cut():
   long = [*PAIRS[:2], Pair('p.jsonl, line 6', 'abcdef', 'ghij')]
   with pytest.raises(InputError, match='line 6: the example has 11 tokens'):
-    packing.pack(long, TOKENIZER, 9)
-  rows = packing.pack(long[-1:], TOKENIZER, 7, truncate=True)
+    sequence_packing.pack(long, TOKENIZER, 9)
+  rows = sequence_packing.pack(long[-1:], TOKENIZER, 7, truncate=True)
   assert TOKENIZER.decode(rows.tokens[0]) == 'defghij\n'
   assert rows.is_target[0].astype(int).tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
-  rows = packing.pack(long[-1:], TOKENIZER, 3, truncate=True)
+  rows = sequence_packing.pack(long[-1:], TOKENIZER, 3, truncate=True)
   assert TOKENIZER.decode(rows.tokens[0]) == 'hij\n'
   assert rows.is_target[0].astype(int).tolist() == [0, 1, 1, 1]
 
@@ -154,17 +155,17 @@ def test_long_examples_are_named_or_cut():
 )
 def test_pairs_that_the_tokenizer_cannot_hold(pair, message):
   with pytest.raises(InputError, match=message):
-    packing.pack([pair], TOKENIZER, 9)
+    sequence_packing.pack([pair], TOKENIZER, 9)
 
 
 def test_a_tokenizer_without_any_end_is_refused():
   with pytest.raises(InputError, match='no end of text and no line feed'):
-    packing.pack(PAIRS, tokenizers.build('char', 'abcdefghij'), 9)
+    sequence_packing.pack(PAIRS, tokenizers.build('char', 'abcdefghij'), 9)
 
 
 def test_words_end_with_their_own_token():
   words = tokenizers.build('word', 'to be')
-  rows = packing.pack([Pair('', '', 'be')], words, 2)
+  rows = sequence_packing.pack([Pair('', '', 'be')], words, 2)
   end = words.end_of_text
   assert rows.tokens.tolist() == [[end, words.encode('be')[0], end]]
 

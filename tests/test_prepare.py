@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt import data, preparation, shards, tokenizers
+from minigpt import tokenizers
 from minigpt.config import DataConfig
-from minigpt.corpus import input_paths, make_tokenizer, prepare
+from minigpt.data import shard_writer, sources, token_shards
+from minigpt.data.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import InputError, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def test_tokens_are_those_of_the_documents_each_with_its_end(tokens, tokenizer):
     for document in documents
     for part in (tokenizer.encode(document), [tokenizer.end_of_text])
   ]
-  found = shards.open_tokens(tokens)
+  found = token_shards.open_tokens(tokens)
   np.testing.assert_array_equal(found[:], np.concatenate(expected))
   assert found.dtype == np.uint8
   manifest = json.loads((tokens / 'manifest.json').read_text())
@@ -75,7 +76,7 @@ def test_pieces_are_cut_where_no_token_is(tmp_path):
   path = tmp_path / 'text.txt'
   path.write_text(STORY, encoding='utf-8')
   content = path.read_bytes()
-  found = preparation.cut(str(path), 40)
+  found = shard_writer.cut(str(path), 40)
   assert len(found) > 30
   assert b''.join(content[p.start : p.stop] for p in found) == content
   for piece in found[1:]:
@@ -87,7 +88,7 @@ def test_pieces_are_cut_where_no_token_is(tmp_path):
 
 def test_shards_index_like_one_array():
   whole = np.arange(23, dtype=np.uint16)
-  found = shards.TokenShards([whole[:5], whole[5:6], whole[6:]])
+  found = token_shards.TokenShards([whole[:5], whole[5:6], whole[6:]])
   np.testing.assert_array_equal(found[:], whole)
   np.testing.assert_array_equal(found[3:9], whole[3:9])
   places = np.array([[0, 4, 5], [6, 22, 4]])
@@ -103,25 +104,25 @@ def test_shards_index_like_one_array():
 
 
 def test_windows_and_fingerprints_of_a_token_directory(tokens):
-  split = data.read_split(DataConfig(dataset=str(tokens), val_fraction=0.25))
-  whole = shards.open_tokens(tokens)[:]
+  split = sources.read_split(DataConfig(dataset=str(tokens), val_fraction=0.25))
+  whole = token_shards.open_tokens(tokens)[:]
   n = len(split.train)
   assert n == int(len(whole) * 0.75)
-  windows = data.make_windows(split.train, 7, 0, 256)
+  windows = sources.make_windows(split.train, 7, 0, 256)
   starts = np.array([[0, n - 8], [290, 5]])
   expected = whole[starts[..., None] + np.arange(8)]
   np.testing.assert_array_equal(windows.at(starts), expected)
-  found = data.fingerprint(split.train, split.val)
+  found = sources.fingerprint(split.train, split.val)
   assert found.n_tokens == len(whole)
-  assert found != data.fingerprint(split.val, split.train)
+  assert found != sources.fingerprint(split.val, split.train)
 
 
 def test_the_tokenizer_comes_with_the_tokens(tokens):
   given = {'dataset': str(tokens)}
-  assert data.given_tokenizer(given)['tokenizer'] == 'word'
-  assert data.given_tokenizer({'dataset': 'sample'}) == {'dataset': 'sample'}
+  assert sources.given_tokenizer(given)['tokenizer'] == 'word'
+  assert sources.given_tokenizer({'dataset': 'sample'}) == {'dataset': 'sample'}
   with pytest.raises(UsageError, match='were made with word'):
-    data.given_tokenizer({**given, 'tokenizer': 'char'})
+    sources.given_tokenizer({**given, 'tokenizer': 'char'})
 
 
 def test_a_killed_preparation_goes_on(source, tokenizer, tokens, tmp_path):
@@ -133,7 +134,7 @@ def test_a_killed_preparation_goes_on(source, tokenizer, tokens, tmp_path):
     sys.executable,
     '-c',
     'from pathlib import Path\n'
-    'from minigpt.corpus import *\n'
+    'from minigpt.data.corpus import *\n'
     'if __name__ == "__main__":\n'
     f'  prepare([{str(big)!r}], make_tokenizer({str(tmp_path)!r} '
     f'+ "/words.json"), Path({str(folder)!r}), 2, 1 << 16)\n',
@@ -152,7 +153,7 @@ def test_a_killed_preparation_goes_on(source, tokenizer, tokens, tmp_path):
   kept = [p for p, time_ in made.items() if os.stat(p).st_mtime_ns == time_]
   assert kept
   expected = [*tokenizer.encode(STORY * 300), tokenizer.end_of_text]
-  np.testing.assert_array_equal(shards.open_tokens(folder)[:], expected)
+  np.testing.assert_array_equal(token_shards.open_tokens(folder)[:], expected)
   assert not list(folder.glob('.tmp-*'))
 
 
@@ -183,9 +184,9 @@ def test_faults_of_the_text_name_the_file(
 ):
   (tmp_path / name).write_bytes(content)
   tokenizers.save(tokenizer, tmp_path / 'tokenizer.json')
-  [piece] = preparation.cut(str(tmp_path / name), 1 << 20)
+  [piece] = shard_writer.cut(str(tmp_path / name), 1 << 20)
   with pytest.raises(InputError, match=match):
-    preparation.write_shard(piece, tmp_path, 0, 'uint8')
+    shard_writer.write_shard(piece, tmp_path, 0, 'uint8')
   assert not list(tmp_path.glob('*shard*'))
 
 
@@ -198,16 +199,16 @@ def test_damaged_directories_are_refused(tokens, tmp_path):
   content = shard.read_bytes()
   shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
   with pytest.raises(InputError, match=r'shard-00003.npy is damaged'):
-    shards.open_tokens(copy)
+    token_shards.open_tokens(copy)
   shard.write_bytes(content[:-1])
   with pytest.raises(InputError, match=r'shard-00003.npy'):
-    shards.open_tokens(copy)
+    token_shards.open_tokens(copy)
   manifest = copy / 'manifest.json'
   fields = json.loads(manifest.read_text())
   fields['shards'][0]['name'] = '../shard-00000.npy'
   manifest.write_text(json.dumps(fields))
   with pytest.raises(InputError, match='is not a manifest'):
-    shards.open_tokens(copy)
+    token_shards.open_tokens(copy)
 
 
 def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):

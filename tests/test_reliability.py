@@ -15,8 +15,9 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import checkpoint, data, workdir
+from minigpt import checkpoint, workdir
 from minigpt.config import preset_values, settle
+from minigpt.data import sources
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit, prepare
 from minigpt.model.params import named_leaves
@@ -345,16 +346,16 @@ def test_metrics_survive_a_kill_while_the_file_is_reopened(
 
 def test_changed_text_is_noticed(whole):
   windows, val = whole.prepared.windows, whole.prepared.val
-  workdir.check_same_data(whole.path, data.fingerprint(windows.tokens, val))
+  workdir.check_same_data(whole.path, sources.fingerprint(windows.tokens, val))
   changed = np.array(windows.tokens)
   changed[0] ^= 1
   with pytest.raises(InputError, match='the text has changed'):
-    workdir.check_same_data(whole.path, data.fingerprint(changed, val))
+    workdir.check_same_data(whole.path, sources.fingerprint(changed, val))
 
 
 def test_the_fingerprint_does_not_depend_on_the_chunks():
-  a = data.fingerprint(np.arange(10), np.arange(5), chunk=3)
-  assert a == data.fingerprint(np.arange(10), np.arange(5))
+  a = sources.fingerprint(np.arange(10), np.arange(5), chunk=3)
+  assert a == sources.fingerprint(np.arange(10), np.arange(5))
   assert a.n_tokens == 15
 
 

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from minigpt.compiler import backend, remat
 from minigpt.config import COMPILE_MODES
+from minigpt.data.sequence_packing import Packed
 from minigpt.model import lora
 from minigpt.model.transformer import GPT, mlp, thrifty_mlp
-from minigpt.packing import Packed
 from minigpt.training import TrainState, loss_and_grads
 
 RNG = tf.constant([5, 6])

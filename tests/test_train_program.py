@@ -8,7 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import train
-from minigpt import data
+from minigpt.data import sources
 from minigpt.runtime import startup
 
 
@@ -86,5 +86,5 @@ def test_the_specifications_run_learns_its_text(tmp_path):
     )
     assert written.returncode == 0, written.stderr
     assert written.stderr == ''
-    assert written.stdout.rstrip('\n') in data.SAMPLE
+    assert written.stdout.rstrip('\n') in sources.SAMPLE
     assert len(written.stdout) == 41

@@ -1,7 +1,7 @@
 """Text becomes numbers, and comes back."""
 
 from minigpt import tokenizers
-from minigpt.data import SAMPLE
+from minigpt.data.sources import SAMPLE
 
 print(f'{len(SAMPLE)} characters: {SAMPLE[:29]!r} ...')
 for kind in ('char', 'word'):

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from minigpt import data, tokenizers
+from minigpt import tokenizers
+from minigpt.data import sources
 
-tokenizer = tokenizers.build('char', data.SAMPLE)
-tokens = tokenizer.encode(data.SAMPLE)
-windows = data.make_windows(
+tokenizer = tokenizers.build('char', sources.SAMPLE)
+tokens = tokenizer.encode(sources.SAMPLE)
+windows = sources.make_windows(
   tokens, context_length=8, stride=4, vocab_size=tokenizer.vocab_size
 )
 print(f'{len(tokens)} tokens make {windows.count} windows of 8 + 1')
@@ -19,14 +20,14 @@ for t in (0, 1, 7):
 
 # A batch is a function of seed and step: nothing has to be remembered.
 steps = [range(0, 1), range(1, 2), range(2, 3)]
-batches = list(data.train_batches(windows, (1, 2), 0, steps, 1))
-again = list(data.train_batches(windows, (1, 2), 0, steps[2:], 1))
+batches = list(sources.train_batches(windows, (1, 2), 0, steps, 1))
+again = list(sources.train_batches(windows, (1, 2), 0, steps[2:], 1))
 print('a batch:', batches[0].shape, '[steps, gradients, batch, context + 1]')
 print('step 2 again:', [tokenizer.decode(row) for row in again[0][0, 0]])
 assert np.array_equal(again[0], batches[2])
 
 # Any example of an epoch comes once, in an order of its own.
-starts = data.window_order(windows, np.arange(2 * windows.count), seed=0)
+starts = sources.window_order(windows, np.arange(2 * windows.count), seed=0)
 print('epoch 0 starts at', starts[: windows.count][:6], '...')
 print('epoch 1 starts at', starts[windows.count :][:6], '...')
 assert set(starts[: windows.count]) == set(range(0, 4 * windows.count, 4))

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from minigpt import tokenizers
 from minigpt.config import GPTConfig
-from minigpt.data import SAMPLE
+from minigpt.data.sources import SAMPLE
 from minigpt.model.attention import self_attention
 from minigpt.model.params import init_params
 

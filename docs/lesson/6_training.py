@@ -5,12 +5,13 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from minigpt import data, tokenizers
+from minigpt import tokenizers
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.data import sources
 from minigpt.model.transformer import GPT, loss_fn
 from minigpt.optim import Moments, adamw_direction, learning_rate, update
 
-tokenizer = tokenizers.build('char', data.SAMPLE)
+tokenizer = tokenizers.build('char', sources.SAMPLE)
 config = GPTConfig(
   vocab_size=tokenizer.vocab_size,
   context_length=16,
@@ -40,10 +41,10 @@ def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
   return loss
 
 
-tokens = tokenizer.encode(data.SAMPLE)
-windows = data.make_windows(tokens, 16, 1, config.vocab_size)
+tokens = tokenizer.encode(sources.SAMPLE)
+windows = sources.make_windows(tokens, 16, 1, config.vocab_size)
 calls = [range(i, i + 1) for i in range(recipe.steps)]
-batches = data.train_batches(windows, (1, 8), 0, calls, 1)
+batches = sources.train_batches(windows, (1, 8), 0, calls, 1)
 losses = [
   float(step(batch[0, 0], tf.constant(i))) for i, batch in enumerate(batches)
 ]

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from minigpt import client, data
+from minigpt import client
 from minigpt.completion import Request
 from minigpt.config import preset_values, settle
+from minigpt.data import sources
 from minigpt.endpoint import EndpointError
 from minigpt.fit import prepare
 from minigpt.model.transformer import GPT
@@ -20,7 +21,7 @@ run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
 model = GPT(run.model, run.train.seed)
 train_steps = compiled_train_steps(TrainState(model), run.model, run.train)
 calls = [range(i, i + 17) for i in range(0, run.train.steps, 17)]
-for batch in data.train_batches(windows, (1, 2), 0, calls, 17):
+for batch in sources.train_batches(windows, (1, 2), 0, calls, 17):
   train_steps(batch, np.int32(17))
 
 # The server's functions, traced; their variables; both written to a folder.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from examples.ngram import NGram
 from minigpt.completion import Completer, Request
-from minigpt.data import read_split
+from minigpt.data.sources import read_split
 from minigpt.workdir import Trained, load_trained
 
 LONGEST = 80  # Characters of a completion.

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import shards, tokenizers
+from minigpt import tokenizers
 from minigpt.config import DataConfig
+from minigpt.data import token_shards
+from minigpt.data.token_shards import TokenShards
 from minigpt.errors import InputError, UsageError, unknown
-from minigpt.shards import TokenShards
 from minigpt.tokenizers import Tokenizer
 
 SAMPLE = (
@@ -70,7 +71,7 @@ def given_tokenizer(given: dict[str, Any]) -> dict[str, Any]:
     InputError: the directory's tokenizer cannot be read.
   """
   dataset = given.get('dataset', '')
-  if not shards.is_token_directory(dataset):
+  if not token_shards.is_token_directory(dataset):
     return given
   name = directory_tokenizer(dataset).name
   if given.get('tokenizer', name) != name:
@@ -83,7 +84,7 @@ def given_tokenizer(given: dict[str, Any]) -> dict[str, Any]:
 
 def directory_tokenizer(dataset: str) -> Tokenizer | None:
   """The tokenizer of a token directory; None for any other data set."""
-  if not shards.is_token_directory(dataset):
+  if not token_shards.is_token_directory(dataset):
     return None
   return tokenizers.load(Path(dataset) / 'tokenizer.json')
 
@@ -92,9 +93,9 @@ def _read(dataset: str) -> str | np.ndarray | TokenShards:
   if dataset in _SOURCES:
     return _SOURCES[dataset]()
   if dataset.endswith('.npy'):
-    return shards.map_tokens(dataset)
-  if shards.is_token_directory(dataset):
-    return shards.open_tokens(Path(dataset))
+    return token_shards.map_tokens(dataset)
+  if token_shards.is_token_directory(dataset):
+    return token_shards.open_tokens(Path(dataset))
   if os.path.isfile(dataset):
     return _text_file(dataset)
   paths = sorted(filter(os.path.isfile, glob.glob(dataset, recursive=True)))

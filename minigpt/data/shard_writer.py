@@ -20,9 +20,9 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from minigpt import tokenizers
+from minigpt.data.token_shards import Manifest, Shard
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import fsync, write_text
-from minigpt.shards import Manifest, Shard
 from minigpt.tokenizers import Tokenizer
 
 _READ = 1 << 20

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt import shards, tokenizers
+from minigpt import tokenizers
+from minigpt.data import token_shards
+from minigpt.data.shard_writer import cut, finish, write_shard
 from minigpt.errors import InputError, UsageError, unknown
-from minigpt.preparation import cut, finish, write_shard
 from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.tokenizers import Tokenizer
 
@@ -59,7 +60,7 @@ def prepare(
   folder: Path,
   n_workers: int,
   shard_bytes: int,
-) -> shards.Manifest:
+) -> token_shards.Manifest:
   """Writes a token directory, or what is missing of it.
 
   Raises:
@@ -81,7 +82,7 @@ def prepare(
   return finish(folder, made, tokenizer, dtype)
 
 
-def _reported(shard: shards.Shard, n_shards: int) -> shards.Shard:
+def _reported(shard: token_shards.Shard, n_shards: int) -> token_shards.Shard:
   print(f'{shard.name} of {n_shards}: {shard.n_tokens:,} tokens', flush=True)
   return shard
 
@@ -90,7 +91,7 @@ def _begin(
   paths: list[str], tokenizer: Tokenizer, folder: Path, shard_bytes: int
 ) -> None:
   """Writes down what is prepared, or checks that it is still the same."""
-  if shards.is_token_directory(folder):
+  if token_shards.is_token_directory(folder):
     raise UsageError(f'{folder} holds tokens already; choose another --output')
   stats = [os.stat(path) for path in paths]
   plan = {

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.data.jsonl import Pair
 from minigpt.errors import InputError
-from minigpt.examples import Pair
 from minigpt.tokenizers import Tokenizer
 
 
