@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from minigpt import publishing
+from minigpt.checkpoints.workdir import load_trained
 from minigpt.errors import UsageError
 from minigpt.exporting import (
   Options,
@@ -25,7 +26,6 @@ from minigpt.exporting import (
 )
 from minigpt.kernels.quantize import STORED
 from minigpt.runtime import startup
-from minigpt.workdir import load_trained
 
 _D = Options()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'run to export')

@@ -21,14 +21,8 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import (
-  board,
-  distribution,
-  finetune,
-  pretrained,
-  tokenizers,
-  workdir,
-)
+from minigpt import board, distribution, tokenizers
+from minigpt.checkpoints import finetune, loading, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -131,7 +125,7 @@ def _prepared(given: dict) -> tuple[Prepared, Start | None]:
   if not given.get('init_from'):
     preset = _PRESET.value or 'shakespeare-char'
     return prepare(settle(preset_values(preset, given))), None
-  start = pretrained.load(Path(given['init_from']))
+  start = loading.load(Path(given['init_from']))
   values = preset_values(_PRESET.value or 'finetune', given)
   values |= finetune.start_values(start, given)
   return prepare(settle(values), start.tokenizer), (start.config, start.weights)

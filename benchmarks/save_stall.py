@@ -18,11 +18,12 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 # isort: split
 import numpy as np
 
-from minigpt import tokenizers, workdir
+from minigpt import tokenizers
+from minigpt.checkpoints import workdir
+from minigpt.checkpoints.workdir import Run
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.fit import Fit, Prepared, fit
-from minigpt.workdir import Run
 
 
 def prepared(preset: str, **given) -> Prepared:

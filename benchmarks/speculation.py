@@ -17,11 +17,12 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import decoding, fit, speculation, workdir
+from minigpt import decoding, fit, speculation
+from minigpt.checkpoints import workdir
+from minigpt.checkpoints.workdir import Trained
 from minigpt.compiler import backend
 from minigpt.config import Settings
 from minigpt.kernels.quantize import compact
-from minigpt.workdir import Trained
 
 _CALLS = 4  # Of which the first may compile.
 

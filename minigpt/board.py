@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt import fit, workdir
+from minigpt import fit
+from minigpt.checkpoints import workdir
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect
 from minigpt.model.params import named_leaves

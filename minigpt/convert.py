@@ -12,12 +12,13 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import tokenizers, workdir
+from minigpt import tokenizers
+from minigpt.checkpoints import workdir
+from minigpt.checkpoints.huggingface import is_pretrained
+from minigpt.checkpoints.huggingface import write as write_huggingface
+from minigpt.checkpoints.loading import load
 from minigpt.errors import InputError, UsageError
-from minigpt.hf import is_pretrained
-from minigpt.hf import write as write_huggingface
 from minigpt.model.params import count, specs
-from minigpt.pretrained import load
 from minigpt.runtime import startup
 
 _FROM = flags.DEFINE_string('from', None, 'directory to read')

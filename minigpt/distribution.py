@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import checkpoint
+from minigpt.checkpoints import checkpoint
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data.sequence_packing import Packed
 from minigpt.errors import InputError, UsageError

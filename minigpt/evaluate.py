@@ -24,13 +24,14 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import checkpoint, evaluation, hf, workdir
+from minigpt import evaluation
+from minigpt.checkpoints import checkpoint, huggingface, workdir
+from minigpt.checkpoints.loading import load
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
 from minigpt.data.sources import check_ids, read_split
 from minigpt.errors import InputError, UsageError
 from minigpt.evaluation import Model
-from minigpt.pretrained import load
 from minigpt.progress import watch
 
 _WORKDIR = flags.DEFINE_string(
@@ -111,7 +112,7 @@ def _tokens(path: Path, model: Model) -> np.ndarray:
   """The text of --dataset, or the validation part of the run."""
   if _DATASET.value is not None:
     config = DataConfig(dataset=_DATASET.value, val_fraction=0)
-  elif hf.is_pretrained(path):
+  elif huggingface.is_pretrained(path):
     config = DataConfig(dataset='')
   else:
     config = workdir.load_config(path).data

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt import calls, model_card, publishing, stablehlo, warmup
+from minigpt.checkpoints.workdir import Trained
 from minigpt.completion import Request
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
@@ -15,7 +16,6 @@ from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
 from minigpt.serving import Server
 from minigpt.training import compiled_eval_step, evaluate
-from minigpt.workdir import Trained
 
 
 class Options(NamedTuple):

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import checkpoint, figures, guard, memory, tokenizers, workdir
+from minigpt import figures, guard, memory, tokenizers
+from minigpt.checkpoints import checkpoint, workdir
+from minigpt.checkpoints.async_checkpointer import Saver
+from minigpt.checkpoints.workdir import Run
 from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.data import jsonl, sequence_packing, sources
@@ -24,7 +27,6 @@ from minigpt.model.transformer import GPT
 from minigpt.progress import MetricsFile, Progress, clock, cut_samples
 from minigpt.runtime import malloc
 from minigpt.runtime.signals import StopRequest
-from minigpt.saver import Saver
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import (
   TrainState,
@@ -32,7 +34,6 @@ from minigpt.training import (
   compiled_eval_step,
   evaluate_batches,
 )
-from minigpt.workdir import Run
 
 
 class Prepared(NamedTuple):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from absl import flags
 
+from minigpt.checkpoints.workdir import load_trained
 from minigpt.completion import Completer, Request
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError
 from minigpt.kernels.quantize import WEIGHTS, compact
 from minigpt.runtime import startup
-from minigpt.workdir import load_trained
 
 _D = Request()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'run to write with')

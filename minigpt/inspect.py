@@ -15,7 +15,8 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import figures, pretrained, report
+from minigpt import figures, report
+from minigpt.checkpoints import loading
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect, label
 from minigpt.runtime import atomic_io
@@ -39,7 +40,7 @@ def main() -> None:
     raise UsageError(
       f'output={output}: it must end in .html, {", ".join(figures.FORMATS)}'
     )
-  config, weights, tokenizer = pretrained.load(Path(_WORKDIR.value))
+  config, weights, tokenizer = loading.load(Path(_WORKDIR.value))
   found = inspect(tokenizer.encode(_PROMPT.value), weights, config)
   if output.suffix == '.html':
     title = f'{_WORKDIR.value}: {_PROMPT.value}'

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import decoding, logit_rules
+from minigpt.checkpoints.workdir import Trained
 from minigpt.client import sampling_inputs
 from minigpt.completion import Request, encode_prompt
 from minigpt.config import GPTConfig
@@ -22,7 +23,6 @@ from minigpt.model.params import Params
 from minigpt.model.transformer import gpt, hidden_states, unembed
 from minigpt.serve_checks import Subject, rows, same
 from minigpt.tokenizers import Tokenizer
-from minigpt.workdir import Trained
 
 
 class Live(NamedTuple):

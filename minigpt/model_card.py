@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 import minigpt
+from minigpt.checkpoints.workdir import Trained
 from minigpt.model.params import count, specs
-from minigpt.workdir import Trained
 
 
 def card(

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minigpt.checkpoint import new_directory
+from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import write_text
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.calls import Call
-from minigpt.checkpoint import new_directory
+from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.compiler import backend
 from minigpt.errors import InputError
 

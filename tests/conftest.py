@@ -116,7 +116,7 @@ def nothing_is_kept(monkeypatch):
 @pytest.fixture(scope='session')
 def run_dir(model, tmp_path_factory):
   """A run of the random model; its vocabulary has NUL and two non-ASCII."""
-  from minigpt import workdir
+  from minigpt.checkpoints import workdir
   from minigpt.tokenizers.char import CharTokenizer
 
   path = tmp_path_factory.mktemp('runs') / 's'
@@ -128,7 +128,8 @@ def run_dir(model, tmp_path_factory):
 @pytest.fixture(scope='session')
 def export_dir(run_dir, tmp_path_factory):
   """That run as `export.py` publishes it; to be copied before it is changed."""
-  from minigpt import exporting, workdir
+  from minigpt import exporting
+  from minigpt.checkpoints import workdir
 
   pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
   options = exporting.Options(max_new_tokens_limit=9, batch_sizes=(1, 2))

@@ -8,7 +8,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import beam, decoding, hf, logit_rules, tokenizers
+from minigpt import beam, decoding, logit_rules, tokenizers
+from minigpt.checkpoints import huggingface
 from minigpt.completion import Completer, Request
 from minigpt.errors import UsageError
 
@@ -20,7 +21,7 @@ NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
 def golden(request):
   pytest.importorskip('safetensors')
   want = np.load(GOLDEN / request.param / 'expected.npz')
-  return *hf.read(GOLDEN / request.param), want
+  return *huggingface.read(GOLDEN / request.param), want
 
 
 def find(golden, width, stop_token=None, prompts=None, rules=None):
@@ -152,7 +153,7 @@ def test_banned_are_the_tokens_that_would_complete_a_string(ids, strings):
 @pytest.fixture(scope='module')
 def complete():
   pytest.importorskip('safetensors')
-  config, weights = hf.read(GOLDEN / 'gpt2-wide')
+  config, weights = huggingface.read(GOLDEN / 'gpt2-wide')
   letters = ''.join(map(chr, range(40, 101)))
   weights = tf.nest.map_structure(tf.Variable, weights)
   return Completer(weights, config, tokenizers.build('char', letters))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import board, fit, workdir
+from minigpt import board, fit
+from minigpt.checkpoints import workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import UsageError
 from minigpt.model.params import named_leaves

@@ -7,7 +7,8 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import client, gate, serve_checks, workdir
+from minigpt import client, gate, serve_checks
+from minigpt.checkpoints import workdir
 from minigpt.completion import Request
 from minigpt.endpoint import EndpointError
 from minigpt.errors import UsageError

@@ -9,7 +9,8 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import hf, pretrained, tokenizers, workdir
+from minigpt import tokenizers
+from minigpt.checkpoints import huggingface, loading, workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
@@ -43,13 +44,13 @@ def test_there_and_back(tmp_path, char61):
   again = convert(**{'from': run, 'to': back})
   assert again.returncode == 0
   assert 'GPT2LMHeadModel' in again.stdout
-  wanted = safetensors.load_file(GOLDEN / hf.WEIGHTS)
-  found = safetensors.load_file(back / hf.WEIGHTS)
+  wanted = safetensors.load_file(GOLDEN / huggingface.WEIGHTS)
+  found = safetensors.load_file(back / huggingface.WEIGHTS)
   assert found.keys() == wanted.keys()
   for name, value in wanted.items():
     assert found[name].tobytes() == value.tobytes(), name
   # The second time the tokenizer is known.
-  assert pretrained.load(back).tokenizer.to_json() == char61.to_json()
+  assert loading.load(back).tokenizer.to_json() == char61.to_json()
 
 
 def test_a_fault_is_one_line():
@@ -72,7 +73,7 @@ def test_a_run_is_loaded_as_it_was_saved(tmp_path, char61):
   )
   weights = params.init_params(config, seed=7)
   workdir.write(tmp_path / 'run', config, weights, char61)
-  found = pretrained.load(tmp_path / 'run')
+  found = loading.load(tmp_path / 'run')
   assert found.config == config
   assert found.tokenizer.to_json() == char61.to_json()
   leaves = params.named_leaves(found.weights)
@@ -82,7 +83,7 @@ def test_a_run_is_loaded_as_it_was_saved(tmp_path, char61):
 
 
 def test_runs_are_not_written_over(tmp_path, char61):
-  config, weights = hf.read(GOLDEN)
+  config, weights = huggingface.read(GOLDEN)
   with pytest.raises(InputError, match='there already'):
     workdir.write(tmp_path, config, weights, char61)
   assert not list(tmp_path.iterdir())
@@ -91,12 +92,12 @@ def test_runs_are_not_written_over(tmp_path, char61):
 def test_a_tokenizer_of_another_size_is_refused(tmp_path):
   tokenizer = tokenizers.build('char', 'abc')
   with pytest.raises(InputError, match='61 tokens, the char tokenizer 3'):
-    pretrained.load(GOLDEN, tokenizer)
+    loading.load(GOLDEN, tokenizer)
 
 
 def test_a_vocabulary_that_is_not_gpt2_needs_a_tokenizer():
   with pytest.raises(InputError, match='61 tokens are not those of GPT-2'):
-    pretrained.load(GOLDEN)
+    loading.load(GOLDEN)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_vocabulary_that_is_not_gpt2_needs_a_tokenizer():
 def test_paths_without_a_model(tmp_path, make, message):
   make(tmp_path / 'model')
   with pytest.raises(InputError, match=message):
-    pretrained.load(tmp_path / 'model')
+    loading.load(tmp_path / 'model')
 
 
 @pytest.fixture(scope='module')
@@ -121,15 +122,15 @@ def gpt2_sized(tmp_path_factory):
   config = GPTConfig(context_length=4, emb_dim=2, n_heads=1, n_layers=1)
   path = tmp_path_factory.mktemp('gpt2') / 'model'
   gpt2 = tokenizers.build('gpt2', '')
-  hf.write(path, config, params.init_params(config), gpt2)
-  (path / hf.TOKENIZER).unlink()
+  huggingface.write(path, config, params.init_params(config), gpt2)
+  (path / huggingface.TOKENIZER).unlink()
   return path
 
 
 def test_gpt2s_vocabulary_comes_with_gpt2s_tokenizer(gpt2_sized):
   described = json.loads((gpt2_sized / 'config.json').read_text())
   assert described['eos_token_id'] == 50256
-  assert pretrained.load(gpt2_sized).tokenizer.name == 'gpt2'
+  assert loading.load(gpt2_sized).tokenizer.name == 'gpt2'
 
 
 def test_gpt2s_tokenizer_is_written_as_openai_published_it(gpt2_sized):
@@ -143,11 +144,11 @@ def test_only_gpt2s_own_words_are_taken_for_gpt2s(gpt2_sized, tmp_path):
   path = pathlib.Path(shutil.copytree(gpt2_sized, tmp_path / 'model'))
   words = _published_vocabulary()
   (path / 'vocab.json').write_text(json.dumps(words))
-  assert pretrained.load(path).tokenizer.name == 'gpt2'
+  assert loading.load(path).tokenizer.name == 'gpt2'
   words['Ġthe'], words['Ġof'] = words['Ġof'], words['Ġthe']
   (path / 'vocab.json').write_text(json.dumps(words))
   with pytest.raises(InputError, match='not those of GPT-2'):
-    pretrained.load(path)
+    loading.load(path)
 
 
 def _published_vocabulary():

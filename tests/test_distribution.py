@@ -14,7 +14,8 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import distribution, launch, workdir
+from minigpt import distribution, launch
+from minigpt.checkpoints import workdir
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.errors import InputError, UsageError
 from minigpt.fit import Fit, fit, prepare

@@ -13,7 +13,8 @@ import subprocess
 import programs
 import pytest
 
-from minigpt import hf, tokenizers
+from minigpt import tokenizers
+from minigpt.checkpoints import huggingface
 from minigpt.config import GPTConfig
 from minigpt.model.params import init_params
 
@@ -101,7 +102,7 @@ def folder(tmp_path_factory):
   (path / 'path' / 'to').mkdir(parents=True)
   letters = tokenizers.build('char', TEXT)
   config = GPTConfig(letters.vocab_size, 64, 8, 2, 1, qkv_bias=True)
-  hf.write(path / 'path/to/gpt2', config, init_params(config), letters)
+  huggingface.write(path / 'path/to/gpt2', config, init_params(config), letters)
   tokenizers.save(tokenizers.build('word', TEXT), path / 'words.json')
   (path / 'models').mkdir()
   (path / 'models' / 'mini').symlink_to('shakespeare')

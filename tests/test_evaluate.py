@@ -13,7 +13,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import evaluation, hf, tokenizers, workdir
+from minigpt import evaluation, tokenizers
+from minigpt.checkpoints import huggingface, workdir
 from minigpt.config import GPTConfig
 from minigpt.data import jsonl
 from minigpt.data.jsonl import Choice, Pair
@@ -43,7 +44,7 @@ def model():
 
 
 def golden_model(name):
-  config, weights = hf.read(GOLDEN / name)
+  config, weights = huggingface.read(GOLDEN / name)
   letters = ''.join(map(chr, range(0x100, 0x100 + config.vocab_size)))
   return Model(
     tf.nest.map_structure(tf.Variable, weights),

@@ -16,7 +16,7 @@ from examples.ngram import NGram
 from examples.queries import check as queries
 from examples.queries import make_queries
 from examples.spelling import compare, make_pairs
-from minigpt import workdir
+from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig
 from minigpt.model import params
 from minigpt.tokenizers.char import CharTokenizer

@@ -8,8 +8,10 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import exporting, publishing, workdir
-from minigpt.checkpoint import Checkpoint
+from minigpt import exporting, publishing
+from minigpt.checkpoints import workdir
+from minigpt.checkpoints.checkpoint import Checkpoint
+from minigpt.checkpoints.workdir import Trained
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError
@@ -18,7 +20,6 @@ from minigpt.fit import prepare
 from minigpt.model.transformer import GPT
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training import TrainState, compiled_train_steps
-from minigpt.workdir import Trained
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,7 +7,8 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import finetune, pretrained, tokenizers, workdir
+from minigpt import tokenizers
+from minigpt.checkpoints import finetune, loading, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -55,7 +56,7 @@ def train(**flags):
 
 def a_fit(path, source, text, **given):
   given = {'init_from': str(source), 'dataset': str(text), **GRAPH, **given}
-  start = pretrained.load(source)
+  start = loading.load(source)
   values = preset_values('finetune', given)
   values |= finetune.start_values(start, given)
   return Fit(path, prepare(settle(values), start.tokenizer))
@@ -97,7 +98,7 @@ def test_weights_that_were_read_already_are_not_read_again(
 )
 def test_what_contradicts_the_model_is_refused(source, given, message):
   with pytest.raises(UsageError, match=message):
-    finetune.start_values(pretrained.load(source[0]), given)
+    finetune.start_values(loading.load(source[0]), given)
 
 
 def test_another_model_in_the_same_place_is_refused(source):

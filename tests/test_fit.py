@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from minigpt import checkpoint, workdir
+from minigpt.checkpoints import checkpoint, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import InputError, UsageError
 from minigpt.fit import Fit, fit, plan_calls, prepare

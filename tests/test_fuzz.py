@@ -12,15 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minigpt import (
-  checkpoint,
-  distribution,
-  guard,
-  hf,
-  memory,
-  tokenizers,
-  workdir,
-)
+from minigpt import distribution, guard, memory, tokenizers
+from minigpt.checkpoints import checkpoint, huggingface, workdir
 from minigpt.config import (
   PRESETS,
   DataConfig,
@@ -171,7 +164,7 @@ def folder(tmp_path_factory):
 def hf_folder(folder, model):
   pytest.importorskip('safetensors', reason='no safetensors')
   tokenizer = tokenizers.build('char', 'abcdefghijklmnopq')
-  hf.write(folder / 'hf', model.config, model.params, tokenizer)
+  huggingface.write(folder / 'hf', model.config, model.params, tokenizer)
   return folder
 
 
@@ -241,7 +234,12 @@ def test_damaged_models_are_read_or_refused(hf_folder, name):
   def one(content):
     if name != 'config.json':
       content += valid[2000:]
-    check(hf_folder, f'hf/{name}', content, lambda: hf.read(hf_folder / 'hf'))
+    check(
+      hf_folder,
+      f'hf/{name}',
+      content,
+      lambda: huggingface.read(hf_folder / 'hf'),
+    )
 
   one()
 

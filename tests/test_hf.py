@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding, hf, openai
+from minigpt import decoding
+from minigpt.checkpoints import huggingface, openai_gpt2
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
@@ -55,7 +56,7 @@ def characters(n):
 
 
 def write(path, config, weights):
-  hf.write(path, config, weights, characters(config.vocab_size))
+  huggingface.write(path, config, weights, characters(config.vocab_size))
 
 
 @pytest.fixture
@@ -78,14 +79,14 @@ def alter_tensors(path, change):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_logits_are_those_of_transformers(name):
-  config, weights = hf.read(GOLDEN / name)
+  config, weights = huggingface.read(GOLDEN / name)
   want = expected(name)
   assert_close(gpt(want['inputs'], weights, config).numpy(), want['logits'])
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_greedy_tokens_are_those_of_transformers(name):
-  config, weights = hf.read(GOLDEN / name)
+  config, weights = huggingface.read(GOLDEN / name)
   tokens = expected(name)['greedy']
   n_rows, n_new = len(tokens), 64
 
@@ -105,10 +106,10 @@ def test_greedy_tokens_are_those_of_transformers(name):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_written_again_every_tensor_is_the_same_bytes(name, tmp_path):
-  config, weights = hf.read(GOLDEN / name)
+  config, weights = huggingface.read(GOLDEN / name)
   write(tmp_path / 'new', config, weights)
   assert_same_bytes(tensors_of(tmp_path / 'new'), tensors_of(GOLDEN / name))
-  again, weights_again = hf.read(tmp_path / 'new')
+  again, weights_again = huggingface.read(tmp_path / 'new')
   assert again == config
   assert_same_bytes(leaves(weights_again), leaves(weights))
 
@@ -131,46 +132,46 @@ def with_masks(tensors):
 
 @pytest.mark.parametrize('change', [without_prefix, with_head, with_masks])
 def test_spellings_of_the_same_weights(model, change):
-  config, weights = hf.read(model)
+  config, weights = huggingface.read(model)
   alter_tensors(model, change)
-  assert hf.read(model)[0] == config
-  assert_same_bytes(leaves(hf.read(model)[1]), leaves(weights))
+  assert huggingface.read(model)[0] == config
+  assert_same_bytes(leaves(huggingface.read(model)[1]), leaves(weights))
 
 
 def test_shards(model):
-  wanted = leaves(hf.read(model)[1])
+  wanted = leaves(huggingface.read(model)[1])
   names = sorted(tensors := tensors_of(model))
   weight_map = {}
   for i, part in enumerate((names[::2], names[1::2])):
     safetensors.save_file({k: tensors[k] for k in part}, model / f'{i}.shard')
     weight_map |= dict.fromkeys(part, f'{i}.shard')
   (model / WEIGHTS).unlink()
-  (model / hf.INDEX).write_text(json.dumps({'weight_map': weight_map}))
-  assert_same_bytes(leaves(hf.read(model)[1]), wanted)
+  (model / huggingface.INDEX).write_text(json.dumps({'weight_map': weight_map}))
+  assert_same_bytes(leaves(huggingface.read(model)[1]), wanted)
 
 
 @pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16])
 def test_halves_become_float32_without_loss(model, dtype):
   wanted = {
     k: v.astype(dtype).astype(np.float32)
-    for k, v in leaves(hf.read(model)[1]).items()
+    for k, v in leaves(huggingface.read(model)[1]).items()
   }
   alter_tensors(
     model, lambda tensors: {k: v.astype(dtype) for k, v in tensors.items()}
   )
-  assert_same_bytes(leaves(hf.read(model)[1]), wanted)
+  assert_same_bytes(leaves(huggingface.read(model)[1]), wanted)
 
 
 def test_a_head_that_differs_is_a_head_whatever_the_config_says(model):
   head = np.random.default_rng(0).normal(size=[40, 8]).astype(np.float32)
   alter_tensors(model, lambda tensors: tensors | {'lm_head.weight': head})
-  config, weights = hf.read(model)
+  config, weights = huggingface.read(model)
   assert not config.tie_embeddings
   np.testing.assert_array_equal(weights.head, head)
 
 
 def test_config_fields_land_where_they_belong(model):
-  config = hf.read(GOLDEN / 'gpt2-untied')[0]
+  config = huggingface.read(GOLDEN / 'gpt2-untied')[0]
   assert config == GPTConfig(
     vocab_size=50,
     context_length=80,
@@ -184,7 +185,7 @@ def test_config_fields_land_where_they_belong(model):
     mlp_ratio=2,
   )
   alter_config(model, resid_pdrop=0.25)
-  assert hf.read(model)[0].drop_rate == 0.25
+  assert huggingface.read(model)[0].drop_rate == 0.25
 
 
 def small_config(**fields):
@@ -198,7 +199,7 @@ def test_absent_biases_are_written_as_zeros_and_change_no_logit(tmp_path):
   config = small_config(bias=False, mlp_ratio=3)
   weights = params.init_params(config, seed=1)
   write(tmp_path / 'new', config, weights)
-  again, weights_again = hf.read(tmp_path / 'new')
+  again, weights_again = huggingface.read(tmp_path / 'new')
   assert (again.qkv_bias, again.bias, again.mlp_ratio) == (True, True, 3)
   assert not weights_again.blocks[1].attn.c_attn.b.any()
   tokens = np.arange(8)[None]
@@ -224,7 +225,7 @@ def test_padding_is_kept_and_never_scored(tmp_path):
   generation = (tmp_path / 'new/generation_config.json').read_text()
   assert described['vocab_size'] == 16
   assert json.loads(generation)['suppress_tokens'] == [11, 12, 13, 14, 15]
-  again, weights_again = hf.read(tmp_path / 'new')
+  again, weights_again = huggingface.read(tmp_path / 'new')
   assert again.vocab_padding == 5
   assert_same_bytes(leaves(weights_again), leaves(weights))
 
@@ -233,11 +234,11 @@ def test_a_vocabulary_of_50304_is_that_of_gpt2_padded(tmp_path):
   config = small_config(vocab_size=50304, emb_dim=2, n_heads=1)
   path = tmp_path / 'new'
   write(path, config, params.init_params(config))
-  assert hf.read(path)[0].vocab_padding == 0  # As config.json says.
+  assert huggingface.read(path)[0].vocab_padding == 0  # As config.json says.
   described = json.loads((path / 'config.json').read_text())
   del described['vocab_padding']
   (path / 'config.json').write_text(json.dumps(described))
-  found = hf.read(path)[0]
+  found = huggingface.read(path)[0]
   assert (found.vocab_size, found.vocab_padding) == (50257, 47)
 
 
@@ -256,7 +257,7 @@ def test_a_vocabulary_of_50304_is_that_of_gpt2_padded(tmp_path):
 def test_the_tokenizer_says_which_rows_are_padding(model, files):
   for name, content in files.items():
     (model / name).write_text(json.dumps(content))
-  config = hf.read(model)[0]
+  config = huggingface.read(model)[0]
   assert (config.vocab_size, config.vocab_padding) == (37, 3)
 
 
@@ -270,7 +271,7 @@ def write_openai(path, config, weights):
     for leaf, value in leaves(weights).items():
       if leaf.endswith('.w'):
         value = value[None]
-      tf.compat.v1.get_variable(openai.name_of(leaf), initializer=value)
+      tf.compat.v1.get_variable(openai_gpt2.name_of(leaf), initializer=value)
     session.run(tf.compat.v1.global_variables_initializer())
     saver = tf.compat.v1.train.Saver()
     saver.save(session, str(path / 'model.ckpt'), write_meta_graph=False)
@@ -287,23 +288,25 @@ def write_openai(path, config, weights):
 @pytest.fixture
 def checkpoint(tmp_path):
   path = tmp_path / 'openai'
-  write_openai(path, *hf.read(GOLDEN / 'gpt2-deep'))
+  write_openai(path, *huggingface.read(GOLDEN / 'gpt2-deep'))
   return path
 
 
 def test_openai_names():
-  assert openai.name_of('blocks.11.attn.c_attn.w') == 'model/h11/attn/c_attn/w'
-  assert openai.name_of('ln_f.g') == 'model/ln_f/g'
-  assert openai.name_of('wte') == 'model/wte'
+  assert (
+    openai_gpt2.name_of('blocks.11.attn.c_attn.w') == 'model/h11/attn/c_attn/w'
+  )
+  assert openai_gpt2.name_of('ln_f.g') == 'model/ln_f/g'
+  assert openai_gpt2.name_of('wte') == 'model/wte'
 
 
 @pytest.mark.parametrize('index_file', [True, False])
 def test_openai_checkpoint_is_the_same_model(checkpoint, index_file, tmp_path):
   if not index_file:
     (checkpoint / 'checkpoint').unlink()
-  assert hf.is_pretrained(checkpoint)
-  config, weights = hf.read(checkpoint)
-  wanted = hf.read(GOLDEN / 'gpt2-deep')
+  assert huggingface.is_pretrained(checkpoint)
+  config, weights = huggingface.read(checkpoint)
+  wanted = huggingface.read(GOLDEN / 'gpt2-deep')
   assert config == wanted[0]
   assert_same_bytes(leaves(weights), leaves(wanted[1]))
   write(tmp_path / 'new', config, weights)
@@ -339,7 +342,7 @@ DATA = 'model.ckpt.data-00000-of-00001'
 def test_damaged_openai_checkpoints(checkpoint, break_, message):
   break_(checkpoint)
   with pytest.raises(InputError, match=message):
-    hf.read(checkpoint)
+    huggingface.read(checkpoint)
 
 
 def test_an_openai_checkpoint_that_does_not_fit_its_hparams(checkpoint):
@@ -352,7 +355,7 @@ def test_an_openai_checkpoint_that_does_not_fit_its_hparams(checkpoint):
   ):
     (checkpoint / 'hparams.json').write_text(json.dumps(hparams | field))
     with pytest.raises(InputError, match=message):
-      hf.read(checkpoint)
+      huggingface.read(checkpoint)
 
 
 # Bad input.
@@ -387,7 +390,7 @@ def test_an_openai_checkpoint_that_does_not_fit_its_hparams(checkpoint):
 def test_configs_that_are_refused(model, fields, message):
   alter_config(model, **fields)
   with pytest.raises(InputError, match=message):
-    hf.read(model)
+    huggingface.read(model)
 
 
 def without_wpe(tensors):
@@ -424,7 +427,7 @@ def quantized(tensors):
 def test_tensors_that_are_refused(model, change, message):
   alter_tensors(model, change)
   with pytest.raises(InputError, match=message):
-    hf.read(model)
+    huggingface.read(model)
 
 
 def header(fields, length=None):
@@ -447,27 +450,29 @@ TERABYTES = {
 def test_files_that_are_no_safetensors(model, content):
   (model / WEIGHTS).write_bytes(content)
   with pytest.raises(InputError, match='damaged or no safetensors'):
-    hf.read(model)
+    huggingface.read(model)
 
 
 def test_a_truncated_file(model):
   truncate(model / WEIGHTS)
   with pytest.raises(InputError, match='damaged or no safetensors'):
-    hf.read(model)
+    huggingface.read(model)
 
 
 @pytest.mark.parametrize('shard', ['gone', '../model/other.safetensors'])
 def test_shards_that_are_not_there(model, shard):
-  (model / hf.INDEX).write_text(json.dumps({'weight_map': {'wte': shard}}))
+  (model / huggingface.INDEX).write_text(
+    json.dumps({'weight_map': {'wte': shard}})
+  )
   (model / WEIGHTS).rename(model / 'other.safetensors')
   with pytest.raises(InputError, match='there is no shard'):
-    hf.read(model)
+    huggingface.read(model)
 
 
 def test_a_pickle_is_refused_with_the_way_out(model):
   (model / WEIGHTS).rename(model / 'pytorch_model.bin')
   with pytest.raises(InputError, match=r'pickle .* call save_pretrained'):
-    hf.read(model)
+    huggingface.read(model)
 
 
 @pytest.mark.parametrize(
@@ -482,7 +487,7 @@ def test_a_pickle_is_refused_with_the_way_out(model):
 def test_configs_that_are_none(model, content, message):
   (model / 'config.json').write_text(content)
   with pytest.raises(InputError, match=message):
-    hf.read(model)
+    huggingface.read(model)
 
 
 @pytest.mark.parametrize(
@@ -497,14 +502,14 @@ def test_configs_that_are_none(model, content, message):
 def test_tokenizers_that_do_not_fit(model, name, content, message):
   (model / name).write_text(json.dumps(content))
   with pytest.raises(InputError, match=message):
-    hf.read(model)
+    huggingface.read(model)
 
 
 def test_nan_is_read_with_a_warning(model, caplog):
   tensors = tensors_of(model)
   tensors['transformer.h.2.ln_1.bias'][3] = np.nan
   safetensors.save_file(tensors, model / WEIGHTS)
-  weights = hf.read(model)[1]
+  weights = huggingface.read(model)[1]
   assert np.isnan(weights.blocks[2].ln_1.b[3])
   assert 'h.2.ln_1.bias holds NaN' in caplog.text
   assert len(caplog.records) == 1
@@ -513,7 +518,7 @@ def test_nan_is_read_with_a_warning(model, caplog):
 def test_without_safetensors_one_line_says_what_to_install(model, monkeypatch):
   monkeypatch.setitem(sys.modules, 'safetensors.numpy', None)
   with pytest.raises(InputError, match='pip install'):
-    hf.read(model)
+    huggingface.read(model)
 
 
 def test_nothing_is_written_over(model, tmp_path):
@@ -521,7 +526,7 @@ def test_nothing_is_written_over(model, tmp_path):
   (tmp_path / 'file').write_text('')
   for target in (model, tmp_path / 'file'):
     with pytest.raises(InputError, match='there already'):
-      write(target, *hf.read(model))
+      write(target, *huggingface.read(model))
   assert (model / WEIGHTS).read_bytes() == before
 
 
@@ -531,7 +536,7 @@ def test_a_write_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
 
   monkeypatch.setattr(safetensors, 'save_file', no_space)
   with pytest.raises(InputError, match='No space left on device'):
-    write(tmp_path / 'new', *hf.read(model))
+    write(tmp_path / 'new', *huggingface.read(model))
   assert [p.name for p in tmp_path.iterdir()] == ['model']
 
 
@@ -595,6 +600,6 @@ def test_shards_as_transformers_writes_them(transformers, tmp_path):
   model.save_pretrained(tmp_path / 'new', max_shard_size='15KB')
   assert len(list((tmp_path / 'new').glob('*.safetensors'))) > 1
   assert_same_bytes(
-    leaves(hf.read(tmp_path / 'new')[1]),
-    leaves(hf.read(GOLDEN / 'gpt2-wide')[1]),
+    leaves(huggingface.read(tmp_path / 'new')[1]),
+    leaves(huggingface.read(GOLDEN / 'gpt2-wide')[1]),
   )

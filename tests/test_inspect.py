@@ -11,7 +11,8 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import figures, report, tokenizers, workdir
+from minigpt import figures, report, tokenizers
+from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect, label

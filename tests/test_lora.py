@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import checkpoint, tokenizers, training, workdir
+from minigpt import tokenizers, training
+from minigpt.checkpoints import checkpoint, workdir
 from minigpt.config import DataConfig, GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
 from minigpt.fit import Fit, fit, prepare

@@ -8,7 +8,8 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import tokenizers, workdir
+from minigpt import tokenizers
+from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig, TrainConfig, preset_values, settle
 from minigpt.data import sequence_packing
 from minigpt.data.jsonl import Pair

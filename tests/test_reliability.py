@@ -15,7 +15,8 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import checkpoint, workdir
+from minigpt.checkpoints import checkpoint, workdir
+from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.errors import InputError
@@ -23,7 +24,6 @@ from minigpt.fit import Fit, fit, prepare
 from minigpt.model.params import named_leaves
 from minigpt.progress import MetricsFile, read_metrics
 from minigpt.runtime import lock
-from minigpt.saver import Saver
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(

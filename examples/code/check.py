@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from examples.ngram import NGram
+from minigpt.checkpoints.workdir import Trained, load_trained
 from minigpt.completion import Completer, Request
 from minigpt.data.sources import read_split
-from minigpt.workdir import Trained, load_trained
 
 LONGEST = 80  # Characters of a completion.
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from examples.ngram import NGram
 from examples.queries.make_queries import SCHEMA
+from minigpt.checkpoints.workdir import load_config, load_trained
 from minigpt.completion import Completer, Request
-from minigpt.workdir import load_config, load_trained
 
 LONGEST = 256  # Characters; no query of the data has more.
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import checkpoint, hf, tokenizers
+from minigpt import tokenizers
+from minigpt.checkpoints import checkpoint, huggingface
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.data.sources import Fingerprint
 from minigpt.errors import InputError, UsageError
@@ -189,8 +190,8 @@ def check_same_run(workdir: Path, saved: Run, asked: dict[str, Any]) -> None:
 
 def load_weights(path: Path) -> tuple[GPTConfig, Params]:
   """Reads the model of a run, or of Hugging Face's or OpenAI's directory."""
-  if hf.is_pretrained(path):
-    return hf.read(path)
+  if huggingface.is_pretrained(path):
+    return huggingface.read(path)
   trained = load_trained(path)
   return trained.run.model, trained.model.params
 

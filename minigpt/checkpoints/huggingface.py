@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from minigpt import openai, tokenizers
-from minigpt.checkpoint import new_directory
+from minigpt import tokenizers
+from minigpt.checkpoints import openai_gpt2
+from minigpt.checkpoints.checkpoint import new_directory
+from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
 from minigpt.runtime.atomic_io import read_json
 from minigpt.tokenizers import Tokenizer, huggingface
-from minigpt.weights import Description, Stored, assemble
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -33,7 +34,7 @@ TOKENIZER = 'minigpt_tokenizer.json'
 def is_pretrained(path: str | os.PathLike) -> bool:
   """Whether `read` is to read `path`: it holds Hugging Face's or OpenAI's."""
   path = Path(path)
-  if (path / openai.HPARAMS).is_file():
+  if (path / openai_gpt2.HPARAMS).is_file():
     return True
   file = path / 'config.json'
   return file.is_file() and 'model_type' in read_json(file)
@@ -51,8 +52,8 @@ def read(path: str | os.PathLike) -> tuple[GPTConfig, params.Params]:
     InputError: the directory is no GPT-2, or its files do not fit together.
   """
   path = Path(path)
-  if (path / openai.HPARAMS).is_file():
-    return openai.read(path)
+  if (path / openai_gpt2.HPARAMS).is_file():
+    return openai_gpt2.read(path)
   description = Description(path / 'config.json')
   _check_is_gpt2(description)
   stored = _open(path)

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
+from minigpt.checkpoints.loading import Pretrained
+from minigpt.checkpoints.workdir import OWN
 from minigpt.errors import UsageError
-from minigpt.pretrained import Pretrained
-from minigpt.workdir import OWN
 
 
 def start_values(start: Pretrained, given: dict[str, Any]) -> dict[str, Any]:

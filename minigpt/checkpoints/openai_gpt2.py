@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
-from minigpt.weights import Description, Stored, assemble
 
 HPARAMS = 'hparams.json'
 

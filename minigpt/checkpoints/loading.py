@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from minigpt import hf, tokenizers, workdir
+from minigpt import tokenizers
+from minigpt.checkpoints import huggingface as hf
+from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model.params import Params

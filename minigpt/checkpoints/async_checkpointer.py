@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt import checkpoint
+from minigpt.checkpoints import checkpoint
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 

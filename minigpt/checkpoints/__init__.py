@@ -1,0 +1,1 @@
+"""What is kept on disk: checkpoints, work directories, weights of others."""
