@@ -17,11 +17,12 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import decoding, fit, speculation
+from minigpt import fit
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Trained
 from minigpt.compiler import backend
 from minigpt.config import Settings
+from minigpt.generation import decode, prompt_lookup
 from minigpt.kernels.quantize import compact
 
 _CALLS = 4  # Of which the first may compile.
@@ -31,21 +32,21 @@ def writers(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
   p = compact(trained.model.params, 'float32')  # As minigpt.generate has it.
   config = trained.run.model
-  greedy = decoding.greedy_sampling(1)
+  greedy = decode.greedy_sampling(1)
 
   def begin(prompt):
     length = tf.constant([prompt.shape[1]])
-    return decoding.start(prompt, length, p, config, config.context_length)
+    return decode.start(prompt, length, p, config, config.context_length)
 
   @backend.compiled
   def plain(prompt):
     state = begin(prompt)
-    drawn = decoding.generate(state, n_new, n_new, greedy, p, config)[1]
+    drawn = decode.generate(state, n_new, n_new, greedy, p, config)[1]
     return drawn.tokens, ()
 
   @backend.compiled
   def speculative(prompt):
-    _, drawn, tally = speculation.generate(
+    _, drawn, tally = prompt_lookup.generate(
       begin(prompt), n_new, n_new, n_drafted, p, config
     )
     return drawn.tokens, tally

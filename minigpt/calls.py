@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import costs, decoding
+from minigpt import costs
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.generation import decode
 from minigpt.model.params import Params, named_leaves
 from minigpt.model.transformer import GPT
 from minigpt.training import StepMetrics, TrainState, compiled_train_steps
@@ -69,7 +70,7 @@ def score(
   """Reads prompts, and scores the token after each."""
 
   def score(tokens):
-    return decoding.next_logits(tokens, p, config)
+    return decode.next_logits(tokens, p, config)
 
   n_tokens = n_rows * n_prompt
   return Call(
@@ -95,7 +96,7 @@ def greedy(
   """Writes the `n_new` likeliest tokens after each prompt."""
 
   def greedy(tokens, n):
-    return decoding.greedy(tokens, n, n_new, p, config)
+    return decode.greedy(tokens, n, n_new, p, config)
 
   n_seen = n_prompt + n_new / 2
   return Call(

@@ -20,8 +20,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 
-from minigpt import decoding, logit_rules, tf_serving
-from minigpt.completion import Request, TextRow, encode_prompt
+from minigpt import tf_serving
 from minigpt.endpoint import (
   Arrays,
   Endpoint,
@@ -32,6 +31,9 @@ from minigpt.endpoint import (
   to_arrays,
 )
 from minigpt.errors import UsageError, unknown
+from minigpt.generation import decode as decoding
+from minigpt.generation import logits_processors
+from minigpt.generation.generator import Request, TextRow, encode_prompt
 from minigpt.tokenizers import Tokenizer
 
 # HTTP statuses that the server makes of gRPC's codes, read backwards.
@@ -339,12 +341,12 @@ def _draw(
     *(tf.constant([v]) for v in values),
     seed=tf.constant([request.seed], tf.int64),
   )
-  rules = logit_rules.Rules(
+  rules = logits_processors.Rules(
     tf.constant([request.repetition_penalty]),
     tf.constant([request.min_new_tokens]),
   )
   turns, length = tf.constant([turn]), tf.constant([len(ids)])
-  ruled = logit_rules.apply(
+  ruled = logits_processors.apply(
     tf.constant(logits), rules, tf.constant([ids]), length, turns, stop_token
   )
   return int(decoding.draw(ruled, sampling, turns)[0])

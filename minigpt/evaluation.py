@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.compiler import backend
-from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.data import sources
 from minigpt.data.jsonl import Choice, Pair
 from minigpt.errors import InputError
+from minigpt.generation.generator import Completer, Request, bucket
 from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from minigpt import calls, model_card, publishing, stablehlo, warmup
 from minigpt.checkpoints.workdir import Trained
-from minigpt.completion import Request
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
+from minigpt.generation.generator import Request
 from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
 from minigpt.serving import Server

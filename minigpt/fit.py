@@ -14,12 +14,12 @@ from minigpt import figures, guard, memory, tokenizers
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.checkpoints.workdir import Run
-from minigpt.completion import Completer, Request
 from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.data import jsonl, sequence_packing, sources
 from minigpt.diagnosis import culprit
 from minigpt.distribution import ALONE, Alone, Workers
 from minigpt.errors import InputError
+from minigpt.generation.generator import Completer, Request
 from minigpt.model import lora
 from minigpt.model.params import Params, specs
 from minigpt.model.summary import summary

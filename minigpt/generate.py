@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import flags
 
 from minigpt.checkpoints.workdir import load_trained
-from minigpt.completion import Completer, Request
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError
+from minigpt.generation.generator import Completer, Request
 from minigpt.kernels.quantize import WEIGHTS, compact
 from minigpt.runtime import startup
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import decoding, logit_rules
 from minigpt.checkpoints.workdir import Trained
 from minigpt.client import sampling_inputs
-from minigpt.completion import Request, encode_prompt
 from minigpt.config import GPTConfig
+from minigpt.generation import decode, logits_processors
+from minigpt.generation.generator import Request, encode_prompt
 from minigpt.kernels.quantize import compact
 from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
@@ -154,10 +154,10 @@ def _generate(model: Live, row: dict) -> dict:
   n_new = int(row['max_new_tokens'])
   n_slots = min(model.config.context_length, len(ids) + n_new)
   p, config = model.params, model.config
-  state = decoding.start(ids[None], tf.constant([len(ids)]), p, config, n_slots)
+  state = decode.start(ids[None], tf.constant([len(ids)]), p, config, n_slots)
   keys = ('temperature', 'top_k', 'top_p', 'seed')
-  sampling = decoding.Sampling(*(tf.constant([row[key]]) for key in keys))
-  state, drawn = decoding.generate(
+  sampling = decode.Sampling(*(tf.constant([row[key]]) for key in keys))
+  state, drawn = decode.generate(
     state,
     tf.constant(n_new),
     n_new,
@@ -165,7 +165,7 @@ def _generate(model: Live, row: dict) -> dict:
     p,
     config,
     model.tokenizer.end_of_text,
-    logit_rules.Rules(
+    logits_processors.Rules(
       tf.constant([row['repetition_penalty']]),
       tf.constant([row['min_new_tokens']]),
     ),

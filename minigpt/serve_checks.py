@@ -18,9 +18,9 @@ import numpy as np
 
 from minigpt import tf_serving, warmup
 from minigpt.client import generate, sampling_inputs, step_inputs, stream
-from minigpt.completion import Request, encode_prompt
 from minigpt.endpoint import Arrays, Endpoint, EndpointError
 from minigpt.errors import InputError, UsageError
+from minigpt.generation.generator import Request, encode_prompt
 from minigpt.stock import read_saved_model
 from minigpt.tokenizers import Tokenizer
 

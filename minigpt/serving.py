@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import decoding
 from minigpt.compiler import backend
-from minigpt.completion import Request
 from minigpt.config import GPTConfig
-from minigpt.decoding import Sampling
 from minigpt.errors import UsageError
-from minigpt.logit_rules import Rules
+from minigpt.generation import decode
+from minigpt.generation.decode import Sampling
+from minigpt.generation.generator import Request
+from minigpt.generation.logits_processors import Rules
 from minigpt.model.attention import KVCache
 from minigpt.model.hooks import no_tap, tapped
 from minigpt.model.layers import cross_entropy, sizes
@@ -372,10 +372,8 @@ class Server(tf.Module):
     else:
       longest = tf.reduce_max(tf.concat([n_new, [1]], 0))
       n_slots = tf.minimum(context, sizes(ids)[1] + longest)
-    state = decoding.start(
-      ids, prompt.length, self.params, self._config, n_slots
-    )
-    state, drawn = decoding.generate(
+    state = decode.start(ids, prompt.length, self.params, self._config, n_slots)
+    state, drawn = decode.generate(
       state,
       n_new,
       self._limit,

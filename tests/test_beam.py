@@ -8,10 +8,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import beam, decoding, logit_rules, tokenizers
+from minigpt import tokenizers
 from minigpt.checkpoints import huggingface
-from minigpt.completion import Completer, Request
 from minigpt.errors import UsageError
+from minigpt.generation import beam_search, decode, logits_processors
+from minigpt.generation.generator import Completer, Request
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
@@ -33,8 +34,8 @@ def find(golden, width, stop_token=None, prompts=None, rules=None):
 @tf.function(autograph=False)
 def search(prompts, weights, config, width, stop_token, rules):
   length = tf.fill([prompts.shape[0]], prompts.shape[1])
-  state = decoding.start(prompts, length, weights, config, 24)
-  return beam.search(
+  state = decode.start(prompts, length, weights, config, 24)
+  return beam_search.search(
     state, 16, 16, width, 1.0, weights, config, stop_token, rules
   )
 
@@ -75,7 +76,7 @@ def test_rows_do_not_see_each_other(golden):
 
 
 def no_rules(n_rows, n_tokens):
-  return logit_rules.Rules(
+  return logits_processors.Rules(
     repetition_penalty=tf.ones([n_rows]),
     min_new_tokens=tf.zeros([n_rows], tf.int32),
     bias=tf.zeros([n_rows, n_tokens]),
@@ -86,17 +87,17 @@ def test_greedy_under_rules_is_that_of_transformers(golden):
   config, weights, want = golden
   bias = np.zeros([2, config.vocab_size], np.float32)
   bias[:, 3] = 2.0
-  rules = logit_rules.Rules(tf.fill([2], 1.5), tf.fill([2], 10), bias)
+  rules = logits_processors.Rules(tf.fill([2], 1.5), tf.fill([2], 10), bias)
   stop = int(want['stop'])
-  greedy = decoding.greedy_sampling(2)
+  greedy = decode.greedy_sampling(2)
 
   @tf.function(autograph=False)
   def run(prompts):
     length = tf.fill([2], 4)
-    state = decoding.start(prompts, length, weights, config, 28)
-    return decoding.generate(
-      state, 24, 24, greedy, weights, config, stop, rules
-    )[1]
+    state = decode.start(prompts, length, weights, config, 28)
+    return decode.generate(state, 24, 24, greedy, weights, config, stop, rules)[
+      1
+    ]
 
   tokens = want['ruled'][:, 4:]
   found = run(want['prompts']).tokens.numpy()
@@ -108,13 +109,13 @@ def test_greedy_under_rules_is_that_of_transformers(golden):
 
 def test_each_row_has_its_own_rules():
   logits = tf.constant([[2.0, -1.0, 0.5], [2.0, -1.0, 0.5]])
-  rules = logit_rules.Rules(
+  rules = logits_processors.Rules(
     repetition_penalty=tf.constant([2.0, 1.0]),
     min_new_tokens=tf.constant([0, 3]),
     bias=tf.constant([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
   )
   window = tf.constant([[0, 1, 2], [0, 1, 2]])
-  found = logit_rules.apply(
+  found = logits_processors.apply(
     logits, rules, window, tf.constant([2, 2]), tf.constant([2, 2]), 1
   )
   # Token 2 lies beyond the length and is not seen.
@@ -129,10 +130,10 @@ PIECES = [b'a', b'b', b'ab', b'ba', b'aab', b'bb', b'c']
   st.lists(st.text('abc', min_size=1, max_size=4), min_size=1, max_size=3),
 )
 def test_banned_are_the_tokens_that_would_complete_a_string(ids, strings):
-  banned = logit_rules.ban(strings, PIECES)
+  banned = logits_processors.ban(strings, PIECES)
   window = np.zeros([1, 12], np.int32)
   window[0, : len(ids)] = ids
-  found = logit_rules.completing(
+  found = logits_processors.completing(
     banned, tf.constant(window), tf.constant([len(ids)])
   )
   text = b''.join(PIECES[i] for i in ids)

@@ -9,9 +9,9 @@ import pytest
 
 from minigpt import client, gate, serve_checks
 from minigpt.checkpoints import workdir
-from minigpt.completion import Request
 from minigpt.endpoint import EndpointError
 from minigpt.errors import UsageError
+from minigpt.generation.generator import Request
 from minigpt.load_test import Load, load_test, summary
 
 pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')

@@ -1,9 +1,9 @@
 import pytest
 
 from minigpt import tokenizers
-from minigpt.completion import Completer, Request, bucket
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
+from minigpt.generation.generator import Completer, Request, bucket
 from minigpt.kernels.quantize import compact
 from minigpt.model.transformer import GPT
 

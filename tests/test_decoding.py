@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding
-from minigpt.decoding import Sampling
+from minigpt.generation import decode
+from minigpt.generation.decode import Sampling
 from minigpt.model.transformer import gpt
 
 LONGEST = 30
@@ -24,7 +24,7 @@ def sampling(n_rows, temperature=1.0, top_k=0, top_p=1.0, seed=0):
 
 @tf.function(autograph=False)  # Eagerly, each operation would be a call.
 def generate(state, n_new, how, model, stop_token):
-  return decoding.generate(
+  return decode.generate(
     state, n_new, LONGEST, how, model.params, model.config, stop_token
   )
 
@@ -44,7 +44,7 @@ def run(model, prompts, n_new, how, n_slots=None, stop_token=None):
   padded = np.full([len(prompts), max(lengths)], 9, np.int32)
   for row, prompt in zip(padded, prompts, strict=True):
     row[: len(prompt)] = prompt
-  state = decoding.start(
+  state = decode.start(
     tf.constant(padded),
     tf.constant(lengths),
     model.params,
@@ -125,19 +125,19 @@ def test_going_on_in_parts_equals_going_on_at_once(model):
 
 def test_top_k_by_hand():
   logits = tf.constant([[1.0, 3.0, 2.0, 0.0]] * 3)
-  kept = np.isfinite(decoding.keep_top_k(logits, tf.constant([1, 3, 0])))
+  kept = np.isfinite(decode.keep_top_k(logits, tf.constant([1, 3, 0])))
   assert kept.tolist() == [
     [False, True, False, False],
     [True, True, True, False],
     [True, True, True, True],
   ]
-  assert np.isfinite(decoding.keep_top_k(logits, tf.constant([9, 9, 9]))).all()
+  assert np.isfinite(decode.keep_top_k(logits, tf.constant([9, 9, 9]))).all()
 
 
 def test_top_p_by_hand():
   logits = tf.math.log([[0.1, 0.5, 0.3, 0.1]] * 4)
   p = tf.constant([0.01, 0.5, 0.7, 1.0])
-  kept = np.isfinite(decoding.keep_top_p(logits, p))
+  kept = np.isfinite(decode.keep_top_p(logits, p))
   assert kept.tolist() == [
     [False, True, False, False],
     [False, True, False, False],
@@ -149,7 +149,7 @@ def test_top_p_by_hand():
 def test_draws_follow_the_softmax():
   n = 4000
   logits = tf.tile(tf.math.log([[0.1, 0.6, 0.3]]), [n, 1])
-  draw = tf.function(decoding.draw)  # Eagerly, each row would be a call.
+  draw = tf.function(decode.draw)  # Eagerly, each row would be a call.
   drawn = draw(logits, sampling(n), tf.zeros([n], tf.int32))
   shares = np.bincount(drawn, minlength=3) / n
   np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.03)
@@ -161,9 +161,9 @@ def test_draws_follow_the_softmax():
 
 def test_a_draw_depends_on_seed_and_turn():
   noise = [
-    decoding.gumbel(tf.constant([seed]), tf.constant([turn]), 5).numpy()
+    decode.gumbel(tf.constant([seed]), tf.constant([turn]), 5).numpy()
     for seed, turn in ((0, 0), (0, 1), (1, 0))
   ]
-  again = decoding.gumbel(tf.constant([0]), tf.constant([0]), 5)
+  again = decode.gumbel(tf.constant([0]), tf.constant([0]), 5)
   np.testing.assert_array_equal(noise[0], again)
   assert len({n.tobytes() for n in noise}) == 3

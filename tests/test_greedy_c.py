@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt.client import sampling_inputs
-from minigpt.completion import Request
+from minigpt.generation.generator import Request
 from minigpt.stock import read_saved_model
 
 SOURCE = Path(__file__).with_name('greedy.c')

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding
 from minigpt.checkpoints import huggingface, openai_gpt2
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.generation import decode
 from minigpt.model import params
 from minigpt.model.transformer import gpt, hidden_states
 from minigpt.tokenizers import build
@@ -92,10 +92,10 @@ def test_greedy_tokens_are_those_of_transformers(name):
 
   @tf.function(autograph=False)
   def generate(prompts):
-    greedy = decoding.greedy_sampling(n_rows)
+    greedy = decode.greedy_sampling(n_rows)
     length = tf.fill([n_rows], prompts.shape[1])
-    state = decoding.start(prompts, length, weights, config, tokens.shape[1])
-    return decoding.generate(state, n_new, n_new, greedy, weights, config)[1]
+    state = decode.start(prompts, length, weights, config, tokens.shape[1])
+    return decode.generate(state, n_new, n_new, greedy, weights, config)[1]
 
   drawn = generate(tf.constant(tokens[:, :-n_new]))
   np.testing.assert_array_equal(drawn.tokens, tokens[:, -n_new:])

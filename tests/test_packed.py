@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from minigpt import calls, tokenizers
 from minigpt.compiler import backend
-from minigpt.completion import Completer
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
+from minigpt.generation.generator import Completer
 from minigpt.kernels import prepacked_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Compact, Linear

@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from minigpt import decoding, serving
-from minigpt.decoding import Sampling, greedy_sampling
+from minigpt import serving
+from minigpt.generation import decode
+from minigpt.generation.decode import Sampling, greedy_sampling
+from minigpt.generation.logits_processors import Rules
 from minigpt.kernels.quantize import compact
-from minigpt.logit_rules import Rules
 from minigpt.model.hooks import tapped
 from minigpt.model.params import Compact, Linear, is_absent
 from minigpt.model.transformer import gpt, hidden_states
@@ -79,7 +80,7 @@ MIXED = {
 
 def live(model, ids, n_new, sampling, params=None, rules=None):
   """Tokens and log-probabilities of one row, by the functions of training."""
-  state = decoding.start(
+  state = decode.start(
     tf.constant([ids]),
     tf.constant([len(ids)]),
     params or model.params,
@@ -93,7 +94,7 @@ def live(model, ids, n_new, sampling, params=None, rules=None):
 
 @tf.function(autograph=False)  # Eagerly, each operation would be a call.
 def generate(state, n_new, sampling, params, config, rules):
-  _, drawn = decoding.generate(
+  _, drawn = decode.generate(
     state, n_new, LIMIT, sampling, params, config, rules=rules
   )
   return drawn

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding, speculation
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig
+from minigpt.generation import decode, prompt_lookup
 from minigpt.model.transformer import GPT
 
 LONGEST = 40
@@ -27,22 +27,22 @@ CONFIG = GPTConfig(
 
 @tf.function(autograph=False)
 def begin(prompts, length, room, model):
-  return decoding.start(
+  return decode.start(
     prompts, length, model.params, model.config, room.shape[0]
   )
 
 
 @tf.function(autograph=False)
 def plain(state, n_new, model, stop_token):
-  greedy = decoding.greedy_sampling(len(PROMPTS))
-  return decoding.generate(
+  greedy = decode.greedy_sampling(len(PROMPTS))
+  return decode.generate(
     state, n_new, LONGEST, greedy, model.params, model.config, stop_token
   )
 
 
 @functools.partial(backend.compiled, mode='graph')  # test_completion: xla
 def speculative(state, n_new, model, stop_token, drafted):
-  return speculation.generate(
+  return prompt_lookup.generate(
     state,
     n_new,
     LONGEST,
@@ -134,10 +134,10 @@ def test_a_text_that_repeats_itself_takes_few_turns():
   model.params.wte.assign(10 * table)
   model.params.head.assign(table[[2, 0, 1, *range(3, 17)]])
   window = tf.pad(tf.constant([[0, 1, 2, 0, 1]]), [[0, 0], [0, 27]])
-  state = decoding.start(
+  state = decode.start(
     window[:, :5], tf.constant([5]), model.params, config, 32
   )
-  _, drawn, tally = speculation.generate(
+  _, drawn, tally = prompt_lookup.generate(
     state, tf.constant(11), 11, 4, model.params, config
   )
   assert drawn.tokens.numpy().tolist() == [[2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]]
@@ -155,7 +155,7 @@ def test_a_draft_is_what_followed_the_longest_and_last_occurrence():
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],  # slots beyond the length
   ]
   length = tf.constant([12, 8, 4, 6, 1])
-  tokens, found = speculation.look_up(tf.constant(windows), length, 4)
+  tokens, found = prompt_lookup.look_up(tf.constant(windows), length, 4)
   assert tokens.numpy()[:3].tolist() == [
     [7, 1, 2, 4],
     [5, 1, 2, 5],

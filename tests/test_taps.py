@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import decoding
 from minigpt.config import GPTConfig
+from minigpt.generation import decode
 from minigpt.model.hooks import no_tap, tapped
 from minigpt.model.layers import layernorm
 from minigpt.model.params import init_params
@@ -122,8 +122,8 @@ def test_a_loss_on_an_intermediate_has_a_gradient(params):
 
 def test_generation_shows_the_row_that_a_whole_pass_would(params, seen):
   length = tf.constant([5, 5])
-  state = decoding.start(TOKENS, length, params, CONFIG, n_slots=6)
-  (logits, _), step = tapped(decoding.decode_step)(state, params, CONFIG)
+  state = decode.start(TOKENS, length, params, CONFIG, n_slots=6)
+  (logits, _), step = tapped(decode.decode_step)(state, params, CONFIG)
   assert step.keys() == seen.keys()
   weights = step['blocks.1.attn.weights'].numpy()
   np.testing.assert_allclose(

@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from minigpt import decoding
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.fit import prepare
+from minigpt.generation import decode
 from minigpt.model.transformer import (
   GPT,
   cached_gpt,
@@ -48,9 +48,9 @@ print(f'tokens read: {sum(range(9, 21))} without, {position} with')
 # Draws of eight seeds after "the ", ever further from the likeliest.
 logits = gpt(tf.constant([tokenizer.encode('the ')]), model.params, config)
 for temperature in (0.0, 1.0, 3.0):
-  sampling = decoding.Sampling(
+  sampling = decode.Sampling(
     tf.fill([8], temperature), tf.zeros([8], tf.int32), tf.ones(8), tf.range(8)
   )
   rows = tf.repeat(logits[:, -1], 8, axis=0)
-  drawn = decoding.draw(rows, sampling, tf.zeros([8], tf.int32))
+  drawn = decode.draw(rows, sampling, tf.zeros([8], tf.int32))
   print(f'temperature {temperature}:', repr(tokenizer.decode(drawn)))

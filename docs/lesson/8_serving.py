@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt import client
-from minigpt.completion import Request
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.endpoint import EndpointError
 from minigpt.fit import prepare
+from minigpt.generation.generator import Request
 from minigpt.model.transformer import GPT
 from minigpt.serving import Server
 from minigpt.stock import StockSession

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from examples.ngram import NGram
 from minigpt.checkpoints.workdir import Trained, load_trained
-from minigpt.completion import Completer, Request
 from minigpt.data.sources import read_split
+from minigpt.generation.generator import Completer, Request
 
 LONGEST = 80  # Characters of a completion.
 

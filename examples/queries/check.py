@@ -17,7 +17,7 @@ from pathlib import Path
 from examples.ngram import NGram
 from examples.queries.make_queries import SCHEMA
 from minigpt.checkpoints.workdir import load_config, load_trained
-from minigpt.completion import Completer, Request
+from minigpt.generation.generator import Completer, Request
 
 LONGEST = 256  # Characters; no query of the data has more.
 

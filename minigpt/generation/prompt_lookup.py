@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import decoding
 from minigpt.config import GPTConfig
-from minigpt.decoding import Drawn, State
+from minigpt.generation import decode
+from minigpt.generation.decode import Drawn, State
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
 from minigpt.model.transformer import cached_gpt, unembed
@@ -166,8 +166,8 @@ def _n_leading(holds: tf.Tensor) -> tf.Tensor:  # bool [B, K] -> int32 [B]
 
 def _plain(state, n_drafted, grows, p, config, stop_token):
   """One token for each row that `grows`, in the shapes of `_verify`."""
-  greedy = decoding.greedy_sampling(tf.shape(state.length)[0])
-  state, *new = decoding.grow(state, grows, greedy, p, config, stop_token)
+  greedy = decode.greedy_sampling(tf.shape(state.length)[0])
+  state, *new = decode.grow(state, grows, greedy, p, config, stop_token)
   room = [[0, 0], [0, n_drafted]]
   new = Drawn(*[tf.pad(part[:, None], room) for part in new])
   return state, new, tf.cast(grows, tf.int32)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import logit_rules
 from minigpt.config import GPTConfig
+from minigpt.generation import logits_processors
 from minigpt.model.hooks import Tap, no_tap
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
@@ -199,7 +199,7 @@ def generate(
   p: Params,
   config: GPTConfig,
   stop_token: int | None = None,
-  rules: logit_rules.Rules | None = None,
+  rules: logits_processors.Rules | None = None,
 ) -> tuple[State, Drawn]:
   """Draws up to `n_new` tokens a row, until every row is done.
 
@@ -243,13 +243,13 @@ def grow(
   p: Params,
   config: GPTConfig,
   stop_token: int | None = None,
-  rules: logit_rules.Rules | None = None,
+  rules: logits_processors.Rules | None = None,
 ) -> tuple[State, tf.Tensor, tf.Tensor]:
   """One token, int32 [B], and its log probability for each row that `grows`."""
   logits, caches = decode_step(state, p, config)
   ruled = logits
   if rules:
-    ruled = logit_rules.apply(
+    ruled = logits_processors.apply(
       logits, rules, state.window, state.length, state.n_drawn, stop_token
     )
   token = draw(ruled, sampling, state.n_drawn)

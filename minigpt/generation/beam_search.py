@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import decoding, logit_rules
 from minigpt.config import GPTConfig
+from minigpt.generation import decode, logits_processors
 from minigpt.model.params import Params
 
 _LOWEST = (
@@ -29,14 +29,14 @@ class Beams(NamedTuple):
 
 
 class _Search(NamedTuple):
-  state: decoding.State  # of B * W rows
+  state: decode.State  # of B * W rows
   running: Beams  # that go on; their score is the plain log probability
   finished: Beams
   is_open: tf.Tensor  # bool [B], whether a running beam may still win
 
 
 def search(
-  state: decoding.State,
+  state: decode.State,
   n_new: tf.Tensor,
   n_out: int,
   width: int,
@@ -44,7 +44,7 @@ def search(
   p: Params,
   config: GPTConfig,
   stop_token: int | None = None,
-  rules: logit_rules.Rules | None = None,
+  rules: logits_processors.Rules | None = None,
 ) -> Beams:
   """Finds the W best continuations of up to `n_new` tokens.
 
@@ -97,10 +97,10 @@ def _repeated(tree, width):
 
 
 def _log_probs(state, p, config, stop_token, rules):
-  logits, caches = decoding.decode_step(state, p, config)
+  logits, caches = decode.decode_step(state, p, config)
   log_probs = tf.nn.log_softmax(logits)
   if rules:
-    log_probs = logit_rules.apply(
+    log_probs = logits_processors.apply(
       log_probs, rules, state.window, state.length, state.n_drawn, stop_token
     )
   return log_probs, caches
@@ -176,4 +176,4 @@ def _reordered(state, beam, token):
   n_rows, width = tf.shape(beam)[0], beam.shape[1]
   source = tf.reshape(tf.range(n_rows)[:, None] * width + beam, [-1])
   state = tf.nest.map_structure(lambda x: tf.gather(x, source), state)
-  return decoding.append(state, ~state.done, tf.reshape(token, [-1]), None)
+  return decode.append(state, ~state.done, tf.reshape(token, [-1]), None)

@@ -11,10 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import beam, decoding, logit_rules, speculation
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
+from minigpt.generation import (
+  beam_search,
+  decode,
+  logits_processors,
+  prompt_lookup,
+)
 from minigpt.model.params import W8A8, Params
 from minigpt.tokenizers import Tokenizer
 
@@ -121,17 +126,17 @@ class Completer:
 
     def start(prompts, length, room):
       self.n_traces += 1
-      return decoding.start(prompts, length, p, config, room.shape[0])
+      return decode.start(prompts, length, p, config, room.shape[0])
 
     def generate(state, n_new, sampling, rules):
       self.n_traces += 1
-      return decoding.generate(
+      return decode.generate(
         state, n_new, _CHUNK, sampling, p, config, tokenizer.end_of_text, rules
       )
 
     def speculate(state, n_new, n_drafted):
       self.n_traces += 1
-      return speculation.generate(
+      return prompt_lookup.generate(
         state,
         n_new,
         _SPECULATED_CHUNK,
@@ -143,7 +148,7 @@ class Completer:
 
     def search(state, n_new, width, length_penalty, rules):
       self.n_traces += 1
-      return beam.search(
+      return beam_search.search(
         state,
         n_new,
         state.window.shape[1],
@@ -261,7 +266,7 @@ class Completer:
 
 def _rules(
   request: Request, n_rows: int, tokenizer: Tokenizer
-) -> logit_rules.Rules | None:
+) -> logits_processors.Rules | None:
   """The rules of every row; None where the request has none."""
   if not request.has_rules:
     return None
@@ -277,8 +282,8 @@ def _rules(
   banned = ()
   if request.banned:
     pieces = [tokenizer.decode_bytes([i]) for i in range(n_tokens)]
-    banned = logit_rules.ban(request.banned, pieces)
-  return logit_rules.Rules(
+    banned = logits_processors.ban(request.banned, pieces)
+  return logits_processors.Rules(
     repetition_penalty=tf.fill([n_rows], request.repetition_penalty),
     min_new_tokens=tf.fill([n_rows], request.min_new_tokens),
     bias=tf.constant(bias),
@@ -301,8 +306,8 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
   return np.array([tokenizer.end_of_text], np.int32)
 
 
-def _sampling(request: Request, n_rows: int) -> decoding.Sampling:
-  return decoding.Sampling(
+def _sampling(request: Request, n_rows: int) -> decode.Sampling:
+  return decode.Sampling(
     temperature=tf.fill([n_rows], float(request.temperature)),
     top_k=tf.fill([n_rows], request.top_k),
     top_p=tf.fill([n_rows], float(request.top_p)),
