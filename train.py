@@ -21,7 +21,7 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import board, distribution, tokenizers
+from minigpt import board, tokenizers
 from minigpt.checkpoints import finetune, loading, workdir
 from minigpt.config import (
   DataConfig,
@@ -31,9 +31,12 @@ from minigpt.config import (
   settle,
 )
 from minigpt.data.sources import given_tokenizer
-from minigpt.distribution import Alone
 from minigpt.errors import InputError, UsageError
-from minigpt.fit import (
+from minigpt.model.params import specs
+from minigpt.runtime import lock
+from minigpt.training import distribution
+from minigpt.training.distribution import Alone
+from minigpt.training.trainer import (
   Fit,
   Observer,
   Prepared,
@@ -44,8 +47,6 @@ from minigpt.fit import (
   no_observer,
   prepare,
 )
-from minigpt.model.params import specs
-from minigpt.runtime import lock
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'where the run lives')
 _PRESET = flags.DEFINE_string(

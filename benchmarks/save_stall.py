@@ -23,7 +23,7 @@ from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Run
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
-from minigpt.fit import Fit, Prepared, fit
+from minigpt.training.trainer import Fit, Prepared, fit
 
 
 def prepared(preset: str, **given) -> Prepared:

@@ -20,7 +20,7 @@ import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's im
 # isort: split
 from minigpt import costs
 from minigpt.checkpoints import workdir
-from minigpt.progress import read_metrics
+from minigpt.training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
 WARM = 5  # Steps that are not counted.

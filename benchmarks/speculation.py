@@ -17,13 +17,13 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import fit
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Trained
 from minigpt.compiler import backend
 from minigpt.config import Settings
 from minigpt.generation import decode, prompt_lookup
 from minigpt.kernels.quantize import compact
+from minigpt.training import trainer
 
 _CALLS = 4  # Of which the first may compile.
 
@@ -69,7 +69,7 @@ def prompts(trained: Trained, n_places: int, length: int) -> np.ndarray:
   """int32 [n_places, 1, length], evenly spread over the validation text."""
   run = trained.run
   settings = Settings(run.model.__dict__, run.data, run.train)
-  val = fit.prepare(settings, trained.tokenizer).val
+  val = trainer.prepare(settings, trained.tokenizer).val
   starts = np.linspace(0, len(val) - length - 1, n_places).astype(np.int64)
   return val[starts[:, None, None] + np.arange(length)].astype(np.int32)
 

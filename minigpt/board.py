@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt import fit
 from minigpt.checkpoints import workdir
 from minigpt.errors import UsageError
 from minigpt.inspection import inspect
 from minigpt.model.params import named_leaves
-from minigpt.optim import Moments, directions
+from minigpt.training import trainer
+from minigpt.training.optimizers import Moments, directions
 
 _MOST_TOKENS = 64  # In an attention map; more would not be seen.
 
@@ -37,7 +37,7 @@ def open_board(path: Path, profile_steps: str = '') -> 'fit.Observer':
       'tensorboard is not installed, so nothing is written for it: pip '
       "install 'minigpt[viz]'"
     )
-    return fit.no_observer
+    return trainer.no_observer
   return Board(path, steps)
 
 
@@ -60,7 +60,7 @@ class Board:
     self._to_profile = profile_steps
     self._profiling = False
 
-  def __call__(self, run: fit.Fit, records: list[dict[str, Any]]) -> None:
+  def __call__(self, run: trainer.Fit, records: list[dict[str, Any]]) -> None:
     is_first = self._writer is None
     if is_first or records[0]['step'] <= self._step:
       _purge(self._path, records[0]['step'])
@@ -101,7 +101,7 @@ def _purge(path: str, step: int) -> None:
   writer.close()
 
 
-def _write_settings(run: fit.Fit) -> None:
+def _write_settings(run: trainer.Fit) -> None:
   from tensorboard.plugins.hparams import api  # Optional.
 
   api.hparams(workdir.values(run.run))
@@ -120,7 +120,7 @@ def _write_scalars(record: dict[str, Any]) -> None:
   tf.summary.experimental.write_raw_pb(content, record['step'])
 
 
-def _write_state(run: fit.Fit, rate: float) -> None:
+def _write_state(run: trainer.Fit, rate: float) -> None:
   """What is worth a look only now and then."""
   step = run.step
   tf.summary.text('sample', f'```\n{run.continuation()}\n```', step)
@@ -136,7 +136,7 @@ def _write_state(run: fit.Fit, rate: float) -> None:
     tf.summary.image(f'attention/{i}', images, step, max_outputs=len(heads))
 
 
-def update_ratios(run: fit.Fit, rate: float) -> dict[str, float]:
+def update_ratios(run: trainer.Fit, rate: float) -> dict[str, float]:
   """Size of the last update of each matrix, relative to its own.
 
   About 1e-3 is healthy; far less hardly learns, far more forgets.

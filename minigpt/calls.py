@@ -17,7 +17,7 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.generation import decode
 from minigpt.model.params import Params, named_leaves
 from minigpt.model.transformer import GPT
-from minigpt.training import StepMetrics, TrainState, compiled_train_steps
+from minigpt.training.step import StepMetrics, TrainState, compiled_train_steps
 
 
 class Call(NamedTuple):

@@ -5,8 +5,8 @@ Shapes: T context, D emb_dim, F mlp_dim, L layers, V vocabulary.
 
 from typing import NamedTuple
 
-from minigpt import memory, muon
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.training import memory_estimate, muon
 
 
 class Machine(NamedTuple):
@@ -93,7 +93,7 @@ def reduced_bytes(config: GPTConfig, workers: int) -> float:
 
   Patarasu & Yuan 2009: twice the gradient, less what a worker keeps.
   """
-  return 2 * (workers - 1) / workers * 4 * memory.n_parameters(config)
+  return 2 * (workers - 1) / workers * 4 * memory_estimate.n_parameters(config)
 
 
 def step(

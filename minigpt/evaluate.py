@@ -32,7 +32,7 @@ from minigpt.data import jsonl
 from minigpt.data.sources import check_ids, read_split
 from minigpt.errors import InputError, UsageError
 from minigpt.evaluation import Model
-from minigpt.progress import watch
+from minigpt.training.metrics import watch
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, "run, or directory in Hugging Face's or OpenAI's format"

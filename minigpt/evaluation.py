@@ -20,7 +20,7 @@ from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt
 from minigpt.tokenizers import Tokenizer
-from minigpt.training import compiled_eval_step, evaluate_batches
+from minigpt.training.step import compiled_eval_step, evaluate_batches
 
 # Wraps an iterable to show how far it has come: (iterable, its length).
 Watch = Callable[[Iterable, int], Iterable]

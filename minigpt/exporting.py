@@ -15,7 +15,7 @@ from minigpt.generation.generator import Request
 from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
 from minigpt.serving import Server
-from minigpt.training import compiled_eval_step, evaluate
+from minigpt.training.step import compiled_eval_step, evaluate
 
 
 class Options(NamedTuple):

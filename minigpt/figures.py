@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.errors import InputError
-from minigpt.progress import read_metrics
+from minigpt.training.metrics import read_metrics
 
 FORMATS = '.png', '.svg', '.pdf'
 _MOST_POINTS = 1000  # In a curve; more of them only blur it.

@@ -14,7 +14,7 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import costs, memory
+from minigpt import costs
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -23,7 +23,8 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError
-from minigpt.progress import clock
+from minigpt.training import memory_estimate
+from minigpt.training.metrics import clock
 
 _PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
 _WORKERS = flags.DEFINE_integer('workers', 1, 'processes that share a batch')
@@ -42,9 +43,9 @@ def main() -> None:
     config, recipe, n, costs.Machine(_GFLOPS.value, _GBPS.value)
   )
   mine = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
-  need = memory.estimate(config, mine)
+  need = memory_estimate.estimate(config, mine)
   print(
-    f'{memory.n_parameters(config):,} parameters\n'
+    f'{memory_estimate.n_parameters(config):,} parameters\n'
     f'{need.total / 2**30:,.1f} GiB in each of {n} workers: '
     f'{need.state / 2**30:,.1f} state, '
     f'{need.activations / 2**30:,.1f} activations\n'

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import board, fit
+from minigpt import board
 from minigpt.checkpoints import workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import UsageError
 from minigpt.model.params import named_leaves
+from minigpt.training import trainer
 
 accumulator = pytest.importorskip(
   'tensorboard.backend.event_processing.event_accumulator'
@@ -32,11 +33,11 @@ SMALL = {
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
-  prepared = fit.prepare(settle(preset_values('mini', SMALL)))
+  prepared = trainer.prepare(settle(preset_values('mini', SMALL)))
   workdir.create(path, prepared.run, prepared.tokenizer)
-  run = fit.Fit(path, prepared)
+  run = trainer.Fit(path, prepared)
   run.completer = lambda prompts, request: [' and so on']
-  fit.fit(run, board.open_board(path / 'tensorboard', '3:6'))
+  trainer.fit(run, board.open_board(path / 'tensorboard', '3:6'))
   return run
 
 
@@ -127,6 +128,6 @@ def test_steps_to_profile_are_checked(tmp_path):
 
 def test_without_tensorboard_training_goes_on(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(board.importlib.util, 'find_spec', lambda name: None)
-  assert board.open_board(tmp_path / 'tensorboard') is fit.no_observer
+  assert board.open_board(tmp_path / 'tensorboard') is trainer.no_observer
   assert 'tensorboard is not installed' in capsys.readouterr().out
   assert not list(tmp_path.iterdir())

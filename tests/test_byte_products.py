@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import training
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.kernels import int8_matmul, onednn_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Linear
 from minigpt.model.transformer import GPT, loss_fn
+from minigpt.training import step
 
 
 def by_hand(x, w):
@@ -99,8 +99,8 @@ def trained():
   recipe = TrainConfig(
     learning_rate=1e-2, warmup_steps=10, steps=60, batch_size=8, grad_accum=1
   )
-  steps = training.compiled_train_steps(
-    training.TrainState(model), model.config, recipe
+  steps = step.compiled_train_steps(
+    step.TrainState(model), model.config, recipe
   )
   steps(tf.constant(windows.reshape(60, 1, 8, 33)), 60)
   return tf.constant(windows[:8]), model

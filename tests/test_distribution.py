@@ -14,12 +14,13 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import distribution, launch
+from minigpt import launch
 from minigpt.checkpoints import workdir
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.errors import InputError, UsageError
-from minigpt.fit import Fit, fit, prepare
-from minigpt.progress import read_metrics
+from minigpt.training import distribution
+from minigpt.training.metrics import read_metrics
+from minigpt.training.trainer import Fit, fit, prepare
 
 ROOT = Path(__file__).parents[1]
 FLAGS = dict(
@@ -173,8 +174,8 @@ cpu = tf.config.list_physical_devices('CPU')[0]
 tf.config.set_logical_device_configuration(
   cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from minigpt.config import preset_values, settle
-from minigpt.distribution import Workers
-from minigpt.fit import Fit, fit, prepare
+from minigpt.training.distribution import Workers
+from minigpt.training.trainer import Fit, fit, prepare
 given = {FLAGS | dict(compile='hybrid')}
 prepared = prepare(settle(preset_values('shakespeare-char', given)))
 workers = Workers(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))

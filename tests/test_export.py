@@ -16,10 +16,10 @@ from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError
 from minigpt.exporting import Options, export, export_stablehlo
-from minigpt.fit import prepare
 from minigpt.model.transformer import GPT
 from minigpt.tokenizers.char import CharTokenizer
-from minigpt.training import TrainState, compiled_train_steps
+from minigpt.training.step import TrainState, compiled_train_steps
+from minigpt.training.trainer import prepare
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,9 +17,9 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import InputError, UsageError
-from minigpt.fit import Fit, prepare
 from minigpt.model import params
 from minigpt.model.transformer import gpt
+from minigpt.training.trainer import Fit, prepare
 
 TEXT = 'abcdefgh ' * 30
 GRAPH = {'compile': 'graph'}  # The quickest for so few steps.

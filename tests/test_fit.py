@@ -6,8 +6,8 @@ import pytest
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import InputError, UsageError
-from minigpt.fit import Fit, fit, plan_calls, prepare
 from minigpt.model.params import named_leaves
+from minigpt.training.trainer import Fit, fit, plan_calls, prepare
 
 SMALL = {
   'emb_dim': 16,

@@ -17,7 +17,7 @@ from minigpt.config import TrainConfig
 from minigpt.model import attention as att
 from minigpt.model.params import cast
 from minigpt.model.transformer import GPT, loss_fn
-from minigpt.training import TrainState, compiled_train_steps
+from minigpt.training.step import TrainState, compiled_train_steps
 
 SHAPE = [2, 3, 8, 16]
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minigpt import distribution, guard, memory, tokenizers
+from minigpt import tokenizers
 from minigpt.checkpoints import checkpoint, huggingface, workdir
 from minigpt.config import (
   PRESETS,
@@ -24,7 +24,8 @@ from minigpt.config import (
 )
 from minigpt.data import jsonl, shard_writer, sources, token_shards
 from minigpt.errors import InputError, UsageError
-from minigpt.progress import read_metrics
+from minigpt.training import distribution, memory_estimate, stability
+from minigpt.training.metrics import read_metrics
 
 FAULTS = (UsageError, InputError)
 
@@ -79,7 +80,7 @@ def test_flags_of_any_value_settle_or_are_refused(preset, values):
     found = settle(preset_values(preset, values))
     config = GPTConfig(**found.model)
     if config.n_layers < 100:
-      memory.check(config, found.train, 1 << 34)
+      memory_estimate.check(config, found.train, 1 << 34)
   except FAULTS as fault:
     assert str(fault) and '\n' not in str(fault)
   else:
@@ -148,7 +149,9 @@ def folder(tmp_path_factory):
   (root / 'run' / 'metrics.jsonl').write_text(
     '{"step": 1, "train_loss": 2.0}\n' * 2
   )
-  guard.skip(root / 'run' / 'skipped.json', {'step': 1, 'train_loss': 2.0}, 3)
+  stability.skip(
+    root / 'run' / 'skipped.json', {'step': 1, 'train_loss': 2.0}, 3
+  )
   (root / 'a.txt').write_text('a b a')
   (root / 'tokens').mkdir()
   tokenizers.save(tokenizer, root / 'tokens' / 'tokenizer.json')
@@ -199,7 +202,9 @@ READERS = {
   'run/metrics.jsonl': lambda root: read_metrics(
     root / 'run' / 'metrics.jsonl'
   ),
-  'run/skipped.json': lambda root: guard.skipped(root / 'run' / 'skipped.json'),
+  'run/skipped.json': lambda root: stability.skipped(
+    root / 'run' / 'skipped.json'
+  ),
   'tokens/manifest.json': lambda root: _read_tokens(root / 'tokens'),
   'tokens/tokenizer.json': lambda root: sources.given_tokenizer(
     {'dataset': str(root / 'tokens')}

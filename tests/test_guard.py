@@ -7,17 +7,17 @@ import pytest
 import tensorflow as tf
 from test_reliability import start
 
-from minigpt import guard
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import sources
 from minigpt.data.sequence_packing import Packed
-from minigpt.diagnosis import culprit, trace
 from minigpt.errors import InputError
-from minigpt.fit import Fit, fit
 from minigpt.model import lora
 from minigpt.model.transformer import GPT, loss_fn
-from minigpt.progress import read_metrics
-from minigpt.training import TrainState
+from minigpt.training import stability
+from minigpt.training.diagnosis import culprit, trace
+from minigpt.training.metrics import read_metrics
+from minigpt.training.step import TrainState
+from minigpt.training.trainer import Fit, fit
 
 CONFIG = GPTConfig(
   vocab_size=11,
@@ -111,7 +111,7 @@ def test_spikes_are_measured_in_deviations_of_the_last_losses():
 
   def spikes(loss, width=4.0, losses=losses):
     record = {'train_loss': loss, 'grad_norm': 1.0}
-    return guard.is_spike(record, losses, width)
+    return stability.is_spike(record, losses, width)
 
   assert spikes(6.01)
   assert not spikes(5.99)
@@ -128,12 +128,12 @@ def test_skipped_batches_are_given_to_no_step():
 
 def test_a_damaged_list_of_skipped_batches_is_refused(tmp_path):
   path = tmp_path / 'skipped.json'
-  assert guard.skipped(path) == []
-  guard.skip(path, {'step': 3, 'train_loss': 9.0}, 7)
-  assert guard.skipped(path) == [{'step': 3, 'batch': 7, 'loss': 9.0}]
+  assert stability.skipped(path) == []
+  stability.skip(path, {'step': 3, 'train_loss': 9.0}, 7)
+  assert stability.skipped(path) == [{'step': 3, 'batch': 7, 'loss': 9.0}]
   path.write_text('[{"batch": null}]')
   with pytest.raises(InputError, match='is no list of skipped batches'):
-    guard.skipped(path)
+    stability.skipped(path)
 
 
 def poisoned(run: Fit, bad: list[int], value: float) -> list[int]:

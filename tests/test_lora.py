@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import tokenizers, training
+from minigpt import tokenizers
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.config import DataConfig, GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
-from minigpt.fit import Fit, fit, prepare
 from minigpt.model import lora, params
 from minigpt.model.transformer import (
   GPT,
@@ -21,6 +20,8 @@ from minigpt.model.transformer import (
   gpt,
   hidden_states,
 )
+from minigpt.training import step as training
+from minigpt.training.trainer import Fit, fit, prepare
 
 CONFIG = GPTConfig(
   vocab_size=9,

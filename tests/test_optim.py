@@ -8,8 +8,8 @@ from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import lora
 from minigpt.model.params import named_leaves, specs
-from minigpt.muon import newton_schulz
-from minigpt.optim import (
+from minigpt.training.muon import newton_schulz
+from minigpt.training.optimizers import (
   Moments,
   adamw_direction,
   clip_scale,

@@ -15,16 +15,16 @@ from minigpt.data import sequence_packing
 from minigpt.data.jsonl import Pair
 from minigpt.data.sources import train_batches
 from minigpt.errors import InputError
-from minigpt.fit import Fit, fit, prepare
 from minigpt.model import attention
 from minigpt.model.layers import cross_entropy
 from minigpt.model.transformer import GPT, gpt, packed_loss_fn
-from minigpt.training import (
+from minigpt.training.step import (
   TrainState,
   compiled_eval_step,
   evaluate_batches,
   mean_loss_and_grads,
 )
+from minigpt.training.trainer import Fit, fit, prepare
 
 CONFIG = GPTConfig(12, 15, 16, 2, 2, drop_rate=0.0, init_std=0.3)
 TOKENIZER = tokenizers.build('char', '\n abcdefghij')

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import training
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.kernels import matmul, onednn_matmul
 from minigpt.kernels.matmul import product
 from minigpt.model.transformer import GPT
+from minigpt.training import step
 
 needs_onednn = pytest.mark.skipif(
   not onednn_matmul.available(), reason='this machine has no oneDNN under XLA'
@@ -68,11 +68,11 @@ def test_a_product_by_onednn_is_the_product(
 
 def step_hlo(compute_dtype):
   config = GPTConfig(64, 16, 32, 2, 2, drop_rate=0.0)
-  state = training.TrainState(GPT(config))
+  state = step.TrainState(GPT(config))
   recipe = TrainConfig(
     batch_size=2, grad_accum=1, compute_dtype=compute_dtype, compile='xla'
   )
-  steps = training.compiled_train_steps(state, config, recipe)
+  steps = step.compiled_train_steps(state, config, recipe)
   windows = tf.zeros([1, 1, 2, 17], tf.int32)
   return steps.experimental_get_compiler_ir(windows, tf.constant(1))(
     'optimized_hlo'

@@ -20,10 +20,10 @@ from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.errors import InputError
-from minigpt.fit import Fit, fit, prepare
 from minigpt.model.params import named_leaves
-from minigpt.progress import MetricsFile, read_metrics
 from minigpt.runtime import lock
+from minigpt.training.metrics import MetricsFile, read_metrics
+from minigpt.training.trainer import Fit, fit, prepare
 
 ROOT = Path(__file__).parents[1]
 TINY = dict(

@@ -11,7 +11,7 @@ from minigpt.config import COMPILE_MODES
 from minigpt.data.sequence_packing import Packed
 from minigpt.model import lora
 from minigpt.model.transformer import GPT, mlp, thrifty_mlp
-from minigpt.training import TrainState, loss_and_grads
+from minigpt.training.step import TrainState, loss_and_grads
 
 RNG = tf.constant([5, 6])
 

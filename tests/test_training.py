@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import optim, training
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import lora, transformer
 from minigpt.model.params import named_leaves
 from minigpt.model.transformer import GPT, loss_fn
+from minigpt.training import optimizers, step
 
 CONFIG = GPTConfig(17, 8, 16, 2, 1, drop_rate=0.0, init_std=0.2)
 RECIPE = TrainConfig(steps=20, warmup_steps=2, learning_rate=1e-2)
@@ -21,29 +21,29 @@ def windows(*shape, seed=0):
 
 @pytest.fixture(scope='module')
 def steps_of_three():
-  state = training.TrainState(GPT(CONFIG))
-  return state, training.compiled_train_steps(state, CONFIG, RECIPE)
+  state = step.TrainState(GPT(CONFIG))
+  return state, step.compiled_train_steps(state, CONFIG, RECIPE)
 
 
 @pytest.fixture
 def fresh(steps_of_three):
   """The compiled steps on a state set back to the beginning."""
   state, train_steps = steps_of_three
-  blank = training.TrainState(GPT(CONFIG))
+  blank = step.TrainState(GPT(CONFIG))
   for old, new in zip(state.variables, blank.variables, strict=True):
     old.assign(new)
   return state, train_steps
 
 
 def eager_step(batch, state, config=CONFIG, recipe=RECIPE):
-  return training.train_step(tf.constant(batch), state, config, recipe)
+  return step.train_step(tf.constant(batch), state, config, recipe)
 
 
 def test_compiled_steps_equal_eager_steps(fresh):
   state, train_steps = fresh
   batch = windows(3, 1, 4)
   metrics = train_steps(batch, np.int32(3))
-  eager = training.TrainState(GPT(CONFIG))
+  eager = step.TrainState(GPT(CONFIG))
   for i in range(3):
     expected = eager_step(batch[i], eager)
     for name, value in expected._asdict().items():
@@ -62,11 +62,11 @@ def test_compiled_steps_equal_eager_steps(fresh):
 def test_steps_are_the_same_however_they_are_compiled(mode, optimizer):
   config = dataclasses.replace(CONFIG, drop_rate=0.1)
   batch = windows(3, 2, 4)
-  eager, state = (training.TrainState(GPT(config)) for _ in range(2))
+  eager, state = (step.TrainState(GPT(config)) for _ in range(2))
   recipe = dataclasses.replace(
     RECIPE, compile=mode, grad_accum=2, optimizer=optimizer
   )
-  train_steps = training.compiled_train_steps(state, config, recipe)
+  train_steps = step.compiled_train_steps(state, config, recipe)
   assert train_steps(batch, np.int32(0)).loss.numpy().tolist() == [0, 0, 0]
   metrics = train_steps(batch, np.int32(3))
   expected = [eager_step(each, eager, config, recipe) for each in batch]
@@ -80,15 +80,15 @@ def test_steps_are_the_same_however_they_are_compiled(mode, optimizer):
 
 @pytest.mark.parametrize('mode', ['xla', 'graph'])
 def test_every_program_of_a_run_is_compiled_as_asked(mode):
-  state = training.TrainState(GPT(CONFIG))
+  state = step.TrainState(GPT(CONFIG))
   recipe = dataclasses.replace(RECIPE, compile=mode)
   batch, leaves = windows(1, 4), tf.nest.flatten(state.params)
   programs = [
-    (training.compiled_train_steps(state, CONFIG, recipe), (batch[None], 0)),
-    (training.compiled_gradients(state, CONFIG, recipe), (batch, 0)),
-    (training.compiled_update(state, CONFIG, recipe), (0.0, leaves)),
+    (step.compiled_train_steps(state, CONFIG, recipe), (batch[None], 0)),
+    (step.compiled_gradients(state, CONFIG, recipe), (batch, 0)),
+    (step.compiled_update(state, CONFIG, recipe), (0.0, leaves)),
     (
-      training.compiled_eval_step(state.params, CONFIG, 'float32', mode),
+      step.compiled_eval_step(state.params, CONFIG, 'float32', mode),
       (batch[0], np.ones([4, 8], np.float32)),
     ),
   ]
@@ -103,8 +103,8 @@ def test_bfloat16_in_hybrid_mode_is_near_float32():
   losses = []
   for dtype in ('float32', 'bfloat16'):
     recipe = dataclasses.replace(RECIPE, compile='hybrid', compute_dtype=dtype)
-    state = training.TrainState(GPT(CONFIG))
-    train_steps = training.compiled_train_steps(state, CONFIG, recipe)
+    state = step.TrainState(GPT(CONFIG))
+    train_steps = step.compiled_train_steps(state, CONFIG, recipe)
     losses.append(train_steps(batch, np.int32(1)).loss.numpy()[0])
   assert 0 < abs(losses[1] / losses[0] - 1) < 2e-2
 
@@ -114,7 +114,7 @@ def test_one_call_of_three_is_three_calls_of_one(fresh):
   batch = windows(3, 1, 4)
   train_steps(batch, np.int32(3))
   in_one = [v.numpy() for v in state.variables]
-  blank = training.TrainState(GPT(CONFIG))
+  blank = step.TrainState(GPT(CONFIG))
   for old, new in zip(state.variables, blank.variables, strict=True):
     old.assign(new)
   for i in range(3):
@@ -134,10 +134,10 @@ def test_no_steps_change_nothing(fresh):
 def test_accumulated_gradients_are_those_of_the_whole_batch():
   p = GPT(CONFIG).params
   batch = windows(3, 2)
-  loss, grads = training.mean_loss_and_grads(
+  loss, grads = step.mean_loss_and_grads(
     tf.constant(batch), p, CONFIG, 'float32', None
   )
-  whole_loss, whole = training.loss_and_grads(
+  whole_loss, whole = step.loss_and_grads(
     tf.reshape(batch, [6, 9]), p, CONFIG, 'float32', None
   )
   np.testing.assert_allclose(loss, whole_loss, rtol=1e-6)
@@ -150,7 +150,7 @@ def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   p = GPT(CONFIG).params
   batch = tf.constant(windows(4))
   args = (batch, p, CONFIG)
-  loss, grads = training.loss_and_grads(*args, 'bfloat16', None)
+  loss, grads = step.loss_and_grads(*args, 'bfloat16', None)
   expected = loss_fn(*args)
   np.testing.assert_allclose(loss, expected, rtol=2e-2)
   assert abs(loss.numpy() - expected.numpy()) > 0
@@ -172,8 +172,8 @@ def test_layers_that_are_traced_once_are_not_computed_twice(
 
   def count_products():
     adapters = lora.init_adapters(config, rank) if rank else ()
-    state = training.TrainState(GPT(config), adapters)
-    steps = training.compiled_train_steps(state, config, recipe)
+    state = step.TrainState(GPT(config), adapters)
+    steps = step.compiled_train_steps(state, config, recipe)
     program = steps.experimental_get_compiler_ir(
       windows(1, n_batches, 4), tf.constant(1)
     )(stage='optimized_hlo')
@@ -191,9 +191,7 @@ def test_rows_are_added_to_a_gradient_in_float32():
   total = tf.constant([[300.0], [4.0], [5.0]], tf.bfloat16)
   ones = tf.ones([300, 1], tf.bfloat16)
   rows = tf.IndexedSlices(ones, tf.constant([0] * 299 + [2]))
-  np.testing.assert_array_equal(
-    training.plus_rows(total, rows), [[599], [4], [6]]
-  )
+  np.testing.assert_array_equal(step.plus_rows(total, rows), [[599], [4], [6]])
 
 
 @pytest.mark.parametrize('mode', ['xla', 'graph'])
@@ -202,7 +200,7 @@ def test_tied_embeddings_have_the_gradient_of_both_uses(mode):
   apart = p._replace(head=tf.Variable(p.wte))
 
   def gradients(windows, p):
-    return training.loss_and_grads(windows, p, CONFIG, 'float32', None)[1]
+    return step.loss_and_grads(windows, p, CONFIG, 'float32', None)[1]
 
   batch = tf.constant(windows(4))
   found = backend.compiled(lambda w: gradients(w, p), mode)(batch)
@@ -217,20 +215,20 @@ def test_tied_embeddings_have_the_gradient_of_both_uses(mode):
 def test_gradients_in_bfloat16_are_added_and_clipped_in_float32():
   p = GPT(CONFIG).params
   batch = tf.constant(windows(300, 1))
-  _, grads = training.mean_loss_and_grads(batch, p, CONFIG, 'bfloat16', None)
-  _, expected = training.mean_loss_and_grads(batch, p, CONFIG, 'float32', None)
+  _, grads = step.mean_loss_and_grads(batch, p, CONFIG, 'bfloat16', None)
+  _, expected = step.mean_loss_and_grads(batch, p, CONFIG, 'float32', None)
   assert {g.dtype for g in tf.nest.flatten(grads)} == {tf.float32}
-  norms = [optim.global_norm(tree).numpy() for tree in (grads, expected)]
+  norms = [optimizers.global_norm(tree).numpy() for tree in (grads, expected)]
   np.testing.assert_allclose(norms[0], norms[1], rtol=2e-2)
   halves = tf.nest.map_structure(lambda g: tf.cast(g, tf.bfloat16), expected)
-  found = backend.compiled(optim.global_norm, 'hybrid')(halves)
+  found = backend.compiled(optimizers.global_norm, 'hybrid')(halves)
   np.testing.assert_allclose(found, norms[1], rtol=2e-3)
 
 
 def test_large_gradients_are_clipped():
   recipe = TrainConfig(grad_clip=1e-4, weight_decay=0.0, warmup_steps=0)
   batch = windows(1, 4)
-  clipped = training.TrainState(GPT(CONFIG))
+  clipped = step.TrainState(GPT(CONFIG))
   norm = eager_step(batch, clipped, recipe=recipe).grad_norm.numpy()
   assert norm > 1e-2  # reported as it was
   mu = tf.linalg.global_norm(tf.nest.flatten(clipped.moments.mu)).numpy()
@@ -243,7 +241,7 @@ def test_dropout_differs_between_steps_but_not_between_runs():
   batch = windows(1, 4)
 
   def losses(seed):
-    state = training.TrainState(GPT(config))
+    state = step.TrainState(GPT(config))
     recipe = TrainConfig(**{**vars(still), 'seed': seed})
     return [
       eager_step(batch, state, config, recipe).loss.numpy() for _ in range(2)
@@ -258,14 +256,14 @@ def test_dropout_differs_between_steps_but_not_between_runs():
 def test_evaluation_is_the_mean_over_all_tokens():
   p = GPT(CONFIG).params
   tokens = np.random.default_rng(1).integers(0, 17, 30)
-  eval_step = training.compiled_eval_step(p, CONFIG, 'float32')
-  found = training.evaluate(eval_step, tokens, 8, 3)
+  eval_step = step.compiled_eval_step(p, CONFIG, 'float32')
+  found = step.evaluate(eval_step, tokens, 8, 3)
   losses, hits = [], []
   for start in range(0, 29, 8):
     window = tf.constant(tokens[start : start + 9][None], tf.int32)
     n = window.shape[1] - 1
     losses.append(n * loss_fn(window, p, CONFIG).numpy())
-    logits = training.gpt(window[:, :-1], p, CONFIG)
+    logits = step.gpt(window[:, :-1], p, CONFIG)
     hits.append(np.sum(np.argmax(logits, -1) == window[:, 1:]))
   np.testing.assert_allclose(found.loss, sum(losses) / 29, rtol=1e-5)
   np.testing.assert_allclose(found.accuracy, sum(hits) / 29, rtol=1e-6)

@@ -9,7 +9,12 @@ from minigpt import tokenizers
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import sources
 from minigpt.model.transformer import GPT, loss_fn
-from minigpt.optim import Moments, adamw_direction, learning_rate, update
+from minigpt.training.optimizers import (
+  Moments,
+  adamw_direction,
+  learning_rate,
+  update,
+)
 
 tokenizer = tokenizers.build('char', sources.SAMPLE)
 config = GPTConfig(

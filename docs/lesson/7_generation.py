@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
-from minigpt.fit import prepare
 from minigpt.generation import decode
 from minigpt.model.transformer import (
   GPT,
@@ -14,7 +13,8 @@ from minigpt.model.transformer import (
   gpt,
   unembed,
 )
-from minigpt.training import TrainState, compiled_train_steps
+from minigpt.training.step import TrainState, compiled_train_steps
+from minigpt.training.trainer import prepare
 
 run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
 config, recipe = run.model, run.train

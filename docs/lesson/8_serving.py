@@ -10,12 +10,12 @@ from minigpt import client
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.endpoint import EndpointError
-from minigpt.fit import prepare
 from minigpt.generation.generator import Request
 from minigpt.model.transformer import GPT
 from minigpt.serving import Server
 from minigpt.stock import StockSession
-from minigpt.training import TrainState, compiled_train_steps
+from minigpt.training.step import TrainState, compiled_train_steps
+from minigpt.training.trainer import prepare
 
 run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
 model = GPT(run.model, run.train.seed)

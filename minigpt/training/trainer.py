@@ -10,25 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import figures, guard, memory, tokenizers
+from minigpt import figures, tokenizers
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.checkpoints.workdir import Run
 from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.data import jsonl, sequence_packing, sources
-from minigpt.diagnosis import culprit
-from minigpt.distribution import ALONE, Alone, Workers
 from minigpt.errors import InputError
 from minigpt.generation.generator import Completer, Request
 from minigpt.model import lora
 from minigpt.model.params import Params, specs
 from minigpt.model.summary import summary
 from minigpt.model.transformer import GPT
-from minigpt.progress import MetricsFile, Progress, clock, cut_samples
 from minigpt.runtime import malloc
 from minigpt.runtime.signals import StopRequest
 from minigpt.tokenizers import Tokenizer
-from minigpt.training import (
+from minigpt.training import memory_estimate, stability
+from minigpt.training.diagnosis import culprit
+from minigpt.training.distribution import ALONE, Alone, Workers
+from minigpt.training.metrics import MetricsFile, Progress, clock, cut_samples
+from minigpt.training.step import (
   TrainState,
   compile_mode,
   compiled_eval_step,
@@ -167,7 +168,9 @@ def _describe_adapters(run: Run) -> str:
 def _memory_line(run: Run) -> str:
   if tf.config.list_physical_devices('GPU'):
     return ''  # Its memory is what counts, and TensorFlow's to tell.
-  return '\n' + memory.check(run.model, run.train, memory.available())
+  return '\n' + memory_estimate.check(
+    run.model, run.train, memory_estimate.available()
+  )
 
 
 def plan_calls(first: int, last: int, length: int, every: list[int]):
@@ -204,7 +207,9 @@ class Fit:
       whole, self.run.model, recipe.compute_dtype, recipe.compile
     )
     self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
-    self.skipped = [s['batch'] for s in guard.skipped(path / 'skipped.json')]
+    self.skipped = [
+      s['batch'] for s in stability.skipped(path / 'skipped.json')
+    ]
     self.start = None  # Checksum of the weights beside adapters.
     self.best_loss = math.inf
     self.n_worse = 0  # Evaluations since the best one.
@@ -362,7 +367,7 @@ def _run(fit_: Fit, stop: StopRequest, observe: Observer) -> int | None:
       records = _call(fit_, steps, windows)
       fault = _first_fault(records, losses, recipe.spike_guard)
       if fault:
-        _go_back(fit_, fault, len(losses) >= guard.WINDOW)
+        _go_back(fit_, fault, len(losses) >= stability.WINDOW)
         return None
       if fit_.is_due(recipe.eval_every):
         records[-1] |= fit_.evaluate()
@@ -394,7 +399,9 @@ def _first_fault(records: list[dict], losses: list[float], width: float):
   """The first record that is a spike or not finite; None where none is."""
   losses = list(losses)
   for record in records:
-    if guard.is_spike(record, losses, width) or not guard.is_finite(record):
+    if stability.is_spike(record, losses, width) or not stability.is_finite(
+      record
+    ):
       return record
     losses.append(record['train_loss'])
   return None
@@ -413,11 +420,11 @@ def _go_back(fit_: Fit, fault: dict, is_guarded: bool) -> None:
   if (
     not fit_.run.train.spike_guard
     or not is_guarded
-    or n_skipped == guard.MOST_SKIPPED
+    or n_skipped == stability.MOST_SKIPPED
   ):
     raise InputError(_explained(fit_, fault))
   if fit_.workers.is_chief:
-    guard.skip(fit_.path / 'skipped.json', fault, batch)
+    stability.skip(fit_.path / 'skipped.json', fault, batch)
   fit_.skipped.append(batch)
   print(
     f'the loss jumped to {fault["train_loss"]:.4f} at step {fault["step"]}: '

@@ -27,7 +27,7 @@ from minigpt.checkpoints import checkpoint
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data.sequence_packing import Packed
 from minigpt.errors import InputError, UsageError
-from minigpt.training import (
+from minigpt.training.step import (
   Batch,
   StepMetrics,
   TrainState,

@@ -19,7 +19,7 @@ from minigpt.model.layers import cross_entropy, fold
 from minigpt.model.lora import Adapters, attach
 from minigpt.model.params import ABSENT, Params, cast, is_absent
 from minigpt.model.transformer import GPT, gpt, loss_fn, packed_loss_fn
-from minigpt.optim import (
+from minigpt.training.optimizers import (
   Moments,
   clip_scale,
   directions,

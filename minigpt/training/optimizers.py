@@ -11,7 +11,7 @@ from minigpt.compiler import subgraphs
 from minigpt.config import TrainConfig
 from minigpt.model.layers import row_sums
 from minigpt.model.params import Leaf, named_leaves
-from minigpt.muon import orthogonal
+from minigpt.training.muon import orthogonal
 
 
 class Moments(NamedTuple):

@@ -16,7 +16,7 @@ from minigpt.model import params as params_lib
 from minigpt.model.hooks import tapped
 from minigpt.model.layers import fold
 from minigpt.model.params import Params, named_leaves
-from minigpt.training import Batch, TrainState, batch_loss, step_rng
+from minigpt.training.step import Batch, TrainState, batch_loss, step_rng
 
 
 def trace(
