@@ -21,7 +21,8 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import board, tokenizers
+from minigpt import tokenizers
+from minigpt.analysis import tensorboard
 from minigpt.checkpoints import finetune, loading, workdir
 from minigpt.config import (
   DataConfig,
@@ -118,7 +119,7 @@ def _train(path: Path, given: dict, workers: Alone, started: float) -> int:
 
 def _observer(path: Path) -> Observer:
   if _TENSORBOARD.value or _PROFILE_STEPS.value:
-    return board.open_board(path / 'tensorboard', _PROFILE_STEPS.value)
+    return tensorboard.open_board(path / 'tensorboard', _PROFILE_STEPS.value)
   return no_observer
 
 

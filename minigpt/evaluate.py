@@ -24,14 +24,14 @@ from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 import numpy as np
 import tensorflow as tf
 
-from minigpt import evaluation
+from minigpt.analysis import perplexity
+from minigpt.analysis.perplexity import Model
 from minigpt.checkpoints import checkpoint, huggingface, workdir
 from minigpt.checkpoints.loading import load
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
 from minigpt.data.sources import check_ids, read_split
 from minigpt.errors import InputError, UsageError
-from minigpt.evaluation import Model
 from minigpt.training.metrics import watch
 
 _WORKDIR = flags.DEFINE_string(
@@ -55,9 +55,9 @@ _LIMIT = flags.DEFINE_integer(
 _JSON = flags.DEFINE_bool('json', False, 'print one JSON object')
 
 _EXAMPLES = {
-  'choice': (jsonl.read_choices, evaluation.multiple_choice),
-  'last_word': (jsonl.read_last_words, evaluation.last_word),
-  'pairs': (jsonl.read_pairs, evaluation.exactness),
+  'choice': (jsonl.read_choices, perplexity.multiple_choice),
+  'last_word': (jsonl.read_last_words, perplexity.last_word),
+  'pairs': (jsonl.read_pairs, perplexity.exactness),
 }
 
 
@@ -103,7 +103,7 @@ def _text(path: Path, model: Model) -> dict[str, Any]:
   if not 0 < stride <= window:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
   tokens = _tokens(path, model)
-  return {'window': window, 'stride': stride} | evaluation.running_text(
+  return {'window': window, 'stride': stride} | perplexity.running_text(
     model, tokens, window, stride, watch
   )
 

@@ -15,10 +15,10 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import figures, report
+from minigpt.analysis import figures, html_report
+from minigpt.analysis.introspection import inspect, label
 from minigpt.checkpoints import loading
 from minigpt.errors import UsageError
-from minigpt.inspection import inspect, label
 from minigpt.runtime import atomic_io
 
 _WORKDIR = flags.DEFINE_string(
@@ -44,7 +44,7 @@ def main() -> None:
   found = inspect(tokenizer.encode(_PROMPT.value), weights, config)
   if output.suffix == '.html':
     title = f'{_WORKDIR.value}: {_PROMPT.value}'
-    atomic_io.write_text(output, report.render(found, tokenizer, title))
+    atomic_io.write_text(output, html_report.render(found, tokenizer, title))
   else:
     labels = [label(int(i), tokenizer) for i in found.ids]
     layers = _chosen('layer', _LAYER.value, config.n_layers)

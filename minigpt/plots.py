@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import figures
+from minigpt.analysis import figures
 from minigpt.errors import UsageError
 from minigpt.runtime import app
 

@@ -13,13 +13,14 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt import evaluation, tokenizers
+from minigpt import tokenizers
+from minigpt.analysis import perplexity
+from minigpt.analysis.perplexity import Continuation, Model
 from minigpt.checkpoints import huggingface, workdir
 from minigpt.config import GPTConfig
 from minigpt.data import jsonl
 from minigpt.data.jsonl import Choice, Pair
 from minigpt.errors import InputError
-from minigpt.evaluation import Continuation, Model
 from minigpt.model import params
 from minigpt.model.layers import cross_entropy
 from minigpt.model.transformer import gpt
@@ -61,7 +62,7 @@ def test_perplexity_is_that_of_transformers(name):
   pytest.importorskip('safetensors')
   want = np.load(GOLDEN / name / 'expected.npz')
   model = golden_model(name)
-  found = evaluation.running_text(
+  found = perplexity.running_text(
     model, want['text'], model.config.context_length - 1, stride=8
   )
   assert found['loss'] == pytest.approx(want['loss'], rel=1e-5)
@@ -83,7 +84,7 @@ def test_perplexity_is_that_of_the_transformers_here():
   text = np.random.default_rng(1).integers(61, size=150)
   with torch.no_grad():
     loss = make_gpt2.sliding_loss(theirs.eval(), torch.tensor(text))
-  found = evaluation.running_text(golden_model('gpt2-wide'), text, 71, 8)
+  found = perplexity.running_text(golden_model('gpt2-wide'), text, 71, 8)
   assert found['perplexity'] == pytest.approx(math.exp(loss), rel=1e-4)
 
 
@@ -104,7 +105,7 @@ def test_scores_are_those_of_each_text_alone(model):
     Continuation('', rng.integers(12, size=n), rng.integers(12, size=m))
     for n, m in sizes
   ]
-  found = evaluation.score(model, continuations)
+  found = perplexity.score(model, continuations)
   for (_, context, target), log_prob in zip(
     continuations, found.log_prob, strict=True
   ):
@@ -121,7 +122,7 @@ def test_greedy_means_every_token_is_the_likeliest(model):
   right = np.array(tokens[2:])
   wrong = right.copy()
   wrong[2] = (wrong[2] + 1) % 12
-  found = evaluation.score(
+  found = perplexity.score(
     model, [Continuation('', np.array([1, 2]), t) for t in (right, wrong)]
   )
   assert found.is_greedy.tolist() == [True, False]
@@ -130,17 +131,17 @@ def test_greedy_means_every_token_is_the_likeliest(model):
 def test_an_ending_longer_than_the_context_is_named(model):
   long = Continuation('f.jsonl, line 3', np.array([1]), np.ones(21, np.int32))
   with pytest.raises(InputError, match='line 3: its ending has 21'):
-    evaluation.score(model, [long])
+    perplexity.score(model, [long])
 
 
 def test_choices_by_sum_and_by_length(model, monkeypatch):
-  scores = evaluation.Scores(np.array([-3.0, -4, -6, -2, -3]), None)
-  monkeypatch.setattr(evaluation, 'score', lambda *_: scores)
+  scores = perplexity.Scores(np.array([-3.0, -4, -6, -2, -3]), None)
+  monkeypatch.setattr(perplexity, 'score', lambda *_: scores)
   choices = [
     Choice('', 'a', ('b', 'bcd'), 1),  # -3 > -4, but -3 / 2 < -4 / 4
     Choice('', 'a', ('bb', 'cc', 'dd'), 1),
   ]
-  assert evaluation.multiple_choice(model, choices) == {
+  assert perplexity.multiple_choice(model, choices) == {
     'accuracy': 0.5,
     'accuracy_norm': 1.0,
     'examples': 2,
@@ -148,12 +149,12 @@ def test_choices_by_sum_and_by_length(model, monkeypatch):
 
 
 def test_last_words(model, monkeypatch):
-  scores = evaluation.Scores(np.array([-1.0, -3.0]), np.array([True, False]))
+  scores = perplexity.Scores(np.array([-1.0, -3.0]), np.array([True, False]))
   seen = []
   monkeypatch.setattr(
-    evaluation, 'score', lambda m, c, w: seen.extend(c) or scores
+    perplexity, 'score', lambda m, c, w: seen.extend(c) or scores
   )
-  found = evaluation.last_word(model, [Pair('', 'a b', ' c')] * 2)
+  found = perplexity.last_word(model, [Pair('', 'a b', ' c')] * 2)
   assert found['accuracy'] == 0.5
   assert found['perplexity'] == pytest.approx(math.exp(2))
   assert model.tokenizer.decode(seen[0].context) == 'a b'
@@ -179,18 +180,18 @@ def slow_distance(a, b):
 
 @given(st.text('abc', max_size=9), st.text('abc', max_size=9))
 def test_edit_distance_is_the_recursion(a, b):
-  assert evaluation.edit_distance(a, b) == slow_distance(a, b)
+  assert perplexity.edit_distance(a, b) == slow_distance(a, b)
 
 
 def test_character_error_rate_weighs_texts_by_their_length():
-  found = evaluation.character_error_rate(['kitten', 'a'], ['sitting', 'a'])
+  found = perplexity.character_error_rate(['kitten', 'a'], ['sitting', 'a'])
   assert found == 3 / 8
 
 
 def test_completions_are_greedy_up_to_the_end_of_the_line(model):
   prompts = ['a', 'bc', 'dead', 'ahab', 'jjjj'] * 8
   pairs = [Pair('', prompt, 'abc') for prompt in prompts]
-  found = evaluation.completions(model, pairs)
+  found = perplexity.completions(model, pairs)
   for prompt, text in zip(prompts[:5], found[:5], strict=True):
     tokens = model.tokenizer.encode(prompt).tolist()
     for _ in range(3 + 16):
@@ -283,7 +284,7 @@ def test_the_program_prints_and_records(tmp_path, model):
   result = evaluate(window=10, stride=5, **flags)
   assert result.returncode == 0, result.stderr
   found = json.loads(result.stdout)
-  want = evaluation.running_text(model, model.tokenizer.encode(text), 10, 5)
+  want = perplexity.running_text(model, model.tokenizer.encode(text), 10, 5)
   assert found['loss'] == pytest.approx(want['loss'], rel=1e-5)
   assert found['checkpoint'] == 'step-00000000'
   lines = (run / 'evaluations.jsonl').read_text().splitlines()

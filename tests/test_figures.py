@@ -6,7 +6,7 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import figures
+from minigpt.analysis import figures
 from minigpt.errors import InputError
 
 pytest.importorskip('matplotlib')

@@ -11,11 +11,12 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import figures, report, tokenizers
+from minigpt import tokenizers
+from minigpt.analysis import figures, html_report
+from minigpt.analysis.introspection import inspect, label
 from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.inspection import inspect, label
 from minigpt.model.params import init_params
 from minigpt.model.transformer import gpt, loss_fn
 
@@ -121,7 +122,7 @@ def read_attention(data):
 
 
 def test_the_page_carries_what_was_found(found, tokenizer):
-  data = read_data(report.render(found, tokenizer, 'title'))
+  data = read_data(html_report.render(found, tokenizer, 'title'))
   assert data['tokens'] == ['a', '·', '<', 'b', '>', '⏎', 'b']
   maps = read_attention(data)
   np.testing.assert_array_equal(maps, found.attention)
@@ -131,7 +132,9 @@ def test_the_page_carries_what_was_found(found, tokenizer):
 
 
 def test_text_cannot_break_out_of_the_page(found, tokenizer):
-  page = report.render(found, tokenizer, '</title><script>alert(1)</script>')
+  page = html_report.render(
+    found, tokenizer, '</title><script>alert(1)</script>'
+  )
   assert '<script>alert' not in page
   assert read_data(page)['tokens'][2] == '<'
 
@@ -141,7 +144,7 @@ def test_the_page_of_a_larger_model_stays_small(tokenizer):
     vocab_size=6, context_length=64, emb_dim=12, n_heads=6, n_layers=6
   )
   found = inspect(np.arange(64) % 6, init_params(config), config)
-  assert len(report.render(found, tokenizer, '').encode()) < 3e6
+  assert len(html_report.render(found, tokenizer, '').encode()) < 3e6
 
 
 # Keys as a user would press them, and then what the page shows, as its title.
@@ -184,7 +187,7 @@ def chromium(page, profile):
 
 def test_the_page_works_in_a_browser(tmp_path, found, tokenizer):
   page = tmp_path / 'page.html'
-  text = report.render(found, tokenizer, 'title')
+  text = html_report.render(found, tokenizer, 'title')
   page.write_text(text.replace('</body>', KEYS + '</body>'), encoding='utf-8')
   dom, said = chromium(page, tmp_path / 'profile')
   assert said == []

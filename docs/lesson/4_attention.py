@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from minigpt import figures
+from minigpt.analysis import figures
 from minigpt.config import GPTConfig
 from minigpt.model.attention import (
   attention,

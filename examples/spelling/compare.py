@@ -10,8 +10,8 @@ from pathlib import Path
 import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
 
 # isort: split
+from minigpt.analysis.perplexity import character_error_rate
 from minigpt.data.jsonl import read_pairs
-from minigpt.evaluation import character_error_rate
 
 
 def untouched(dataset: str) -> dict[str, float]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import figures, tokenizers
+from minigpt import tokenizers
+from minigpt.analysis import figures
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.checkpoints.workdir import Run

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from minigpt.analysis.introspection import inspect
 from minigpt.checkpoints import workdir
 from minigpt.errors import UsageError
-from minigpt.inspection import inspect
 from minigpt.model.params import named_leaves
 from minigpt.training import trainer
 from minigpt.training.optimizers import Moments, directions

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.inspection import Inspection, Likeliest, label
+from minigpt.analysis.introspection import Inspection, Likeliest, label
 from minigpt.tokenizers import Tokenizer
 
 
 def render(found: Inspection, tokenizer: Tokenizer, title: str) -> str:
   """The page; `report.html` beside this module is its template."""
-  page = resources.files('minigpt').joinpath('report.html').read_text('utf-8')
+  page = (
+    resources.files('minigpt.analysis')
+    .joinpath('report.html')
+    .read_text('utf-8')
+  )
   data = json.dumps(page_data(found, tokenizer), separators=(',', ':'))
   # The only sequence that could end the element the data stands in.
   data = data.replace('<', '\\u003c')
