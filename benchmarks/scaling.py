@@ -18,8 +18,8 @@ from pathlib import Path
 import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import costs
 from minigpt.checkpoints import workdir
+from minigpt.profiling import flops as costs
 from minigpt.training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import benchmarking, stablehlo
+from minigpt import stablehlo
 from minigpt.compiler import backend
 from minigpt.config import (
   GPTConfig,
@@ -26,6 +26,7 @@ from minigpt.config import (
 )
 from minigpt.errors import UsageError, unknown
 from minigpt.kernels.quantize import WEIGHTS
+from minigpt.profiling import timing as benchmarking
 from minigpt.runtime.atomic_io import write_text
 
 _KINDS = ('train', 'prefill', 'decode', 'roofline')

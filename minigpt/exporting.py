@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import calls, model_card, publishing, stablehlo, warmup
+from minigpt import model_card, publishing, stablehlo, warmup
 from minigpt.checkpoints.workdir import Trained
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.generation.generator import Request
 from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
+from minigpt.profiling import workloads
 from minigpt.serving import Server
 from minigpt.training.step import compiled_eval_step, evaluate
 
@@ -118,8 +119,10 @@ def export_stablehlo(
   p = compact(trained.model.params, options.weights, exported=True)
   made = {}
   for n in options.batch_sizes:
-    made[f'score-{n}'] = calls.score(p, config, n, prompt_length)
-    made[f'greedy-{n}'] = calls.greedy(p, config, n, prompt_length, new_tokens)
+    made[f'score-{n}'] = workloads.score(p, config, n, prompt_length)
+    made[f'greedy-{n}'] = workloads.greedy(
+      p, config, n, prompt_length, new_tokens
+    )
   about = {
     'model': dataclasses.asdict(config),
     'step': trained.checkpoint.step,

@@ -14,7 +14,6 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import costs
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -23,6 +22,7 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError
+from minigpt.profiling import flops
 from minigpt.training import memory_estimate
 from minigpt.training.metrics import clock
 
@@ -39,8 +39,8 @@ def main() -> None:
   config, recipe = GPTConfig(**settings.model), settings.train
   n = _WORKERS.value
   _check(n, recipe)
-  step = costs.step(
-    config, recipe, n, costs.Machine(_GFLOPS.value, _GBPS.value)
+  step = flops.step(
+    config, recipe, n, flops.Machine(_GFLOPS.value, _GBPS.value)
   )
   mine = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
   need = memory_estimate.estimate(config, mine)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt.calls import Call
 from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.compiler import backend
 from minigpt.errors import InputError
+from minigpt.profiling.workloads import Call
 
 MANIFEST = 'manifest.json'
 _N_SHOWN = 8  # values of each result that the manifest holds

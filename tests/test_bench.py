@@ -8,8 +8,9 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import benchmarking, calls
 from minigpt.model.params import W8A8, Compact
+from minigpt.profiling import timing as benchmarking
+from minigpt.profiling import workloads
 
 BENCHMARKS = programs.ROOT / 'benchmarks'
 TOY = (
@@ -54,7 +55,7 @@ def test_the_time_of_the_prompt_is_taken_off(monkeypatch):
 
   f.experimental_get_tracing_count = lambda: 1
   monkeypatch.setattr(benchmarking.time, 'perf_counter', lambda: now[0])
-  call = calls.Call(
+  call = workloads.Call(
     f,
     {'n': 2},
     variables={},

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls
 from minigpt.compiler import backend
 from minigpt.config import COMPILE_MODES, GPTConfig
 from minigpt.kernels import onednn_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Linear
 from minigpt.model.transformer import GPT
+from minigpt.profiling import workloads
 
 needs_units = pytest.mark.skipif(
   not onednn_matmul.reads(2, 64, 64),
@@ -146,6 +146,6 @@ def test_nothing_of_it_is_exported(weights):
   exported = quantize.compact(GPT(config).params, weights, exported=True)
   project = exported.blocks[0].mlp.c_proj.w
   assert project.packed == project.sums == ()
-  f = calls.score(exported, config, 2, 8).f
+  f = workloads.score(exported, config, 2, 8).f
   graph = f.get_concrete_function(tf.TensorSpec([2, 8], tf.int32)).graph
   assert not [n for n in graph.get_operations() if 'Custom' in n.type]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt import calls, tokenizers
+from minigpt import tokenizers
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
@@ -15,6 +15,7 @@ from minigpt.kernels import prepacked_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Compact, Linear
 from minigpt.model.transformer import GPT
+from minigpt.profiling import workloads
 
 needs_kernel = pytest.mark.skipif(
   not prepacked_matmul.available(),
@@ -102,7 +103,7 @@ def test_decoding_writes_the_same_tokens_with_packed_weights(config):
   p = quantize.compact(GPT(config).params, 'float32')
   texts = []
   for mode in ('hybrid', 'xla'):
-    call = calls.greedy(p, config, 3, 5, 20, mode)
+    call = workloads.greedy(p, config, 3, 5, 20, mode)
     texts += [call().numpy().tolist(), call().numpy().tolist()]
     made = call.f.get_concrete_function(*call.arguments.values())
     assert (KERNEL in kinds(made)) == (mode == 'hybrid')
@@ -116,7 +117,7 @@ def test_bfloat16_scores_as_float32_does(config):
     kept = quantize.compact(p, 'float32', dtype)
     for leaf in tf.nest.flatten(kept):
       assert leaf.dtype.name == (dtype if leaf.shape.rank > 1 else 'float32')
-    call = calls.score(kept, config, 3, 9, mode)
+    call = workloads.score(kept, config, 3, 9, mode)
     scores.append(np.array(tf.cast(call(), tf.float32)))
   exact, found = scores
   np.testing.assert_allclose(found, exact, atol=2e-2 * np.abs(exact).max())

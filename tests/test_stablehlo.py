@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from minigpt import calls, stablehlo
+from minigpt import stablehlo
 from minigpt.config import TrainConfig
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.model.transformer import GPT
+from minigpt.profiling import workloads
 
 
 def run(folder, function, **other):
@@ -55,11 +56,11 @@ def folder(config, model, tmp_path_factory):
   recipe = TrainConfig(batch_size=2, warmup_steps=0)
   about = {'compute_dtype': 'float32', 'weights': 'float32'}
   given = {
-    'score': calls.score(model.params, config, 2, 5),
-    'greedy': calls.greedy(model.params, config, 2, 5, 4),
+    'score': workloads.score(model.params, config, 2, 5),
+    'greedy': workloads.greedy(model.params, config, 2, 5, 4),
   }
   stablehlo.write(path, given, about)
-  train = {'train': calls.train(config, recipe)}
+  train = {'train': workloads.train(config, recipe)}
   stablehlo.write(path / 'train', train, about)
   return path
 
@@ -119,7 +120,7 @@ def test_arguments_are_files_named_by_the_model(folder, config, model):
 def test_weights_that_are_drawn_are_in_no_file(config, tmp_path):
   """Each is what the manifest says, and the results are of those."""
   recipe = TrainConfig(batch_size=2, steps_per_call=1, grad_accum=1)
-  call = calls.train(config, recipe)
+  call = workloads.train(config, recipe)
   stablehlo.write(
     tmp_path / 'm', {'train': call}, {}, expected=False, drawn=True
   )
@@ -143,12 +144,12 @@ def test_an_artifact_is_for_its_device_and_expects_the_same(
 ):
   config = dataclasses.replace(config, emb_dim=32, n_heads=2, drop_rate=0.0)
   recipe = TrainConfig(batch_size=2, compute_dtype='bfloat16')
-  call = calls.train(config, recipe)
+  call = workloads.train(config, recipe)
   stablehlo.write(tmp_path / 'm', {'train': call}, {}, device)
   artifact = (tmp_path / 'm/train.stablehlo').read_bytes()
   assert (b'__cudnn$fmhaSoftmax' in artifact) == (device == 'cuda')
   loss = function(tmp_path / 'm', 'train')['results'][0]
-  expected = calls.train(config, recipe)().loss[0].numpy()
+  expected = workloads.train(config, recipe)().loss[0].numpy()
   assert loss['norm'] == pytest.approx(expected)
 
 
@@ -171,7 +172,7 @@ def test_it_runs_under_another_runtime(folder, config):
   if importlib.util.find_spec('jax') is None:
     pytest.skip('no jax')
   drawn = folder / 'drawn'
-  call = {'score': calls.score(GPT(config).params, config, 2, 5)}
+  call = {'score': workloads.score(GPT(config).params, config, 2, 5)}
   about = {'compute_dtype': 'float32', 'weights': 'float32'}
   stablehlo.write(drawn, call, about, drawn=True)
   for path in (folder, folder / 'train', drawn):
@@ -185,7 +186,7 @@ def test_it_runs_under_another_runtime(folder, config):
 def test_what_is_for_cuda_says_so_elsewhere(config, tmp_path):
   if importlib.util.find_spec('jax') is None:
     pytest.skip('no jax')
-  call = {'score': calls.score(GPT(config).params, config, 2, 5)}
+  call = {'score': workloads.score(GPT(config).params, config, 2, 5)}
   stablehlo.write(tmp_path / 'm', call, {}, 'cuda', expected=False)
   done = programs.run('benchmarks/pjrt.py', tmp_path / 'm')
   assert done.returncode == 1

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt import calls
-from minigpt.calls import Call
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.kernels.quantize import compact
 from minigpt.model import layers
 from minigpt.model.params import Linear, count, specs
 from minigpt.model.transformer import GPT
+from minigpt.profiling import workloads
+from minigpt.profiling.workloads import Call
 from minigpt.runtime import malloc
 
 _BYTES = {'float32': 4, 'bfloat16': 2, 'int8': 1, 'w8a8': 1}
@@ -68,7 +68,7 @@ class Result(NamedTuple):
 
 def train(config: GPTConfig, recipe: TrainConfig) -> Subject:
   """As many optimizer steps as a call takes, on random tokens."""
-  call = calls.train(config, recipe)
+  call = workloads.train(config, recipe)
   # It reads weight, gradient and moments, and writes all but the gradient.
   return Subject(call, call.n_units * 28 * count(specs(config)))
 
@@ -83,7 +83,7 @@ def prefill(
 ) -> Subject:
   """Reads prompts; scores the token after each."""
   p = compact(GPT(config).params, weights, compute_dtype)
-  call = calls.score(p, config, n_rows, n_prompt, compile)
+  call = workloads.score(p, config, n_rows, n_prompt, compile)
   return Subject(call, weight_bytes(config, weights, compute_dtype))
 
 
@@ -98,7 +98,7 @@ def decode(
 ) -> Subject:
   """Greedy decoding of `n_new` tokens a row; the prompt is read before."""
   p = compact(GPT(config).params, weights, compute_dtype)
-  call = calls.greedy(p, config, n_rows, n_prompt, n_new, compile)
+  call = workloads.greedy(p, config, n_rows, n_prompt, n_new, compile)
   n_seen = n_prompt + n_new / 2
   cache = 8 * n_rows * config.n_layers * n_seen * config.emb_dim
   weight = weight_bytes(config, weights, compute_dtype)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import costs
 from minigpt.compiler import backend
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.generation import decode
 from minigpt.model.params import Params, named_leaves
 from minigpt.model.transformer import GPT
+from minigpt.profiling import flops as costs
 from minigpt.training.step import StepMetrics, TrainState, compiled_train_steps
 
 
