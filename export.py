@@ -15,17 +15,17 @@ from pathlib import Path
 
 from absl import flags
 
-from minigpt import publishing
 from minigpt.checkpoints.workdir import load_trained
 from minigpt.errors import UsageError
-from minigpt.exporting import (
+from minigpt.kernels.quantize import STORED
+from minigpt.runtime import startup
+from minigpt.serving import versions
+from minigpt.serving.export import (
   Options,
   export,
   export_stablehlo,
   summary,
 )
-from minigpt.kernels.quantize import STORED
-from minigpt.runtime import startup
 
 _D = Options()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'run to export')
@@ -97,7 +97,7 @@ def main() -> None:
       if format != _FORMAT.value and flag.present:
         raise UsageError(f'--{flag.name} is for --format={format}')
   options = _options().check()
-  publishing.check_keep(_KEEP_VERSIONS.value)
+  versions.check_keep(_KEEP_VERSIONS.value)
   trained = load_trained(Path(_WORKDIR.value))
   base = Path(_EXPORT_DIR.value)
   if _FORMAT.value == 'stablehlo':
@@ -134,7 +134,7 @@ def _export(trained, base, options) -> None:
   print(summary(exported))
   if _SERVING_CONFIG.value:
     print(
-      publishing.write_serving_config(
+      versions.write_serving_config(
         base, base.resolve().name, options.batch_sizes, options.xla
       )
     )

@@ -17,10 +17,11 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import client, gate, load_test, serve_checks
-from minigpt.endpoint import Endpoint
+from minigpt import gate, load_test, serve_checks
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
+from minigpt.serving import client
+from minigpt.serving.endpoint import Endpoint
 from minigpt.stock import StockProcess, read_saved_model
 
 _EXPORT_DIR = flags.DEFINE_string('export_dir', None, 'a version to check')

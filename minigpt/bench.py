@@ -16,7 +16,6 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import stablehlo
 from minigpt.compiler import backend
 from minigpt.config import (
   GPTConfig,
@@ -28,6 +27,7 @@ from minigpt.errors import UsageError, unknown
 from minigpt.kernels.quantize import WEIGHTS
 from minigpt.profiling import timing as benchmarking
 from minigpt.runtime.atomic_io import write_text
+from minigpt.serving import stablehlo
 
 _KINDS = ('train', 'prefill', 'decode', 'roofline')
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from minigpt import live_checks, serve_checks, tokenizers
 from minigpt.checkpoints.workdir import load_trained
-from minigpt.endpoint import Endpoint, EndpointError
 from minigpt.errors import InputError
 from minigpt.serve_checks import Check, Subject
+from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.checkpoints.workdir import Trained
-from minigpt.client import sampling_inputs
 from minigpt.config import GPTConfig
 from minigpt.generation import decode, logits_processors
 from minigpt.generation.generator import Request, encode_prompt
@@ -22,6 +21,7 @@ from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt, hidden_states, unembed
 from minigpt.serve_checks import Subject, rows, same
+from minigpt.serving.client import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigpt.endpoint import EndpointError
+from minigpt.serving.endpoint import EndpointError
 
 
 class Load(NamedTuple):

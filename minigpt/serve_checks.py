@@ -16,11 +16,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt import tf_serving, warmup
-from minigpt.client import generate, sampling_inputs, step_inputs, stream
-from minigpt.endpoint import Arrays, Endpoint, EndpointError
 from minigpt.errors import InputError, UsageError
 from minigpt.generation.generator import Request, encode_prompt
+from minigpt.serving import grpc_endpoint, warmup
+from minigpt.serving.client import (
+  generate,
+  sampling_inputs,
+  step_inputs,
+  stream,
+)
+from minigpt.serving.endpoint import Arrays, Endpoint, EndpointError
 from minigpt.stock import read_saved_model
 from minigpt.tokenizers import Tokenizer
 
@@ -222,7 +227,7 @@ def warmup_requests(subject: Subject) -> str:
   if not path.is_file():
     raise NotApplicableError(f'there is no {WARMUP}')
   sizes = []
-  for number, (name, inputs) in enumerate(tf_serving.warmup_records(path)):
+  for number, (name, inputs) in enumerate(grpc_endpoint.warmup_records(path)):
     try:
       subject.endpoint.predict(name, inputs)
     except (EndpointError, UsageError) as error:

@@ -29,7 +29,8 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from minigpt.endpoint import (
+from minigpt.errors import InputError
+from minigpt.serving.endpoint import (
   Arrays,
   EndpointError,
   Signature,
@@ -37,7 +38,6 @@ from minigpt.endpoint import (
   read_signatures,
   to_arrays,
 )
-from minigpt.errors import InputError
 
 _SIZE = struct.Struct('<Q')
 

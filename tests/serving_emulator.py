@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
-from minigpt.endpoint import EndpointError
+from minigpt.serving.endpoint import EndpointError
 from minigpt.stock import StockProcess, read_saved_model
 
 MODEL = 'shakespeare'

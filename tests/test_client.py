@@ -7,12 +7,13 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import client, gate, serve_checks
+from minigpt import gate, serve_checks
 from minigpt.checkpoints import workdir
-from minigpt.endpoint import EndpointError
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
 from minigpt.load_test import Load, load_test, summary
+from minigpt.serving import client
+from minigpt.serving.endpoint import EndpointError
 
 pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
 from serving_emulator import MODEL, emulator

@@ -8,15 +8,16 @@ import programs
 import pytest
 import tensorflow as tf
 
-from minigpt import exporting, publishing
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.checkpoint import Checkpoint
 from minigpt.checkpoints.workdir import Trained
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError
-from minigpt.exporting import Options, export, export_stablehlo
 from minigpt.model.transformer import GPT
+from minigpt.serving import export as exporting
+from minigpt.serving import versions
+from minigpt.serving.export import Options, export, export_stablehlo
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare
@@ -129,7 +130,7 @@ def test_serving_config_is_what_the_server_parses(tmp_path):
   )
   from google.protobuf import text_format
 
-  command = publishing.write_serving_config(tmp_path, 'sun', [1, 2, 8], False)
+  command = versions.write_serving_config(tmp_path, 'sun', [1, 2, 8], False)
   parsed = text_format.Parse(
     (tmp_path / 'models.config').read_text(), configs.ModelServerConfig()
   )
@@ -141,10 +142,10 @@ def test_serving_config_is_what_the_server_parses(tmp_path):
   assert 'max_batch_size { value: 8 }' in batching
   assert f'source={tmp_path},target=/models/sun' in command
   assert 'xla' not in command
-  assert '--xla_cpu_compilation_enabled=true' in publishing.docker_command(
+  assert '--xla_cpu_compilation_enabled=true' in versions.docker_command(
     tmp_path, 'sun', True
   )
-  assert publishing.versions(tmp_path) == []
+  assert versions.versions(tmp_path) == []
 
 
 def content(folder, number):
@@ -153,27 +154,27 @@ def content(folder, number):
 
 def test_versions_count_up_and_are_never_changed(tmp_path):
   base = tmp_path / 'm'
-  assert publishing.publish(base, content).name == '1'
-  assert publishing.publish(base, content, version=7).name == '7'
-  assert publishing.publish(base, content).name == '8'
+  assert versions.publish(base, content).name == '1'
+  assert versions.publish(base, content, version=7).name == '7'
+  assert versions.publish(base, content).name == '8'
   with pytest.raises(InputError, match='7 is there already'):
-    publishing.publish(base, lambda *_: pytest.fail('written'), version=7)
+    versions.publish(base, lambda *_: pytest.fail('written'), version=7)
   with pytest.raises(UsageError, match='version=0'):
-    publishing.publish(base, content, version=0)
-  assert publishing.versions(base) == [1, 7, 8]
+    versions.publish(base, content, version=0)
+  assert versions.versions(base) == [1, 7, 8]
   assert (base / '7' / 'first').read_text() == '7'
 
 
 def test_pruning_leaves_the_newest_and_never_fewer_than_two(tmp_path):
   for _ in range(5):
-    publishing.publish(tmp_path, content)
-  publishing.publish(tmp_path, content, keep=3)
-  assert publishing.versions(tmp_path) == [4, 5, 6]
+    versions.publish(tmp_path, content)
+  versions.publish(tmp_path, content, keep=3)
+  assert versions.versions(tmp_path) == [4, 5, 6]
   for keep in (1, 0, -1):
     with pytest.raises(UsageError, match='keep_versions'):
-      publishing.publish(tmp_path, content, keep=keep)
-  publishing.prune(tmp_path, 1)
-  assert publishing.versions(tmp_path) == [5, 6]
+      versions.publish(tmp_path, content, keep=keep)
+  versions.prune(tmp_path, 1)
+  assert versions.versions(tmp_path) == [5, 6]
   assert sorted(p.name for p in tmp_path.iterdir()) == ['5', '6']
 
 
@@ -183,7 +184,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     raise OSError(28, 'No space left on device')
 
   with pytest.raises(InputError, match='No space left'):
-    publishing.publish(tmp_path, fail)
+    versions.publish(tmp_path, fail)
   assert not list(tmp_path.iterdir())
 
 
@@ -218,7 +219,7 @@ for n_killed in range(100):
 
 def incomplete(base):
   """The versions in sight that are not whole, as a server would list them."""
-  for version in publishing.versions(base) if base.exists() else []:
+  for version in versions.versions(base) if base.exists() else []:
     path = base / str(version)
     try:
       sizes = [part.stat().st_size for part in path.iterdir()]
@@ -234,11 +235,11 @@ def test_a_poller_never_sees_part_of_a_version(tmp_path):
   seen = set()
   while publisher.is_alive():
     assert list(incomplete(base)) == []
-    seen |= set(publishing.versions(base))
+    seen |= set(versions.versions(base))
   assert publisher.exitcode == 0
-  assert publishing.versions(base)[-1] >= 6
+  assert versions.versions(base)[-1] >= 6
   assert len(seen) >= 3
-  assert len(publishing.versions(base)) >= 2
+  assert len(versions.versions(base)) >= 2
   # It was killed at work, and what it left is nothing a server looks at.
   assert any(path.name.startswith('.tmp-') for path in base.iterdir())
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from minigpt.client import sampling_inputs
 from minigpt.generation.generator import Request
+from minigpt.serving.client import sampling_inputs
 from minigpt.stock import read_saved_model
 
 SOURCE = Path(__file__).with_name('greedy.c')

@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from minigpt import gate, live_checks, serve_checks
-from minigpt.endpoint import EndpointError
 from minigpt.errors import InputError, UsageError
-from minigpt.serving import Server
+from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.signatures import Server
 from minigpt.stock import StockProcess, StockSession
 
 ALL = serve_checks.CHECKS | live_checks.CHECKS
@@ -139,7 +139,7 @@ def test_the_process_refuses_jit_functions_as_the_stock_server_does(tmp_path):
 
 
 def test_a_warmup_record_that_fails_is_found(subject, copy):
-  from minigpt.tf_serving import api
+  from minigpt.serving.grpc_endpoint import api
 
   path = copy / serve_checks.WARMUP
   (first, *_) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from minigpt import serving
 from minigpt.generation import decode
 from minigpt.generation.decode import Sampling, greedy_sampling
 from minigpt.generation.logits_processors import Rules
@@ -18,7 +17,8 @@ from minigpt.kernels.quantize import compact
 from minigpt.model.hooks import tapped
 from minigpt.model.params import Compact, Linear, is_absent
 from minigpt.model.transformer import gpt, hidden_states
-from minigpt.serving import Server
+from minigpt.serving import signatures
+from minigpt.serving.signatures import Server
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.tokenizers.word import WordTokenizer
 
@@ -463,7 +463,7 @@ def test_an_empty_prompt_is_the_end_of_the_text_before(words):
 
 
 def test_stop_strings_end_the_text_at_their_first_place():
-  cut = serving._pattern(['**', '\n.\u6f22'])
+  cut = signatures._pattern(['**', '\n.\u6f22'])
   text = [b'ab*c**d**', 'x\n.\u6f22\u6f22'.encode() + b'\xff\x00y', b'a*b\xff']
   kept = tf.strings.regex_replace(text, cut, '').numpy().tolist()
   assert kept == [b'ab*c', b'x', b'a*b\xff']

@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 
-from minigpt import stablehlo
 from minigpt.config import TrainConfig
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.model.transformer import GPT
 from minigpt.profiling import workloads
+from minigpt.serving import stablehlo
 
 
 def run(folder, function, **other):

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from minigpt import client
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
-from minigpt.endpoint import EndpointError
 from minigpt.generation.generator import Request
 from minigpt.model.transformer import GPT
-from minigpt.serving import Server
+from minigpt.serving import client
+from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.signatures import Server
 from minigpt.stock import StockSession
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare

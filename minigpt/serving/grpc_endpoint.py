@@ -12,7 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt.endpoint import (
+from minigpt.errors import InputError
+from minigpt.serving.endpoint import (
   Arrays,
   EndpointError,
   Signature,
@@ -20,7 +21,6 @@ from minigpt.endpoint import (
   read_signatures,
   to_arrays,
 )
-from minigpt.errors import InputError
 
 # Cache tensors of a request for one more token exceed gRPC's 4 MB.
 _OPTIONS = [

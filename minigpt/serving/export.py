@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt import model_card, publishing, stablehlo, warmup
 from minigpt.checkpoints.workdir import Trained
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
@@ -15,7 +14,8 @@ from minigpt.generation.generator import Request
 from minigpt.kernels.quantize import STORED, compact
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
-from minigpt.serving import Server
+from minigpt.serving import model_card, stablehlo, versions, warmup
+from minigpt.serving.signatures import Server
 from minigpt.training.step import compiled_eval_step, evaluate
 
 
@@ -78,7 +78,7 @@ def export(
       is left behind.
   """
   options.check()
-  publishing.check_keep(keep)
+  versions.check_keep(keep)
   p = compact(trained.model.params, options.weights, exported=True)
   cost = loss_change(trained, p, options, report)
   card = {}
@@ -87,7 +87,7 @@ def export(
     about = {'name': base.resolve().name, 'version': number, **cost}
     card.update(_write(scratch, trained, p, options, about, report))
 
-  path = publishing.publish(base, write, version, keep)
+  path = versions.publish(base, write, version, keep)
   return Exported(path, card)
 
 

@@ -20,8 +20,12 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
 
-from minigpt import tf_serving
-from minigpt.endpoint import (
+from minigpt.errors import UsageError, unknown
+from minigpt.generation import decode as decoding
+from minigpt.generation import logits_processors
+from minigpt.generation.generator import Request, TextRow, encode_prompt
+from minigpt.serving import grpc_endpoint
+from minigpt.serving.endpoint import (
   Arrays,
   Endpoint,
   EndpointError,
@@ -30,10 +34,6 @@ from minigpt.endpoint import (
   read_signatures,
   to_arrays,
 )
-from minigpt.errors import UsageError, unknown
-from minigpt.generation import decode as decoding
-from minigpt.generation import logits_processors
-from minigpt.generation.generator import Request, TextRow, encode_prompt
 from minigpt.tokenizers import Tokenizer
 
 # HTTP statuses that the server makes of gRPC's codes, read backwards.
@@ -70,7 +70,7 @@ def connect(
     raise UsageError('the model name is empty; name it as the server does')
   if not timeout > 0:
     raise UsageError(f'timeout={timeout}: it must be greater than 0 seconds')
-  kinds = {'grpc': tf_serving.GrpcEndpoint, 'rest': RestEndpoint}
+  kinds = {'grpc': grpc_endpoint.GrpcEndpoint, 'rest': RestEndpoint}
   if protocol not in kinds:
     raise unknown('protocol', protocol, kinds)
   return kinds[protocol](target, model, timeout)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from minigpt import tf_serving
+from minigpt.serving import grpc_endpoint
 
 FILE = 'tf_serving_warmup_requests'
 _N_NEW = 4
@@ -39,7 +39,7 @@ def write(
   Raises:
     InputError: tensorflow-serving-api is missing.
   """
-  new_log = tf_serving.api().PredictionLog
+  new_log = grpc_endpoint.api().PredictionLog
   with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
     for batch_size in batch_sizes:
       log = new_log()

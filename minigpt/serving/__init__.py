@@ -1,0 +1,1 @@
+"""SavedModels for TensorFlow Serving, and clients of the server."""
