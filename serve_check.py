@@ -17,12 +17,12 @@ from absl import flags
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
-from minigpt import gate, load_test, serve_checks
+from minigpt.conformance import load_test, signature_checks, subject
+from minigpt.conformance.serving_session import StockProcess, read_saved_model
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
 from minigpt.serving import client
 from minigpt.serving.endpoint import Endpoint
-from minigpt.stock import StockProcess, read_saved_model
 
 _EXPORT_DIR = flags.DEFINE_string('export_dir', None, 'a version to check')
 _WORKDIR = flags.DEFINE_string(
@@ -51,13 +51,13 @@ def main() -> int:
   open_endpoint = _endpoint(export_dir)
   if _LOAD_TEST.value:
     return _load_test(open_endpoint())
-  report = gate.examine(
+  report = subject.examine(
     open_endpoint,
     export_dir,
     workdir,
-    lambda check: _JSON.value or print(gate.line(check), flush=True),
+    lambda check: _JSON.value or print(subject.line(check), flush=True),
   )
-  print(gate.to_json(report) if _JSON.value else gate.summary(report))
+  print(subject.to_json(report) if _JSON.value else subject.summary(report))
   return 0 if report.passed else 1
 
 
@@ -78,7 +78,7 @@ def _load_test(endpoint: Endpoint) -> int:
     raise UsageError('--concurrency and --requests must be 1 or more')
   how = Request(_MAX_NEW_TOKENS.value, temperature=1.0).check()
   with contextlib.closing(endpoint):
-    prompts = serve_checks.prepare(endpoint).prompts
+    prompts = signature_checks.prepare(endpoint).prompts
 
     def ask(i):
       prompt = prompts[i % len(prompts)].decode()

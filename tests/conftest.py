@@ -140,6 +140,6 @@ def export_dir(run_dir, tmp_path_factory):
 @pytest.fixture(scope='session')
 def session(export_dir):
   """The export as the stock server would hold it."""
-  from minigpt.stock import StockSession
+  from minigpt.conformance.serving_session import StockSession
 
   return StockSession(export_dir)

@@ -25,8 +25,8 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
+from minigpt.conformance.serving_session import StockProcess, read_saved_model
 from minigpt.serving.endpoint import EndpointError
-from minigpt.stock import StockProcess, read_saved_model
 
 MODEL = 'shakespeare'
 _STATUS = {'INVALID_ARGUMENT': 400, 'NOT_FOUND': 404, 'DEADLINE_EXCEEDED': 504}

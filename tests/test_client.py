@@ -7,11 +7,12 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import gate, serve_checks
 from minigpt.checkpoints import workdir
+from minigpt.conformance import signature_checks
+from minigpt.conformance import subject as gate
+from minigpt.conformance.load_test import Load, load_test, summary
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
-from minigpt.load_test import Load, load_test, summary
 from minigpt.serving import client
 from minigpt.serving.endpoint import EndpointError
 
@@ -50,9 +51,9 @@ def kind(ask):
 def test_every_signature_answers_as_without_a_server(server, session, protocol):
   endpoint = connect(server, protocol)
   assert endpoint.signatures() == session.signatures()
-  subject = serve_checks.prepare(session)
-  for name in serve_checks.TABLE:
-    inputs = serve_checks.request(subject, name)
+  subject = signature_checks.prepare(session)
+  for name in signature_checks.TABLE:
+    inputs = signature_checks.request(subject, name)
     expected = session.predict(name, inputs)
     found = endpoint.predict(name, inputs)
     assert set(found) == set(expected)

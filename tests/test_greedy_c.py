@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from minigpt.conformance.serving_session import read_saved_model
 from minigpt.generation.generator import Request
 from minigpt.serving.client import sampling_inputs
-from minigpt.stock import read_saved_model
 
 SOURCE = Path(__file__).with_name('greedy.c')
 COMPILER = shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')

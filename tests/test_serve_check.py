@@ -8,18 +8,19 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from minigpt import gate, live_checks, serve_checks
+from minigpt.conformance import generation_checks, signature_checks
+from minigpt.conformance import subject as gate
+from minigpt.conformance.serving_session import StockProcess, StockSession
 from minigpt.errors import InputError, UsageError
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server
-from minigpt.stock import StockProcess, StockSession
 
-ALL = serve_checks.CHECKS | live_checks.CHECKS
+ALL = signature_checks.CHECKS | generation_checks.CHECKS
 
 
 @pytest.fixture(scope='module')
 def subject(session, export_dir, run_dir):
-  return serve_checks.prepare(
+  return signature_checks.prepare(
     session,
     **gate._known(export_dir, run_dir),
     export_dir=export_dir,
@@ -27,7 +28,7 @@ def subject(session, export_dir, run_dir):
 
 
 def outcome(name, subject):
-  (check,) = serve_checks.run({name: ALL[name]}, subject)
+  (check,) = signature_checks.run({name: ALL[name]}, subject)
   return check
 
 
@@ -88,7 +89,7 @@ def test_without_any_files_what_needs_them_is_skipped(subject):
 
 def test_latency_is_found_for_every_signature(subject):
   latencies = gate._latencies(subject)
-  assert set(latencies) == set(serve_checks.TABLE)
+  assert set(latencies) == set(signature_checks.TABLE)
   assert all(seconds > 0 for seconds in latencies.values())
 
 
@@ -141,7 +142,7 @@ def test_the_process_refuses_jit_functions_as_the_stock_server_does(tmp_path):
 def test_a_warmup_record_that_fails_is_found(subject, copy):
   from minigpt.serving.grpc_endpoint import api
 
-  path = copy / serve_checks.WARMUP
+  path = copy / signature_checks.WARMUP
   (first, *_) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
   log = api().PredictionLog.FromString(first)
   inputs = log.predict_log.request.inputs
@@ -156,7 +157,7 @@ def test_a_warmup_record_that_fails_is_found(subject, copy):
 
 
 def test_a_damaged_warmup_file_is_found(subject, copy):
-  path = copy / serve_checks.WARMUP
+  path = copy / signature_checks.WARMUP
   path.write_bytes(path.read_bytes()[:-7])
   spoilt = subject._replace(export_dir=copy)
   assert 'is damaged' in failure('warm-up requests', spoilt)

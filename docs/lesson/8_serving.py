@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.config import preset_values, settle
+from minigpt.conformance.serving_session import StockSession
 from minigpt.data import sources
 from minigpt.generation.generator import Request
 from minigpt.model.transformer import GPT
 from minigpt.serving import client
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server
-from minigpt.stock import StockSession
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare
 

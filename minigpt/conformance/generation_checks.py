@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from minigpt.checkpoints.workdir import Trained
 from minigpt.config import GPTConfig
+from minigpt.conformance.signature_checks import Subject, rows, same
 from minigpt.generation import decode, logits_processors
 from minigpt.generation.generator import Request, encode_prompt
 from minigpt.kernels.quantize import compact
 from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt, hidden_states, unembed
-from minigpt.serve_checks import Subject, rows, same
 from minigpt.serving.client import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 

@@ -5,7 +5,7 @@ calls, loads with the v1 loader and answers through `Session.run`. There
 `tf.saved_model.load` would rebuild Python objects, hide faults of the graph,
 and leave XLA on.
 
-  python -m minigpt.stock EXPORT_DIR   # speaks the frames below on its pipes
+  python -m minigpt.conformance.serving_session EXPORT_DIR   # speaks the frames below on its pipes
 """
 
 import contextlib

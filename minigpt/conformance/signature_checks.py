@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigpt.conformance.serving_session import read_saved_model
 from minigpt.errors import InputError, UsageError
 from minigpt.generation.generator import Request, encode_prompt
 from minigpt.serving import grpc_endpoint, warmup
@@ -26,7 +27,6 @@ from minigpt.serving.client import (
   stream,
 )
 from minigpt.serving.endpoint import Arrays, Endpoint, EndpointError
-from minigpt.stock import read_saved_model
 from minigpt.tokenizers import Tokenizer
 
 WARMUP = Path('assets.extra') / warmup.FILE

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minigpt import live_checks, serve_checks, tokenizers
+from minigpt import tokenizers
 from minigpt.checkpoints.workdir import load_trained
+from minigpt.conformance import generation_checks, signature_checks
+from minigpt.conformance.signature_checks import Check, Subject
 from minigpt.errors import InputError
-from minigpt.serve_checks import Check, Subject
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
@@ -52,12 +53,14 @@ def examine(
     on_check(check)
 
   known = _known(export_dir, workdir)
-  report.size = serve_checks.size(export_dir) if export_dir else None
+  report.size = signature_checks.size(export_dir) if export_dir else None
   try:
     with contextlib.closing(open_endpoint()) as endpoint:
-      subject = serve_checks.prepare(endpoint, export_dir=export_dir, **known)
+      subject = signature_checks.prepare(
+        endpoint, export_dir=export_dir, **known
+      )
       note(Check('loads and writes', 'pass', f'{subject.prompts[0]!r:.40}'))
-      for check in serve_checks.run(_checks(subject), subject):
+      for check in signature_checks.run(_checks(subject), subject):
         note(check)
       report.latency = _latencies(subject)
   except EndpointError as error:
@@ -66,8 +69,8 @@ def examine(
 
 
 def _checks(subject: Subject) -> dict[str, Callable[[Subject], str]]:
-  live = live_checks.CHECKS if subject.live else {}
-  return serve_checks.CHECKS | live
+  live = generation_checks.CHECKS if subject.live else {}
+  return signature_checks.CHECKS | live
 
 
 def _known(export_dir: Path | None, workdir: Path | None) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def _known(export_dir: Path | None, workdir: Path | None) -> dict[str, Any]:
   return {
     'tokenizer': trained.tokenizer,
     'context_length': trained.run.model.context_length,
-    'live': live_checks.live(trained, card.get('weights', 'float32')),
+    'live': generation_checks.live(trained, card.get('weights', 'float32')),
   }
 
 
@@ -109,7 +112,7 @@ def _latencies(subject: Subject) -> dict[str, float]:
   found = {}
   for name in subject.endpoint.signatures():
     with contextlib.suppress(EndpointError, LookupError, ValueError):
-      found[name] = serve_checks.latency(subject, name)
+      found[name] = signature_checks.latency(subject, name)
   return found
 
 

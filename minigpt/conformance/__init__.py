@@ -1,0 +1,1 @@
+"""Checks that an exported model does what it must."""
