@@ -8,7 +8,7 @@ A preset carries the model and its recipe; any flag overrides it. --init_from
 takes the model, its weights and its tokenizer from elsewhere. The same command
 again continues the run from its newest checkpoint.
 
-With TF_CONFIG set, it is one of several workers (see minigpt.launch).
+With TF_CONFIG set, it is one of several workers (see minigpt.commands.launch).
 """
 
 import contextlib

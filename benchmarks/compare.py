@@ -5,7 +5,7 @@
 Each run is a process of its own and does nothing beside it; in each round the
 order is turned around, so that a machine that slows down slows all. Whoever
 cannot do what is asked is named with the reason. --what, --preset, the shapes,
---compute_dtype and --weights mean what they mean to minigpt.bench; --weights
+--compute_dtype and --weights mean what they mean to minigpt.commands.bench; --weights
 may name several formats, and all are compared in the one table.
 
 All train, read and write with GPT-2's layers: a head tied to the embedding,
@@ -107,7 +107,7 @@ def _minigpt(weights, given):
     **given,
   }
   typed = [f'--{name}={value}' for name, value in options.items()]
-  command = [sys.executable, '-m', 'minigpt.bench', *typed]
+  command = [sys.executable, '-m', 'minigpt.commands.bench', *typed]
   return {
     (f'minigpt {mode}', weights): [*command, f'--compile={mode}']
     for mode in _MODES.value

@@ -1,4 +1,4 @@
-"""How much memory `minigpt.prepare` takes for a corpus of any size.
+"""How much memory `minigpt.commands.prepare` takes for a corpus of any size.
 
   python benchmarks/prepare_memory.py --gigabytes=2
 
@@ -83,7 +83,12 @@ def main() -> None:
     write_corpus(Path(folder), n_bytes)
     highest, seconds = measure(
       [
-        *(sys.executable, '-m', 'minigpt.prepare', f'--output={folder}/tokens'),
+        *(
+          sys.executable,
+          '-m',
+          'minigpt.commands.prepare',
+          f'--output={folder}/tokens',
+        ),
         *(f'--input={folder}/*.txt', *options.flags),
       ]
     )

@@ -1,4 +1,4 @@
-"""Holds `minigpt.plan` against runs of 1, 2 and 4 workers on this machine.
+"""Holds `minigpt.commands.plan` against runs of 1, 2 and 4 workers on this machine.
 
   python benchmarks/scaling.py
 
@@ -30,7 +30,13 @@ def measure(path: Path, n: int, flags: list[str]) -> float:
   """Seconds of a step with `n` workers."""
   subprocess.run(
     [
-      *(sys.executable, '-m', 'minigpt.launch', f'--workers={n}', '--'),
+      *(
+        sys.executable,
+        '-m',
+        'minigpt.commands.launch',
+        f'--workers={n}',
+        '--',
+      ),
       *('train', f'--workdir={path}', '--eval_batches=1', *flags),
     ],
     cwd=ROOT,

@@ -30,7 +30,9 @@ _CALLS = 4  # Of which the first may compile.
 
 def writers(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
-  p = compact(trained.model.params, 'float32')  # As minigpt.generate has it.
+  p = compact(
+    trained.model.params, 'float32'
+  )  # As minigpt.commands.generate has it.
   config = trained.run.model
   greedy = decode.greedy_sampling(1)
 

@@ -128,7 +128,7 @@ class DataConfig:
     'sample',
     "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
     'files, a .npy file of token ids, a .jsonl file of prompts and '
-    'completions, or a directory that minigpt.prepare made',
+    'completions, or a directory that minigpt.commands.prepare made',
   )
   tokenizer: str = _option('char', "'char', 'word' or 'gpt2'")
   val_fraction: float = _option(

@@ -81,7 +81,7 @@ def test_the_time_of_the_prompt_is_taken_off(monkeypatch):
 def test_the_program_reports_figures(what, tmp_path):
   file = tmp_path / 'figures.json'
   done = programs.run(
-    '-m', 'minigpt.bench', f'--what={what}', f'--json={file}', *TOY
+    '-m', 'minigpt.commands.bench', f'--what={what}', f'--json={file}', *TOY
   )
   assert done.returncode == 0, done.stderr
   figures = json.loads(file.read_text())
@@ -125,7 +125,7 @@ def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
   ids=lambda value: value if isinstance(value, str) else '',
 )
 def test_what_cannot_be_measured_is_one_line(flags, said):
-  done = programs.run('-m', 'minigpt.bench', *TOY, *flags)
+  done = programs.run('-m', 'minigpt.commands.bench', *TOY, *flags)
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert said in done.stderr

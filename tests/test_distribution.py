@@ -14,8 +14,8 @@ import numpy as np
 import programs
 import pytest
 
-from minigpt import launch
 from minigpt.checkpoints import workdir
+from minigpt.commands import launch
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.errors import InputError, UsageError
 from minigpt.training import distribution
@@ -48,7 +48,13 @@ def launched(path: Path, n: int) -> subprocess.Popen:
   program, *flags = train(path)
   return subprocess.Popen(
     [
-      *(sys.executable, '-m', 'minigpt.launch', f'--workers={n}', '--'),
+      *(
+        sys.executable,
+        '-m',
+        'minigpt.commands.launch',
+        f'--workers={n}',
+        '--',
+      ),
       *(program.removesuffix('.py'), *flags),
     ],
     cwd=ROOT,

@@ -38,9 +38,9 @@ TOY = {
     '--eval_batches=1',
     '--compile=graph',
   ],
-  'minigpt.generate': ['--max_new_tokens=4'],
+  'minigpt.commands.generate': ['--max_new_tokens=4'],
   'serve_check.py': ['--json'],
-  'minigpt.bench': [
+  'minigpt.commands.bench': [
     '--preset=mini',
     '--prompt_length=8',
     '--new_tokens=2',

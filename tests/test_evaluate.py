@@ -1,4 +1,4 @@
-"""Perplexity, choices, last words and pairs; python -m minigpt.evaluate."""
+"""Perplexity, choices, last words and pairs; python -m minigpt.commands.evaluate."""
 
 import functools
 import importlib.util
@@ -272,7 +272,7 @@ def test_files_that_are_wrong(tmp_path):
 
 def evaluate(**flags):
   flags = [f'--{name}={value}' for name, value in flags.items()]
-  return programs.run('-m', 'minigpt.evaluate', *flags)
+  return programs.run('-m', 'minigpt.commands.evaluate', *flags)
 
 
 def test_the_program_prints_and_records(tmp_path, model):

@@ -221,5 +221,5 @@ def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):
 
 def test_preparing_does_without_tensorflow():
   """Half a gigabyte in each process, and seconds before the first line."""
-  code = 'import sys, minigpt.prepare; sys.exit("tensorflow" in sys.modules)'
+  code = 'import sys, minigpt.commands.prepare; sys.exit("tensorflow" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

@@ -79,7 +79,7 @@ def test_the_specifications_run_learns_its_text(tmp_path):
   for dtype in ('float32', 'bfloat16'):
     written = programs.run(
       '-m',
-      'minigpt.generate',
+      'minigpt.commands.generate',
       f'--workdir={workdir}',
       f'--compute_dtype={dtype}',
       *flags,

@@ -1,4 +1,4 @@
-"""Sets what minigpt.evaluate found beside leaving every word as it was typed.
+"""Sets what minigpt.commands.evaluate found beside leaving every word as it was typed.
 
 python -m examples.spelling.compare --workdir=runs/spelling/model
 """

@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
   except (KeyError, TypeError, ValueError, RecursionError) as error:
     raise InputError(
       f'{path} is not a manifest ({error}); make the directory again with '
-      'python -m minigpt.prepare'
+      'python -m minigpt.commands.prepare'
     ) from None
 
 
@@ -161,7 +161,7 @@ def _mapped(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
   if checksum(tokens) != shard.crc32:
     raise InputError(
       f'{path} is damaged: its checksum is not that of the manifest; delete '
-      f'it and {MANIFEST}, and run python -m minigpt.prepare again'
+      f'it and {MANIFEST}, and run python -m minigpt.commands.prepare again'
     )
   return tokens
 

@@ -1,6 +1,6 @@
 """Starts several workers of one run on this machine.
 
-  python -m minigpt.launch --workers 4 -- train --workdir=runs/a flags...
+  python -m minigpt.commands.launch --workers 4 -- train --workdir=runs/a flags...
 
 Each worker gets a free loopback port and TF_CONFIG. The chief's output is
 shown; what another one had to say comes out when it ends badly. Signals are

@@ -1,6 +1,6 @@
 """Turns text of any size into tokens to train on.
 
-  python -m minigpt.prepare --input='data/*.txt' --tokenizer=gpt2 \\
+  python -m minigpt.commands.prepare --input='data/*.txt' --tokenizer=gpt2 \\
     --output=tokens
   python train.py --dataset=tokens --preset=gpt2-124m --workdir=runs/a
 

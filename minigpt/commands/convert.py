@@ -1,7 +1,7 @@
 """Converts between work directories and GPT-2's published formats.
 
-  python -m minigpt.convert --from=downloads/gpt2 --to=runs/gpt2
-  python -m minigpt.convert --from=runs/s --to=models/s-for-transformers
+  python -m minigpt.commands.convert --from=downloads/gpt2 --to=runs/gpt2
+  python -m minigpt.commands.convert --from=runs/s --to=models/s-for-transformers
 
 A directory of Hugging Face (config.json, model.safetensors) or OpenAI
 (hparams.json, model.ckpt.*) becomes a work directory; a work directory becomes

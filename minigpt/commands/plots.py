@@ -1,6 +1,6 @@
 """Draws the loss curves of one or many runs.
 
-  python -m minigpt.plots runs/*
+  python -m minigpt.commands.plots runs/*
 
 writes losses.png and losses.svg; --output names another file.
 """

@@ -1,6 +1,6 @@
 """Writes text with a trained model.
 
-  python -m minigpt.generate --workdir=runs/s --prompt="ROMEO:"
+  python -m minigpt.commands.generate --workdir=runs/s --prompt="ROMEO:"
 
 Several --prompt are answered in one batch; --num_samples answers each more
 than once, with seeds --seed, --seed + 1, ...

@@ -1,6 +1,6 @@
 """Tells what a run would cost before it is made.
 
-  python -m minigpt.plan --preset=gpt2-1558m --batch_size=256 --workers=64 \\
+  python -m minigpt.commands.plan --preset=gpt2-1558m --batch_size=256 --workers=64 \\
     --gbps=100 --gflops=50000
 
 --gflops is what one worker reaches in products and --gbps what the network

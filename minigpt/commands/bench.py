@@ -1,6 +1,6 @@
 """Measures how fast this machine trains, reads prompts and writes text.
 
-  python -m minigpt.bench --what=decode --preset=gpt2-124m
+  python -m minigpt.commands.bench --what=decode --preset=gpt2-124m
 
 Random weights and random tokens; the first call, which compiles, and one more
 are kept apart. The share of the roofline is the time that the counted work
