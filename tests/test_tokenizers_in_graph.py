@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from minigpt import tokenizers
 from minigpt.errors import InputError
-from minigpt.tokenizers import bpe, in_graph, word
+from minigpt.tokenizers import gpt2_in_graph, in_graph_base, word
 from minigpt.tokenizers.char import CharTokenizer
 
 KINDS = ['char', 'word', 'gpt2']
@@ -196,7 +196,9 @@ def merging(ranks, size=600):
   """Which pairs of one piece merge at once; `ranks` by position."""
   rank = np.full([size], NEVER, np.int32)
   rank[list(ranks)] = list(ranks.values())
-  merges = bpe.merging_pairs(tf.constant(rank), tf.zeros([size], tf.int32))
+  merges = gpt2_in_graph.merging_pairs(
+    tf.constant(rank), tf.zeros([size], tf.int32)
+  )
   return np.flatnonzero(merges).tolist()
 
 
@@ -216,7 +218,7 @@ def test_merges_wait_for_lower_ranks_that_may_overtake_them():
 def test_words_merge_side_by_side():
   rank = tf.constant([300, NEVER, 500, NEVER, NEVER, 400, 399, NEVER])
   owner = tf.constant([0, 0, 1, 1, 2, 3, 3, 3])
-  merges = bpe.merging_pairs(rank, owner)
+  merges = gpt2_in_graph.merging_pairs(rank, owner)
   assert np.flatnonzero(merges).tolist() == [0, 2, 6]
 
 
@@ -266,24 +268,28 @@ def test_decode_keeps_cut_characters_and_replacement_is_pythons():
   ids = tokenizer.encode('ab\U0001f680')[:-1]
   text = twin.decode(ids[None], [len(ids)])
   assert text.numpy()[0] == 'ab\U0001f680'.encode()[:-1]
-  replaced = in_graph.replace_invalid_utf8(text).numpy()[0]
+  replaced = in_graph_base.replace_invalid_utf8(text).numpy()[0]
   assert replaced.decode() == tokenizer.decode(ids) == 'ab\ufffd'
 
 
 @hypothesis.given(st.lists(st.binary(max_size=8), min_size=50, max_size=80))
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 def test_invalid_utf8_is_replaced_as_python_does(texts):
-  replaced = in_graph.replace_invalid_utf8(tf.constant(texts)).numpy().tolist()
+  replaced = (
+    in_graph_base.replace_invalid_utf8(tf.constant(texts)).numpy().tolist()
+  )
   assert replaced == [t.decode('utf-8', 'replace').encode() for t in texts]
 
 
 def test_check_utf8_names_field_and_row():
-  in_graph.check_utf8(tf.constant([b'', '\ufffd\ufeff'.encode(), b'\x00']), 'x')
-  in_graph.check_utf8(tf.zeros([0], tf.string), 'x')
+  in_graph_base.check_utf8(
+    tf.constant([b'', '\ufffd\ufeff'.encode(), b'\x00']), 'x'
+  )
+  in_graph_base.check_utf8(tf.zeros([0], tf.string), 'x')
   with pytest.raises(
     tf.errors.InvalidArgumentError, match='prompt: invalid UTF-8 in row 1'
   ):
-    in_graph.check_utf8(tf.constant([b'a', b'\xff', b'\xff']), 'prompt')
+    in_graph_base.check_utf8(tf.constant([b'a', b'\xff', b'\xff']), 'prompt')
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from minigpt.training.optimizers import Moments, directions
 _MOST_TOKENS = 64  # In an attention map; more would not be seen.
 
 
-def open_board(path: Path, profile_steps: str = '') -> 'fit.Observer':
+def open_board(path: Path, profile_steps: str = '') -> 'trainer.Observer':
   """An observer that writes to `path`; without tensorboard, one that says so.
 
   Args:

@@ -23,7 +23,7 @@ from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
 from minigpt.runtime.atomic_io import read_json
-from minigpt.tokenizers import Tokenizer, huggingface
+from minigpt.tokenizers import Tokenizer, hf_files
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -84,7 +84,7 @@ def write(
   safetensors = _import_safetensors()
   with new_directory(path) as scratch:
     tokenizers.save(tokenizer, scratch / TOKENIZER)
-    for name, text in huggingface.files(tokenizer).items():
+    for name, text in hf_files.files(tokenizer).items():
       (scratch / name).write_text(text, encoding='utf-8')
     for name, content in (
       ('config.json', _describe(config, tokenizer)),

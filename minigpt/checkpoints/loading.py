@@ -9,7 +9,7 @@ from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model.params import Params
-from minigpt.tokenizers import Tokenizer, huggingface
+from minigpt.tokenizers import Tokenizer, hf_files
 
 
 class Pretrained(NamedTuple):
@@ -57,7 +57,7 @@ def _tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
   ids = hf.vocabulary(path)
   if config.vocab_size == 50257:
     gpt2 = tokenizers.build('gpt2', '')
-    if not ids or ids == huggingface.vocabulary(gpt2.tokens):
+    if not ids or ids == hf_files.vocabulary(gpt2.tokens):
       return gpt2
   raise InputError(
     f'{path}: its {config.vocab_size} tokens are not those of GPT-2; give the '

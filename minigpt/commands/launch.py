@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-_TRAIN = Path(__file__).parents[1] / 'train.py'
+_TRAIN = Path(__file__).parents[2] / 'train.py'
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds in which the others notice by themselves that one is gone, and in
 # which they may answer a signal after that.

@@ -187,7 +187,7 @@ class StockProcess:
 
 
 def _spawn(export_dir: Path, log: BinaryIO) -> subprocess.Popen:
-  root = Path(__file__).parent.parent
+  root = Path(__file__).parents[2]
   return subprocess.Popen(
     [sys.executable, '-m', __spec__.name, str(export_dir.resolve())],
     stdin=subprocess.PIPE,

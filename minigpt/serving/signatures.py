@@ -27,7 +27,7 @@ from minigpt.model.hooks import no_tap, tapped
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
 from minigpt.model.transformer import cached_gpt, unembed
-from minigpt.tokenizers import Tokenizer, in_graph
+from minigpt.tokenizers import Tokenizer, in_graph_base
 
 NEXT_TOKENS = 20  # Width of `next_token`'s answer.
 
@@ -53,9 +53,9 @@ def require(
   message = tf.strings.join(
     [
       f'{field}=',
-      tf.strings.as_string(in_graph.first(tf.boolean_mask(value, ~holds))),
+      tf.strings.as_string(in_graph_base.first(tf.boolean_mask(value, ~holds))),
       ' in row ',
-      tf.strings.as_string(in_graph.first(wrong)),
+      tf.strings.as_string(in_graph_base.first(wrong)),
       f': it {rule}',
     ]
   )
@@ -389,7 +389,7 @@ class Server(tf.Module):
 
   def _read(self, text, field, limit=None) -> Prompt:
     """Encodes texts; an empty one is the end of the text before it."""
-    in_graph.check_utf8(text, field)
+    in_graph_base.check_utf8(text, field)
     ids = self.tokenizer.encode(text, field)
     length = tf.cast(ids.row_lengths(), tf.int32)
     if self._end_of_text is None:
@@ -442,7 +442,7 @@ def _spec(dtype, *shape):
 
 
 def _readable(text: tf.Tensor) -> tf.Tensor:
-  return in_graph.replace_invalid_utf8(text)
+  return in_graph_base.replace_invalid_utf8(text)
 
 
 def _checked(how: Sampling) -> Sampling:

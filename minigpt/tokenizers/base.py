@@ -10,7 +10,7 @@ import numpy as np
 from minigpt.errors import InputError
 
 if TYPE_CHECKING:
-  from minigpt.tokenizers.in_graph import InGraphTokenizer
+  from minigpt.tokenizers.in_graph_base import InGraphTokenizer
 
 
 class Tokenizer(Protocol):

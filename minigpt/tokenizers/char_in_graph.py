@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from minigpt.tokenizers import in_graph
+from minigpt.tokenizers import in_graph_base
 
 
-class CharInGraph(in_graph.InGraphTokenizer):
+class CharInGraph(in_graph_base.InGraphTokenizer):
   """Byte-exact twin of `CharTokenizer`."""
 
   def __init__(self, characters: str):
@@ -13,11 +13,11 @@ class CharInGraph(in_graph.InGraphTokenizer):
     self.codes = tf.constant([ord(character) for character in characters])
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    codes = in_graph.code_points(text)
+    codes = in_graph_base.code_points(text)
     ids = tf.searchsorted(self.codes, codes.flat_values)
     ids = tf.minimum(ids, tf.size(self.codes) - 1)
     known = tf.gather(self.codes, ids) == codes.flat_values
-    unseen = in_graph.first(tf.boolean_mask(codes.flat_values, ~known))
+    unseen = in_graph_base.first(tf.boolean_mask(codes.flat_values, ~known))
     message = tf.strings.join(
       [field, ': character ', _describe(unseen), ' is not in the vocabulary']
     )

@@ -10,7 +10,7 @@ from minigpt.errors import InputError
 from minigpt.tokenizers import base
 
 if TYPE_CHECKING:
-  from minigpt.tokenizers.in_graph import InGraphTokenizer
+  from minigpt.tokenizers.in_graph_base import InGraphTokenizer
 
 
 @functools.cache
@@ -50,9 +50,9 @@ class GPT2Tokenizer(base.Tokenizer):
     return base.encode_in_chunks(self._encoding.encode_ordinary, text)
 
   def in_graph(self) -> 'InGraphTokenizer':
-    from minigpt.tokenizers import bpe  # TensorFlow.
+    from minigpt.tokenizers import gpt2_in_graph  # TensorFlow.
 
-    return bpe.BPEInGraph(self.tokens, _kinds())
+    return gpt2_in_graph.BPEInGraph(self.tokens, _kinds())
 
   def to_json(self) -> dict[str, Any]:
     return {'kind': self.name}
@@ -80,12 +80,16 @@ def _kinds() -> np.ndarray:  # -> int [0x110000]
   """
   import tiktoken
 
-  from minigpt.tokenizers import bpe, in_graph  # TensorFlow.
+  from minigpt.tokenizers import gpt2_in_graph, in_graph_base  # TensorFlow.
 
-  patterns = {bpe.LETTER: r'\p{L}', bpe.NUMBER: r'\p{N}', bpe.SPACE: r'\s'}
-  every = [*range(0xD800), *range(0xE000, in_graph.N_CODE_POINTS)]
+  patterns = {
+    gpt2_in_graph.LETTER: r'\p{L}',
+    gpt2_in_graph.NUMBER: r'\p{N}',
+    gpt2_in_graph.SPACE: r'\s',
+  }
+  every = [*range(0xD800), *range(0xE000, in_graph_base.N_CODE_POINTS)]
   text = ''.join(map(chr, every))
-  kinds = np.full([in_graph.N_CODE_POINTS], bpe.OTHER)
+  kinds = np.full([in_graph_base.N_CODE_POINTS], gpt2_in_graph.OTHER)
   for kind, pattern in patterns.items():
     matches = tiktoken.Encoding(
       'matches',

@@ -13,7 +13,7 @@ from minigpt.errors import InputError
 from minigpt.tokenizers import base
 
 if TYPE_CHECKING:
-  from minigpt.tokenizers.in_graph import InGraphTokenizer
+  from minigpt.tokenizers.in_graph_base import InGraphTokenizer
 
 UNKNOWN = '<|unk|>'
 END_OF_TEXT = '<|eos|>'

@@ -5,13 +5,13 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from minigpt.tokenizers import in_graph
-from minigpt.tokenizers.in_graph import shift
+from minigpt.tokenizers import in_graph_base
+from minigpt.tokenizers.in_graph_base import shift
 
 _OTHER, _LETTER, _APOSTROPHE = range(3)  # kinds of code points
 
 
-class WordInGraph(in_graph.InGraphTokenizer):
+class WordInGraph(in_graph_base.InGraphTokenizer):
   """Byte-exact twin of `WordTokenizer`.
 
   Args:
@@ -21,8 +21,10 @@ class WordInGraph(in_graph.InGraphTokenizer):
 
   def __init__(self, tokens: list[bytes], letters: str, apostrophes: str):
     super().__init__(tokens)
-    self.split = in_graph.Splitter(_kinds(letters, apostrophes), _piece_starts)
-    self.ids = in_graph.table(
+    self.split = in_graph_base.Splitter(
+      _kinds(letters, apostrophes), _piece_starts
+    )
+    self.ids = in_graph_base.table(
       self.tokens[:-2], tf.range(len(tokens) - 2), len(tokens) - 2
     )
 
@@ -33,9 +35,9 @@ class WordInGraph(in_graph.InGraphTokenizer):
 
 
 def _kinds(letters: str, apostrophes: str) -> np.ndarray:  # -> int [0x110000]
-  kinds = np.full([in_graph.N_CODE_POINTS], _OTHER)
+  kinds = np.full([in_graph_base.N_CODE_POINTS], _OTHER)
   kinds[list(map(ord, apostrophes))] = _APOSTROPHE
-  every = ''.join(map(chr, range(in_graph.N_CODE_POINTS)))
+  every = ''.join(map(chr, range(in_graph_base.N_CODE_POINTS)))
   for run in re.finditer(f'[{letters}]+', every):
     kinds[run.start() : run.end()] = _LETTER
   return kinds

@@ -12,8 +12,8 @@ pieces being merged, end to end; `None` marks a ragged dimension.
 import numpy as np
 import tensorflow as tf
 
-from minigpt.tokenizers import in_graph
-from minigpt.tokenizers.in_graph import END, shift
+from minigpt.tokenizers import in_graph_base
+from minigpt.tokenizers.in_graph_base import END, shift
 
 OTHER, LETTER, NUMBER, SPACE = range(4)  # kinds of code points
 
@@ -22,7 +22,7 @@ _LONGEST = 128  # bytes in the longest token
 _KEY_BASE = 2**16  # more than any id
 
 
-class BPEInGraph(in_graph.InGraphTokenizer):
+class BPEInGraph(in_graph_base.InGraphTokenizer):
   """Byte-exact twin of tiktoken's GPT-2.
 
   Args:
@@ -35,11 +35,13 @@ class BPEInGraph(in_graph.InGraphTokenizer):
     super().__init__(tokens)
     assert len(tokens) <= _KEY_BASE and max(map(len, tokens)) <= _LONGEST
     ranks = {token: rank for rank, token in enumerate(tokens[:-1])}
-    self.split = in_graph.Splitter(kinds, piece_starts)
+    self.split = in_graph_base.Splitter(kinds, piece_starts)
     self.byte_ids = tf.constant([ranks[bytes([b])] for b in range(256)])
-    self.whole = in_graph.table(list(ranks), list(ranks.values()), default=-1)
+    self.whole = in_graph_base.table(
+      list(ranks), list(ranks.values()), default=-1
+    )
     keys, values = zip(*_merges(ranks), strict=True)
-    self.merges = in_graph.table(np.array(keys), values, default=_NEVER)
+    self.merges = in_graph_base.table(np.array(keys), values, default=_NEVER)
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
     del field  # no text is refused
@@ -63,7 +65,7 @@ class BPEInGraph(in_graph.InGraphTokenizer):
     values = tf.io.decode_raw(tf.strings.reduce_join(pieces), tf.uint8)
     ids = tf.gather(self.byte_ids, tf.cast(values, tf.int32))
     ends = tf.cumsum(tf.strings.length(pieces))
-    owner = in_graph.row_ids(tf.concat([[0], ends], 0))
+    owner = in_graph_base.row_ids(tf.concat([[0], ends], 0))
     flat = tf.TensorShape([None])
     _, ids, owner = tf.while_loop(
       lambda more, ids, owner: more,
