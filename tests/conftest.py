@@ -21,36 +21,43 @@ from minigpt.config import GPTConfig
 # session's fixtures. What takes longest comes first, so that all processes
 # end at about the same time.
 _FIRST = [
-  ('test_docs',),
-  ('test_serve_check', 'test_client', 'test_greedy_c'),
-  ('test_reliability',),
-  ('test_fit',),
-  ('test_distribution',),
-  ('test_export',),
-  ('test_finetune',),
-  ('test_serving',),
-  ('test_guard',),
-  ('test_beam',),
-  ('test_training',),
-  ('test_lora',),
-  ('test_hf',),
-  ('test_decoding',),
-  ('test_fuzz',),
-  ('test_train_program',),
-  ('test_lesson',),
-  ('test_tokenizers_in_graph',),
-  ('test_bench',),
-  ('test_remat',),
-  ('test_evaluate',),
-  ('test_prepare',),
+  ('docs',),
+  ('commands/serve_check', 'serving/client', 'serving/greedy_c'),
+  ('training/reliability',),
+  ('training/trainer',),
+  ('training/distribution',),
+  ('commands/export',),
+  ('training/finetune',),
+  ('serving/signatures',),
+  ('training/stability',),
+  ('generation/beam_search',),
+  ('training/step',),
+  ('model/lora',),
+  ('checkpoints/huggingface',),
+  ('generation/decode',),
+  ('fuzz',),
+  ('commands/train',),
+  ('lesson',),
+  ('tokenizers/in_graph',),
+  ('commands/bench',),
+  ('compiler/remat',),
+  ('commands/evaluate',),
+  ('commands/prepare',),
 ]
+
+
+def _name(nodeid):
+  """'commands/train' for what is in tests/commands/test_train.py."""
+  path = nodeid.partition('::')[0].removeprefix('tests/').removesuffix('.py')
+  return path.replace('test_', '')
 
 
 def _rank(item):
   """Place of the item's group, and of its file within."""
+  name = _name(item.nodeid)
   for i, group in enumerate(_FIRST):
-    if item.path.stem in group:
-      return i, group.index(item.path.stem)
+    if name in group:
+      return i, group.index(name)
   return len(_FIRST), 0
 
 
@@ -68,8 +75,8 @@ def pytest_xdist_make_scheduler(config, log):
 
     def _split_scope(self, nodeid):
       file = super()._split_scope(nodeid)
-      stem = file.rpartition('/')[2].removesuffix('.py')
-      return next((group[0] for group in _FIRST if stem in group), file)
+      name = _name(file)
+      return next((group[0] for group in _FIRST if name in group), file)
 
   return Scheduling(config, log)
 

@@ -10,7 +10,7 @@ import re
 import string
 import subprocess
 
-import programs
+import helpers
 import pytest
 
 from minigpt import tokenizers
@@ -18,7 +18,7 @@ from minigpt.checkpoints import huggingface
 from minigpt.config import GPTConfig
 from minigpt.model.params import init_params
 
-ROOT = programs.ROOT
+ROOT = helpers.ROOT
 _FIRST = ['README.md', 'BUILD.md']
 DOCUMENTS = _FIRST + sorted(
   str(path.relative_to(ROOT)) for path in ROOT.glob('docs/**/*.md')
@@ -141,7 +141,7 @@ def cut(command):
 def test_a_shell_block_runs(code, folder, ran):
   for command in commands(code, folder):
     if command not in ran:
-      done = programs.run(*cut(command), cwd=folder)
+      done = helpers.run(*cut(command), cwd=folder)
       assert done.returncode == 0, (command, done.stdout, done.stderr)
       ran.append(command)
       if command[0] == 'serve_check.py':

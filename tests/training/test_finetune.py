@@ -3,8 +3,8 @@
 import dataclasses
 import os
 
+import helpers
 import numpy as np
-import programs
 import pytest
 
 from minigpt import tokenizers
@@ -51,7 +51,7 @@ def text(tmp_path_factory):
 
 def train(**flags):
   flags = [f'--{name}={value}' for name, value in (GRAPH | flags).items()]
-  return programs.run('train.py', *flags)
+  return helpers.run('train.py', *flags)
 
 
 def a_fit(path, source, text, **given):

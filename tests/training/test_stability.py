@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_reliability import start
+from helpers import start_run as start
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import sources

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 
-import programs
+import helpers
 import pytest
 import tensorflow as tf
 
@@ -12,7 +12,7 @@ from minigpt.model.params import W8A8, Compact
 from minigpt.profiling import timing as benchmarking
 from minigpt.profiling import workloads
 
-BENCHMARKS = programs.ROOT / 'benchmarks'
+BENCHMARKS = helpers.ROOT / 'benchmarks'
 TOY = (
   '--preset=mini',
   '--n_layers=1',
@@ -80,7 +80,7 @@ def test_the_time_of_the_prompt_is_taken_off(monkeypatch):
 @pytest.mark.parametrize('what', ['roofline', 'decode'])
 def test_the_program_reports_figures(what, tmp_path):
   file = tmp_path / 'figures.json'
-  done = programs.run(
+  done = helpers.run(
     '-m', 'minigpt.commands.bench', f'--what={what}', f'--json={file}', *TOY
   )
   assert done.returncode == 0, done.stderr
@@ -125,7 +125,7 @@ def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
   ids=lambda value: value if isinstance(value, str) else '',
 )
 def test_what_cannot_be_measured_is_one_line(flags, said):
-  done = programs.run('-m', 'minigpt.commands.bench', *TOY, *flags)
+  done = helpers.run('-m', 'minigpt.commands.bench', *TOY, *flags)
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert said in done.stderr
@@ -133,7 +133,7 @@ def test_what_cannot_be_measured_is_one_line(flags, said):
 
 def compared(python, *flags):
   """The lines of a comparison with one peer, run by that interpreter."""
-  done = programs.run(
+  done = helpers.run(
     'benchmarks/compare.py',
     '--what=prefill',
     '--rounds=1',
@@ -174,7 +174,7 @@ def test_peers_round_what_int8_is_multiplied_by_unasked(tmp_path):
   ids=['peer', 'other work'],
 )
 def test_what_cannot_be_compared_is_one_line(flags, said):
-  done = programs.run('benchmarks/compare.py', *TOY, *flags)
+  done = helpers.run('benchmarks/compare.py', *TOY, *flags)
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert said in done.stderr

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import helpers
 import numpy as np
-import programs
 import pytest
 import tensorflow as tf
 
@@ -25,30 +25,9 @@ from minigpt.runtime import lock
 from minigpt.training.metrics import MetricsFile, read_metrics
 from minigpt.training.trainer import Fit, fit, prepare
 
-ROOT = Path(__file__).parents[1]
-TINY = dict(
-  dataset='sample',
-  context_length=8,
-  emb_dim=8,
-  n_heads=2,
-  n_layers=1,
-  drop_rate=0.1,
-  batch_size=2,
-  steps=60,
-  steps_per_call=3,
-  eval_every=10,
-  eval_batches=1,
-)
-
-
-def start(path: Path, **given) -> Fit:
-  values = preset_values('shakespeare-char', {**TINY, **given})
-  prepared = prepare(settle(values))
-  if not workdir.holds_run(path):
-    workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
-  run = Fit(path, prepared)
-  run.restore()
-  return run
+ROOT = Path(__file__).parents[2]
+TINY = helpers.TINY
+start = helpers.start_run
 
 
 def variables(run: Fit) -> dict[str, np.ndarray]:
@@ -111,7 +90,7 @@ def test_a_run_that_was_terminated_then_killed_ends_bit_for_bit_the_same(
 
 
 def _continue_until_killed(path: Path, n_lines: int) -> None:
-  program = programs.start('train.py', f'--workdir={path}')
+  program = helpers.start('train.py', f'--workdir={path}')
   metrics = path / 'metrics.jsonl'
   wait_for(lambda: metrics.read_bytes().count(b'\n') >= n_lines)
   assert (path / 'lock').read_text() == str(program.pid)

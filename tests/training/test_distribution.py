@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import helpers
 import numpy as np
-import programs
 import pytest
 
 from minigpt.checkpoints import workdir
@@ -22,7 +22,7 @@ from minigpt.training import distribution
 from minigpt.training.metrics import read_metrics
 from minigpt.training.trainer import Fit, fit, prepare
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FLAGS = dict(
   dataset='sample',
   context_length=8,
@@ -76,7 +76,7 @@ os.environ['TF_CONFIG'] = {cluster(i, worker=addresses)!r}
 sys.argv = {train(path)}
 runpy.run_path('train.py', run_name='__main__')
 """
-    started.append(programs.start('-c', code, files=(said[i], said[i])))
+    started.append(helpers.start('-c', code, files=(said[i], said[i])))
   for worker in started:
     worker.join(200)
   assert [w.exitcode for w in started] == [0] * n, said[0].read_text()
@@ -189,7 +189,7 @@ run = Fit(Path('.'), prepared, workers)
 run.restore()
 fit(run, lambda fit_, _: fit_.step < 6 or sys.exit(0))
 """
-  made = programs.run('-c', code, cwd=tmp_path)
+  made = helpers.run('-c', code, cwd=tmp_path)
   assert made.returncode == 0, made.stderr
   found = [m['train_loss'] for m in read_metrics(tmp_path / 'metrics.jsonl')]
   expected = [m['train_loss'] for m in alone[:6]]

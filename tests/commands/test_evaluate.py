@@ -6,8 +6,8 @@ import json
 import math
 import pathlib
 
+import helpers
 import numpy as np
-import programs
 import pytest
 import tensorflow as tf
 from hypothesis import given
@@ -25,7 +25,7 @@ from minigpt.model import params
 from minigpt.model.layers import cross_entropy
 from minigpt.model.transformer import gpt
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests' / 'golden'
 LETTERS = '\n abcdefghij'
 CONFIG = GPTConfig(
@@ -272,7 +272,7 @@ def test_files_that_are_wrong(tmp_path):
 
 def evaluate(**flags):
   flags = [f'--{name}={value}' for name, value in flags.items()]
-  return programs.run('-m', 'minigpt.commands.evaluate', *flags)
+  return helpers.run('-m', 'minigpt.commands.evaluate', *flags)
 
 
 def test_the_program_prints_and_records(tmp_path, model):

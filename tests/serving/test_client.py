@@ -3,8 +3,8 @@
 import json
 import socket
 
+import helpers
 import numpy as np
-import programs
 import pytest
 
 from minigpt.checkpoints import workdir
@@ -267,7 +267,7 @@ def test_the_program_against_a_server(server, tmp_path):
     ([target, name, f'--workdir={tmp_path}'], 1, 'holds no run'),
   ]
   given = json.dumps([argv for argv, _, _ in calls])
-  done = programs.run('-c', _DRIVER, given)
+  done = helpers.run('-c', _DRIVER, given)
   assert done.returncode == 0, done.stderr
   answers = json.loads(done.stdout)
   for (argv, code, words), answer in zip(calls, answers, strict=True):

@@ -21,7 +21,7 @@ from minigpt.tokenizers import build
 
 safetensors = pytest.importorskip('safetensors.numpy')
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
 WEIGHTS = 'model.safetensors'
 

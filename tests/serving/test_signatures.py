@@ -4,8 +4,8 @@ import ctypes
 import json
 from pathlib import Path
 
+import helpers
 import numpy as np
-import programs
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -399,7 +399,7 @@ def stock(path, inputs):
   except (OSError, AttributeError):
     pytest.skip(f'{library} does not export DisableXlaCompilation')
   request = {name: np.asarray(value).tolist() for name, value in inputs.items()}
-  return programs.run('-c', STOCK, path, json.dumps(request))
+  return helpers.run('-c', STOCK, path, json.dumps(request))
 
 
 def test_the_stock_server_gives_the_same_text(path, call):

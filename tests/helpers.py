@@ -13,6 +13,20 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+# A run of seconds.
+TINY = dict(
+  dataset='sample',
+  context_length=8,
+  emb_dim=8,
+  n_heads=2,
+  n_layers=1,
+  drop_rate=0.1,
+  batch_size=2,
+  steps=60,
+  steps_per_call=3,
+  eval_every=10,
+  eval_batches=1,
+)
 
 # So that the server finds the package wherever a test has gone.
 os.environ['PYTHONPATH'] = str(ROOT)
@@ -64,3 +78,18 @@ def _run(command, cwd, files):
   else:
     sys.path.insert(0, str(Path(what).resolve().parent))
     runpy.run_path(what, run_name='__main__')
+
+
+def start_run(path: Path, **given):
+  """Begins or continues a run of toy size; fit it."""
+  from minigpt.checkpoints import workdir
+  from minigpt.config import preset_values, settle
+  from minigpt.training.trainer import Fit, prepare
+
+  values = preset_values('shakespeare-char', {**TINY, **given})
+  prepared = prepare(settle(values))
+  if not workdir.holds_run(path):
+    workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
+  run = Fit(path, prepared)
+  run.restore()
+  return run

@@ -18,7 +18,7 @@ from minigpt.data import shard_writer, sources, token_shards
 from minigpt.data.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import InputError, UsageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STORY = (
   'It was late\u3000\u2026 \nand "caf\u00e9" closed, \U0001f600 so we  left.\n'
   * 50

@@ -2,7 +2,7 @@
 
 import json
 
-import programs
+import helpers
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -68,7 +68,7 @@ def test_the_specifications_run_learns_its_text(tmp_path):
   """Ten epochs at batch 2, then greedy text; both as programs of their own."""
   workdir = tmp_path / 'mini'
   flags = ['--preset=mini', '--dataset=sample', f'--workdir={workdir}']
-  trained = programs.run('train.py', *flags)
+  trained = helpers.run('train.py', *flags)
   assert trained.returncode == 0, trained.stderr
   assert 'compiled in' in trained.stdout
   assert 'best validation loss' in trained.stdout
@@ -77,7 +77,7 @@ def test_the_specifications_run_learns_its_text(tmp_path):
   assert json.loads(last)['val_accuracy'] >= 0.95
   flags = ['--prompt=the ', '--temperature=0', '--max_new_tokens=36']
   for dtype in ('float32', 'bfloat16'):
-    written = programs.run(
+    written = helpers.run(
       '-m',
       'minigpt.commands.generate',
       f'--workdir={workdir}',

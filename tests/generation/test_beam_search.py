@@ -14,7 +14,7 @@ from minigpt.errors import UsageError
 from minigpt.generation import beam_search, decode, logits_processors
 from minigpt.generation.generator import Completer, Request
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
 
 

@@ -5,8 +5,8 @@ import os
 import pathlib
 import shutil
 
+import helpers
 import numpy as np
-import programs
 import pytest
 
 from minigpt import tokenizers
@@ -17,13 +17,13 @@ from minigpt.model import params
 
 safetensors = pytest.importorskip('safetensors.numpy')
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests' / 'golden' / 'gpt2-wide'
 
 
 def convert(**flags):
   flags = [f'--{name}={value}' for name, value in flags.items()]
-  return programs.run('-m', 'minigpt.commands.convert', *flags)
+  return helpers.run('-m', 'minigpt.commands.convert', *flags)
 
 
 @pytest.fixture(scope='module')

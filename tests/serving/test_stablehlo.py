@@ -8,8 +8,8 @@ import dataclasses
 import importlib.util
 import json
 
+import helpers
 import numpy as np
-import programs
 import pytest
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
@@ -176,7 +176,7 @@ def test_it_runs_under_another_runtime(folder, config):
   about = {'compute_dtype': 'float32', 'weights': 'float32'}
   stablehlo.write(drawn, call, about, drawn=True)
   for path in (folder, folder / 'train', drawn):
-    done = programs.run(
+    done = helpers.run(
       'benchmarks/pjrt.py', path, '--repeats=1', '--peak_tflops=1'
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -188,6 +188,6 @@ def test_what_is_for_cuda_says_so_elsewhere(config, tmp_path):
     pytest.skip('no jax')
   call = {'score': workloads.score(GPT(config).params, config, 2, 5)}
   stablehlo.write(tmp_path / 'm', call, {}, 'cuda', expected=False)
-  done = programs.run('benchmarks/pjrt.py', tmp_path / 'm')
+  done = helpers.run('benchmarks/pjrt.py', tmp_path / 'm')
   assert done.returncode == 1
   assert 'is for CUDA; JAX has found cpu here' in done.stderr

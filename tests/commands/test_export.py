@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-import programs
+import helpers
 import pytest
 import tensorflow as tf
 
@@ -22,7 +22,7 @@ from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -231,7 +231,7 @@ def incomplete(base):
 
 def test_a_poller_never_sees_part_of_a_version(tmp_path):
   base = tmp_path / 'm'
-  publisher = programs.start('-c', PUBLISHER, base, 0)
+  publisher = helpers.start('-c', PUBLISHER, base, 0)
   seen = set()
   while publisher.is_alive():
     assert list(incomplete(base)) == []
@@ -280,7 +280,7 @@ def test_functions_of_tokens_leave_for_other_runtimes(trained, tmp_path):
 
 def test_each_format_has_flags_of_its_own():
   flags = ['--workdir=a', '--export_dir=b', '--format=stablehlo', '--xla']
-  done = programs.run('export.py', *flags)
+  done = helpers.run('export.py', *flags)
   assert done.returncode == 2
   assert done.stderr == 'export.py: --xla is for --format=savedmodel\n'
 
@@ -291,14 +291,14 @@ def test_the_program_and_its_faults(model, tmp_path):
   workdir.write(run, model.config, model.params, characters)
   flags = [f'--workdir={run}', f'--export_dir={base}', '--version=3']
   more = ['--serving_config', '--weights=bfloat16']
-  done = programs.run('export.py', *flags, *more)
+  done = helpers.run('export.py', *flags, *more)
   assert done.returncode == 0, done.stderr
   assert str(base / '3') in done.stdout
   assert 'was not measured' in done.stdout
   assert 'docker run' in done.stdout
   assert (base / '3' / 'saved_model.pb').is_file()
   assert (base / 'batching.config').is_file()
-  again = programs.run('export.py', *flags)
+  again = helpers.run('export.py', *flags)
   assert again.returncode == 1
   assert again.stderr.count('\n') == 1
   assert 'is there already' in again.stderr

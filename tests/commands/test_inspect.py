@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 
+import helpers
 import numpy as np
-import programs
 import pytest
 import tensorflow as tf
 
@@ -220,7 +220,7 @@ def test_attention_is_drawn_as_it_is(found):
 def test_the_program_writes_the_page(tmp_path, params, tokenizer, found):
   workdir.write(tmp_path / 'run', CONFIG, params, tokenizer)
   flags = [f'--workdir={tmp_path / "run"}', f'--prompt={PROMPT}']
-  result = programs.run(
+  result = helpers.run(
     '-m', 'minigpt.commands.inspect', *flags, f'--output={tmp_path / "r.html"}'
   )
   assert (result.returncode, result.stdout) == (0, f'{tmp_path / "r.html"}\n')

@@ -1,1 +1,0 @@
-"""Puts the top-level programs on the path of the tests."""
