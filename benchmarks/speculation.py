@@ -11,6 +11,7 @@ import statistics
 import time
 from pathlib import Path
 
+from minigpt.compiler import jit
 from minigpt.runtime import startup  # First: it silences TensorFlow's import.
 
 # isort: split
@@ -19,10 +20,9 @@ import tensorflow as tf
 
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Trained
-from minigpt.compiler import backend
 from minigpt.config import Settings
 from minigpt.generation import decode, prompt_lookup
-from minigpt.kernels.quantize import compact
+from minigpt.kernels.quantize import quantize
 from minigpt.training import trainer
 
 _CALLS = 4  # Of which the first may compile.
@@ -30,7 +30,7 @@ _CALLS = 4  # Of which the first may compile.
 
 def writers(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
-  p = compact(
+  p = quantize(
     trained.model.params, 'float32'
   )  # As minigpt.commands.generate has it.
   config = trained.run.model
@@ -40,13 +40,13 @@ def writers(trained: Trained, n_new: int, n_drafted: int):
     length = tf.constant([prompt.shape[1]])
     return decode.start(prompt, length, p, config, config.context_length)
 
-  @backend.compiled
+  @jit.compiled
   def plain(prompt):
     state = begin(prompt)
     drawn = decode.generate(state, n_new, n_new, greedy, p, config)[1]
     return drawn.tokens, ()
 
-  @backend.compiled
+  @jit.compiled
   def speculative(prompt):
     _, drawn, tally = prompt_lookup.generate(
       begin(prompt), n_new, n_new, n_drafted, p, config

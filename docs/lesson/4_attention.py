@@ -13,7 +13,7 @@ from minigpt.model.attention import (
   causal_mask,
   dot_product_attention,
 )
-from minigpt.model.hooks import tapped
+from minigpt.model.hooks import capture
 from minigpt.model.layers import linear
 from minigpt.model.params import init_params
 
@@ -31,7 +31,7 @@ def show(title: str, weights: np.ndarray) -> None:
     print(f'  {word:<7}', '  '.join(f'{w:.2f}' for w in row))
 
 
-attend = tapped(dot_product_attention, 'weights')
+attend = capture(dot_product_attention, 'weights')
 _, seen = attend(q, k, v)
 everywhere = seen['weights'][0].numpy()
 show('1. everyone looks at everyone', everywhere)
@@ -40,7 +40,7 @@ _, seen = attend(q, k, v, causal_mask(4))
 causal = seen['weights'][0].numpy()
 show('2. nobody looks ahead', causal)
 
-_, seen = tapped(attention, 'weights')(x, p, n_heads=2)
+_, seen = capture(attention, 'weights')(x, p, n_heads=2)
 heads = seen['weights'][0].numpy()
 show('3. several heads look side by side; head 0', heads[0])
 show('   head 1', heads[1])

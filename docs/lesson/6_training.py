@@ -8,7 +8,8 @@ import tensorflow as tf
 from minigpt import tokenizers
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import sources
-from minigpt.model.transformer import GPT, loss_fn
+from minigpt.model.loss import loss_fn
+from minigpt.model.transformer import GPT
 from minigpt.training.optimizers import (
   Moments,
   adamw_direction,

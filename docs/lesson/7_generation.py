@@ -6,13 +6,8 @@ import tensorflow as tf
 from minigpt.config import preset_values, settle
 from minigpt.data import sources
 from minigpt.generation import decode
-from minigpt.model.transformer import (
-  GPT,
-  cached_gpt,
-  empty_caches,
-  gpt,
-  unembed,
-)
+from minigpt.model.kv_cache import cached_gpt, empty_caches
+from minigpt.model.transformer import GPT, gpt, unembed
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare
 

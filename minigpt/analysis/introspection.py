@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.model.hooks import tapped
+from minigpt.model.hooks import capture
 from minigpt.model.layers import cross_entropy, layernorm
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt, unembed
@@ -51,7 +51,7 @@ def inspect(
     )
   ids = tf.cast(ids, tf.int32)
   patterns = 'embedding', '*.attn.weights', '*.residual'
-  logits, seen = tapped(gpt, *patterns)(ids[None], p, config)
+  logits, seen = capture(gpt, *patterns)(ids[None], p, config)
   layers = range(config.n_layers)
   stream = [seen['embedding'], *(seen[f'blocks.{i}.residual'] for i in layers)]
   weights = [seen[f'blocks.{i}.attn.weights'][0] for i in layers]

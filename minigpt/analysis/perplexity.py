@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.data import sources
 from minigpt.data.jsonl import Choice, Pair
@@ -115,7 +115,7 @@ def score(
 
 
 def _compiled_score_step(p: Params, config: GPTConfig):
-  @backend.compiled
+  @jit.compiled
   def score_step(windows, weights):  # int [B, T + 1], f32 [B, T] -> [B], [B]
     logits = gpt(windows[:, :-1], p, config)
     targets = windows[:, 1:]

@@ -62,7 +62,7 @@ def main() -> None:
   recipe = settings.train
   _check(config)
   trains = _WHAT.value == 'train'
-  mode = backend.choose(recipe.compile, recipe.compute_dtype, trains)
+  mode = backend.resolve_mode(recipe.compile, recipe.compute_dtype, trains)
   if _STABLEHLO.value:
     return _write(Path(_STABLEHLO.value), config, recipe)
   figures = _figures(config, recipe, mode)

@@ -15,7 +15,7 @@ from minigpt.checkpoints.workdir import load_trained
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Completer, Request
-from minigpt.kernels.quantize import WEIGHTS, compact
+from minigpt.kernels.quantize import WEIGHTS, quantize
 from minigpt.runtime import startup
 
 _D = Request()
@@ -93,7 +93,7 @@ def main() -> None:
   ).check()
   trained = load_trained(Path(_WORKDIR.value))
   dtype = _COMPUTE_DTYPE.value
-  p = compact(trained.model.params, _WEIGHTS.value, dtype)
+  p = quantize(trained.model.params, _WEIGHTS.value, dtype)
   complete = Completer(
     p,
     trained.run.model,

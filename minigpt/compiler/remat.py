@@ -1,4 +1,7 @@
-"""Less memory for more arithmetic: what a gradient computes once more."""
+"""Rematerialization: less memory for more arithmetic (Chen et al. 2016).
+
+`tf.recompute_grad` does not take its place: see docs/design/compilation.md.
+"""
 
 import functools
 import math
@@ -7,26 +10,31 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import barriers
 
-# A step of a small model is short, and memory no matter.
+# A step of a small model is short, and its memory does not matter.
 FREE_BYTES = 4 << 20
 
 
-def pays(*shape: int | tf.Tensor) -> bool:
-  """Whether numbers of this shape, tensors if unknown, take much to keep."""
-  is_known = all(isinstance(n, int) for n in shape)
-  return not is_known or 4 * math.prod(shape) > FREE_BYTES
+def worth_rematerializing(*shape: int | tf.Tensor) -> bool:
+  """Tells whether floats of this shape take much memory to keep.
+
+  Args:
+    shape: sizes; tensors where tracing does not know them, which counts as
+      much.
+  """
+  sizes = [n for n in shape if isinstance(n, int)]
+  return len(sizes) < len(shape) or 4 * math.prod(sizes) > FREE_BYTES
 
 
-def recomputed(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-  """`f`, of which a tape keeps the arguments alone (Chen et al. 2016).
+def rematerialized(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+  """Returns `f`, of which a tape keeps the arguments alone.
 
   Its gradient computes `f` again, up to where nothing more is needed.
 
   Args:
     f: a function of a float tensor [N, ...], N at least 1, and of trees of
-      them. It may close over what needs no gradient.
+      tensors. It may close over what needs no gradient.
   """
 
   @functools.wraps(f)
@@ -34,8 +42,8 @@ def recomputed(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     @tf.custom_gradient
     def keeping(*leaves):
       def gradient(upstream):
-        # XLA would take equal operations for one, and keep what they made.
-        first = backend.after(leaves[0], upstream)
+        # XLA would merge equal operations, and keep what they made.
+        first = barriers.depend_on(leaves[0], upstream)
         again = [first, *leaves[1:]]
         with tf.GradientTape() as tape:
           tape.watch(again)

@@ -17,7 +17,7 @@ from minigpt.config import GPTConfig
 from minigpt.conformance.signature_checks import Subject, rows, same
 from minigpt.generation import decode, logits_processors
 from minigpt.generation.generator import Request, encode_prompt
-from minigpt.kernels.quantize import compact
+from minigpt.kernels.quantize import quantize
 from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt, hidden_states, unembed
@@ -35,7 +35,7 @@ class Live(NamedTuple):
 
 def live(trained: Trained, weights: str) -> Live:
   """Raises UsageError for weights of a format that does not exist."""
-  params = compact(trained.model.params, weights, exported=True)
+  params = quantize(trained.model.params, weights, exported=True)
   return Live(params, trained.run.model, trained.tokenizer)
 
 

@@ -17,10 +17,11 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig
 from minigpt.generation import logits_processors
-from minigpt.model.hooks import Tap, no_tap
+from minigpt.model.hooks import Hook, no_hook
+from minigpt.model.kv_cache import Caches, cached_gpt
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
-from minigpt.model.transformer import Caches, cached_gpt, unembed
+from minigpt.model.transformer import unembed
 
 
 class Sampling(NamedTuple):
@@ -164,12 +165,12 @@ def start(
 
 
 def decode_step(
-  state: State, p: Params, config: GPTConfig, tap: Tap = no_tap
+  state: State, p: Params, config: GPTConfig, hook: Hook = no_hook
 ) -> tuple[tf.Tensor, Caches]:
   """Logits of each row's next token, f32 [B, V], and the longer caches."""
   last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
   hidden, caches = cached_gpt(
-    last, p, config, state.caches, state.length - 1, tap
+    last, p, config, state.caches, state.length - 1, hook
   )
   return tf.cast(unembed(hidden[:, 0], p, config), tf.float32), caches
 
@@ -284,7 +285,7 @@ def next_logits(
   """Scores the token after each row."""
   n_rows, n_tokens = sizes(tokens)
   start, last = (tf.fill([n_rows], i) for i in (0, n_tokens - 1))
-  hidden, _ = cached_gpt(tokens, p, config, None, start, only=last)
+  hidden, _ = cached_gpt(tokens, p, config, None, start, query_index=last)
   return unembed(hidden[:, 0], p, config)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import backend, jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import (
@@ -20,7 +20,8 @@ from minigpt.generation import (
   logits_processors,
   prompt_lookup,
 )
-from minigpt.model.params import W8A8, Params
+from minigpt.kernels.quantize import W8A8
+from minigpt.model.params import Params
 from minigpt.tokenizers import Tokenizer
 
 _CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.
@@ -122,7 +123,7 @@ class Completer:
     self.config = config
     self.n_traces = 0  # How often a program was compiled.
     self._rounds = isinstance(p.wte, W8A8)
-    mode = backend.choose(compile, compute_dtype)
+    mode = backend.resolve_mode(compile, compute_dtype)
 
     def start(prompts, length, room):
       self.n_traces += 1
@@ -161,7 +162,7 @@ class Completer:
       )
 
     self._start, self._generate, self._speculate, self._search = (
-      backend.compiled(f, mode, frozen)
+      jit.compiled(f, mode, frozen, inference=True)
       for f in (start, generate, speculate, search)
     )
 

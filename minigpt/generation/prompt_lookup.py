@@ -21,9 +21,10 @@ import tensorflow as tf
 from minigpt.config import GPTConfig
 from minigpt.generation import decode
 from minigpt.generation.decode import Drawn, State
+from minigpt.model.kv_cache import cached_gpt
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
-from minigpt.model.transformer import cached_gpt, unembed
+from minigpt.model.transformer import unembed
 
 _LONGEST = 8  # Tokens of an occurrence that count when several are compared.
 _SHORTEST = 2  # One token alone says too little of what follows.

@@ -1,19 +1,24 @@
-"""Causal attention as one kernel of cuDNN, in what a CUDA device is to run.
+"""Causal attention as one kernel of cuDNN.
 
-FlashAttention (Dao et al. 2022): scores and weights never reach memory. XLA
-knows cuDNN's kernel as a custom call, which has a gradient of its own and is
-told of both in JSON (XLA: service/gpu/backend_configs.proto). No CPU has it.
+Why: FlashAttention (Dao et al. 2022) writes no scores and weights to memory.
+
+For: `cuda`, in bfloat16, head sizes of up to 128 that are multiples of 8, and
+no dropout. XLA knows cuDNN's kernel as a custom call, with a gradient of its
+own, and is told of both in JSON (XLA's service/gpu/backend_configs.proto).
+
+Measured on an H200: docs/performance.md has the rates in training.
 
 Shapes: B batch, H heads, T tokens, K head size.
 """
 
-import json
 import math
+from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from minigpt.compiler import backend
+from minigpt.compiler import custom_call
+from minigpt.model.attention import dot_product_attention
+from minigpt.model.hooks import no_hook
 
 # What is multiplied, by the dimensions that are summed over. Forward:
 # q k' and w v; backward, by the names that XLA has for them: dk, dq, dv, dw.
@@ -24,58 +29,57 @@ _BACKWARD = {
   'bmm2_grad_gemm1': (2, 2),
   'bmm2_grad_gemm2': (3, 3),
 }
-_MOST_FEATURES = 128
+_LARGEST_HEAD = 128
 
 
-def suits(q: tf.Tensor) -> bool:
-  """Whether what is traced is for a device with the kernel, and `q` for it.
-
-  Args:
-    q: [B, H, T, K].
-  """
+def _supports(q, causal, drop_rate, rng, hook, **_) -> bool:
   n_features = q.shape[-1]
   return (
-    backend.device() == 'cuda'
+    causal
+    and hook is no_hook
+    and not (drop_rate and rng is not None)
     and q.dtype == tf.bfloat16
     and q.shape.is_fully_defined()
-    and n_features <= _MOST_FEATURES
+    and n_features <= _LARGEST_HEAD
     and n_features % 8 == 0
   )
 
 
-@tf.custom_gradient
-def causal_attention(
-  q: tf.Tensor, k: tf.Tensor, v: tf.Tensor
+@dot_product_attention.implementation('cuda', supports=_supports)
+def flash_attention(
+  q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *args: Any, **kwargs: Any
 ) -> tf.Tensor:  # bfloat16 [B, H, T, K] each -> [B, H, T, K]
-  """softmax(q k' / sqrt(K)) v under a causal mask."""
+  """Attends causally; the other arguments are those that `_supports` saw."""
+  return _attend(q, k, v)
+
+
+@tf.custom_gradient
+def _attend(q, k, v):
   like_q = (q.dtype, q.shape)
   y, log_sums = _call(
     'fmhaSoftmax', _FORWARD, [q, k, v], [like_q, (tf.float32, q.shape[:-1])]
   )
 
   def gradient(dy):
-    given = [q, k, v, log_sums, dy, y]
-    return _call('fmhaSoftmaxBackward', _BACKWARD, given, [like_q] * 3)
+    operands = [q, k, v, log_sums, dy, y]
+    return _call('fmhaSoftmaxBackward', _BACKWARD, operands, [like_q] * 3)
 
   return y, gradient
 
 
-def _call(name, products, given, results):
-  """The results, each a dtype and a shape, of a kernel that XLA is to call."""
+def _call(name, matmuls, operands, results):
+  """Returns the results, each a dtype and a shape, of a kernel of cuDNN."""
   workspace = (tf.uint8, [0])  # XLA finds out how much the kernel wants.
-  dtypes, shapes = zip(*results, workspace, strict=True)
-  *made, _ = gen_xla_ops.xla_custom_call_v2(
-    given,
-    call_target_name=f'__cudnn${name}',
-    backend_config=json.dumps(_config(given[0].shape, products)),
-    has_side_effect=False,
-    result_dtypes=dtypes,
-    result_shapes=shapes,
+  *made, _ = custom_call.custom_call(
+    f'__cudnn${name}',
+    operands,
+    _config(operands[0].shape, matmuls),
+    [*results, workspace],
   )
   return made
 
 
-def _config(shape, products):
+def _config(shape, matmuls):
   b, h, t, k = shape
   return {
     'operation_queue_id': '0',
@@ -100,7 +104,7 @@ def _config(shape, products):
       'max_seg_per_batch': 1,
       **{
         f'{name}_dot_dimension_numbers': _dimensions(*summed)
-        for name, summed in products.items()
+        for name, summed in matmuls.items()
       },
     },
   }

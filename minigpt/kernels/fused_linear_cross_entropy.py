@@ -1,17 +1,77 @@
 """A loss of many rows, and its gradient, in the memory of a few rows.
 
-A gradient tape keeps the scores of all rows, and what the loss was made of,
-until the backward pass. Here each chunk of rows has its scores, its loss and
-the gradient of both in one go, so that all chunks use the same memory.
+Why: logits are the largest tensor of a training step: GPT-2 has 206 MB of them
+for 1,024 tokens, and a tape keeps several copies until the backward pass. Here
+each chunk of rows has its logits, its loss and the gradient of both in one go,
+so that all chunks use the same memory.
 
-Shapes: N rows, S scores of a row.
+For: all compiled backends, where the logits are large.
+
+Measured on 2 cores of Zen 5, GPT-2 124M: keeping the gradient of few rows'
+logits for one matmul is 5% of a float32 step and 65 MiB less; docs/design/
+performance_notes.md. `minigpt bench --what=train` prints time and memory.
+
+Shapes: N rows, D features, S scores of a row.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from minigpt.compiler import subgraphs
+from minigpt.compiler.backend import COMPILED, current
+from minigpt.config import GPTConfig
+from minigpt.kernels.elementwise import accumulate
+from minigpt.model.layers import cross_entropy
+from minigpt.model.loss import linear_cross_entropy
+from minigpt.model.params import Params, is_absent
+from minigpt.model.transformer import unembed
+
+# Of float32 logits that a loss has at a time. There are several copies of them.
+LOGITS_BYTES = 64 << 20
+# More would not be faster: the gradient of the head passes through memory for
+# each, and large batches keep so much else that larger chunks count for little.
+MOST_CHUNKS = 8
+
+
+@linear_cross_entropy.implementation(*COMPILED)
+def fused_linear_cross_entropy(
+  hidden: tf.Tensor,
+  targets: tf.Tensor,
+  weights: tf.Tensor,
+  p: Params,
+  config: GPTConfig,
+) -> tf.Tensor:  # [B, T, D], int [B, T], f32 [B, T] -> []
+  """Sums weighted cross entropies in chunks of at most `LOGITS_BYTES`.
+
+  Or of an eighth of all logits, where that is more.
+  """
+
+  def scores(x, head):
+    return unembed(x, p._replace(head=head), config)
+
+  def loss(scores, targets, weights):
+    return tf.reduce_sum(weights * cross_entropy(scores, targets))
+
+  x = tf.reshape(hidden, [-1, config.emb_dim])
+  head = p.wte if is_absent(p.head) else p.head
+  rest = tf.reshape(targets, [-1]), tf.reshape(weights, [-1])
+  n_chunks = -(-4 * x.shape[0] * config.vocab_size // LOGITS_BYTES)
+  n_chunks = min(n_chunks, MOST_CHUNKS)
+  if n_chunks == 1:
+    return loss(scores(x, head), *rest)
+  keep = _keeps_gradient(x)
+  return chunked_loss(scores, loss, n_chunks, x, head, *rest, keep=keep)
+
+
+def _keeps_gradient(x):  # [N, D]
+  """Tells whether the gradient of all logits is smaller than two of the head's.
+
+  The second is the float32 sum that chunks add to. TensorFlow's kernels, unlike
+  XLA, would copy the gradient of the logits.
+  """
+  n_rows, emb_dim = x.shape
+  is_smaller = x.dtype.size * n_rows <= (x.dtype.size + 4) * emb_dim
+  return is_smaller and current().is_whole_xla
 
 
 def chunked_loss(
@@ -23,16 +83,18 @@ def chunked_loss(
   *rest: tf.Tensor,
   keep: bool = False,
 ) -> tf.Tensor:  # [N, ...], [...], [N, ...] -> []
-  """The sum of `loss(scores(x, w), *rest)` over chunks of the N rows.
+  """Sums `loss(scores(x, w), *rest)` over chunks of the N rows.
 
   Args:
     scores: of x [n, ...] and w, [n, S]; linear in both.
     loss: of scores and what belongs to their rows, []. It must be 0 for a row
       where `rest` is 0, as the last chunk is filled up with such rows.
-    x, w: what has a gradient.
+    n_chunks: how many.
+    x: has a gradient.
+    w: has a gradient.
     rest: belongs to the rows of x, and has no gradient.
-    keep: the gradient of all scores, [N, S], for one product with all of x.
-      Otherwise the gradient of w is summed in f32, chunk by chunk.
+    keep: keep the gradient of all scores, [N, S], for one matmul with all of x.
+      Otherwise the gradient of w is summed in float32, chunk by chunk.
   """
   size = -(-x.shape[0] // n_chunks)
   rest = [_cut(part, n_chunks, size) for part in rest]
@@ -56,12 +118,6 @@ def chunked_loss(
   return total(x, tf.convert_to_tensor(w))
 
 
-@subgraphs.apart
-def plus(total: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-  """Adds in the precision of the total."""
-  return total + tf.cast(x, total.dtype)
-
-
 def _cut(x, n_chunks, size):  # [N, ...] -> [chunks, size, ...]
   room = n_chunks * size - x.shape[0]
   filled = tf.pad(x, [[0, room], *[[0, 0]] * (len(x.shape) - 1)])
@@ -69,7 +125,7 @@ def _cut(x, n_chunks, size):  # [N, ...] -> [chunks, size, ...]
 
 
 def _scored(scores, x, w):
-  """Scores, and what makes of their gradient those of x and w."""
+  """Returns scores, and a function from their gradient to that of x and w."""
   with tf.GradientTape() as tape:
     tape.watch([x, w])
     made = scores(x, w)
@@ -77,27 +133,27 @@ def _scored(scores, x, w):
 
 
 def _summed(scores, part_of, n_chunks, x, w):
-  """The loss, its gradient for each chunk of x, and that for w in f32."""
+  """Returns the loss, its gradient by each chunk of x, and by w in float32."""
 
   def add(i, total, dw, dx):
     made, gradients = _scored(scores, x[i], w)
     one, d = part_of(made, i)
     d_part, d_w = gradients(d)
-    return i + 1, total + one, plus(dw, d_w), dx.write(i, d_part)
+    return i + 1, total + one, accumulate(dw, d_w), dx.write(i, d_part)
 
   *_, total, dw, dx = _loop(add, n_chunks, x.dtype, tf.zeros(w.shape))
   return total, dx.stack(), dw
 
 
 def _kept(scores, part_of, n_chunks, x, w):
-  """As `_summed`, but each gradient is one product over all rows."""
+  """Returns what `_summed` does, by one matmul over all rows each."""
 
   def add(i, total, d_scores):
     one, d = part_of(scores(x[i], w), i)
     return i + 1, total + one, d_scores.write(i, d)
 
   _, total, d_scores = _loop(add, n_chunks, x.dtype)
-  # Nobody asks for these scores themselves: XLA leaves their product out.
+  # Nobody uses these scores themselves: XLA leaves their matmul out.
   _, gradients = _scored(scores, tf.reshape(x, [-1, *x.shape[2:]]), w)
   return total, *gradients(d_scores.concat())
 

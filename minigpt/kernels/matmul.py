@@ -1,72 +1,67 @@
-"""Products of floats, in the form that is fast where they are traced for.
+"""Dense layers in the form that is fast where they are traced for.
 
-Shapes: M rows, N columns, K what is summed over; `...` alike in both factors.
+Why: leading dimensions that become one make the gradient of the weights a
+single matmul, not one for each sequence and a sum; few rows multiply faster
+with the weights first; and XLA, left alone, casts weights outside of the loop
+that uses them, and repeats work that it builds into a matmul.
+
+For: all compiled backends.
+
+Measured on 2 cores of Zen 5: docs/design/performance_notes.md, "few rows";
+`minigpt bench --what=decode`.
+
+Shapes: `...` any leading dimensions, M rows, D features, V vocabulary.
 """
 
 import tensorflow as tf
 
-from minigpt.compiler import backend
-from minigpt.kernels import onednn_matmul
-
-# Below them, a product takes as long as reading its weights does.
-_FEW_ROWS = 16
-
-
-def product(
-  a: tf.Tensor,
-  b: tf.Tensor,
-  transpose_a: bool = False,
-  transpose_b: bool = False,
-) -> tf.Tensor:  # [..., M, K], [..., K, N] -> [..., M, N]
-  """`tf.matmul`, under XLA with oneDNN's products among its own."""
-  if not (_has_choice() and _is_known(a) and _is_known(b)):
-    return tf.matmul(a, b, transpose_a, transpose_b)
-
-  @tf.custom_gradient
-  def multiply(a, b):
-    def gradient(dy):
-      if transpose_a:
-        da = product(b, dy, transpose_b, True)
-      else:
-        da = product(dy, b, False, not transpose_b)
-      if transpose_b:
-        db = product(dy, a, True, transpose_a)
-      else:
-        db = product(a, dy, not transpose_a, False)
-      return da, db
-
-    by = onednn_matmul.matmul if by_onednn(a.dtype, transpose_a) else tf.matmul
-    return by(a, b, transpose_a, transpose_b), gradient
-
-  return multiply(a, b)
+from minigpt.compiler.backend import COMPILED
+from minigpt.compiler.barriers import depend_on, materialize
+from minigpt.kernels.elementwise import add_bias
+from minigpt.kernels.onednn_matmul import matmul, suits_few
+from minigpt.kernels.quantize import quantized_linear
+from minigpt.model import layers
+from minigpt.model.params import Leaf, Linear, is_absent
 
 
-def by_onednn(dtype: tf.DType, transpose_a: bool = False) -> bool:
-  """Whether what is traced had better leave such products to oneDNN.
-
-  XLA multiplies bfloat16 at the speed of f32. In f32 it is as fast as oneDNN
-  where it reads the first factor as it lies: in all but the gradients of
-  weights, and of keys and values.
-  """
-  is_bfloat16 = dtype == tf.bfloat16
-  suits = backend.has_bfloat16_units() if is_bfloat16 else transpose_a
-  return suits and _has_choice()
+@layers.linear.implementation(*COMPILED)
+def linear(x: tf.Tensor, p: Linear) -> tf.Tensor:  # [..., in] -> [..., out]
+  """Computes x w + b."""
+  return add_bias(_on_rows(x, p.w), p.b)
 
 
-def _has_choice():
-  return backend.runs_here() and onednn_matmul.available()
+@layers.embedding_logits.implementation(*COMPILED)
+def logits(
+  x: tf.Tensor, table: Leaf
+) -> tf.Tensor:  # [..., D], [V, D] -> [..., V]
+  """Computes x w'."""
+  return _on_rows(x, table, transpose_w=True)
 
 
-def _is_known(x):
-  return x.shape.is_fully_defined()
+@quantized_linear.implementation(*COMPILED)
+def scaled_linear(
+  x: tf.Tensor, p: Linear
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  """Computes x w' + b, with the weights' scale applied after the matmul."""
+  # XLA's matmul of a matrix and a vector is slower with a bias fused into it;
+  # a scale keeps the bias out, and where there is none, a barrier does.
+  y = _on_rows(x, p.w.values, True, ends=is_absent(p.w.scale))
+  return add_bias(y if is_absent(p.w.scale) else y * p.w.scale, p.b)
 
 
-def suits_few(n_rows: int | None, dtype: tf.DType) -> bool:
-  """Whether weights should come first in a product with so few rows.
+def _on_rows(x, w, transpose_w=False, ends=False):
+  *leading, n_in = layers.sizes(x)
+  y = _matmul(tf.reshape(x, [-1, n_in]), w, transpose_w, ends)
+  return tf.reshape(y, [*leading, y.shape[-1]])
 
-  `w x'` reads w as it lies; for `x w'` all kinds of kernel but oneDNN's, as
-  XLA calls it, rearrange it. XLA multiplies a single row in a loop of its own,
-  whichever way.
-  """
-  fewest = 2 if backend.mode() == 'xla' else 1
-  return fewest <= (n_rows or 1) < _FEW_ROWS and not by_onednn(dtype)
+
+def _matmul(x, w, transpose_w, ends):
+  """Multiplies matrices; with `ends`, XLA fuses nothing that follows."""
+  if w.dtype != x.dtype:
+    x = materialize(x)
+    w = tf.cast(depend_on(tf.convert_to_tensor(w), x), x.dtype)
+  if transpose_w and suits_few(x.shape[0], x.dtype):
+    # XLA would turn w x' into x w'.
+    return tf.transpose(materialize(matmul(w, x, transpose_b=True)))
+  y = matmul(x, w, transpose_b=transpose_w)
+  return materialize(y) if ends else y

@@ -1,10 +1,15 @@
-"""A product whose weights never change, so that they are packed once.
+"""Matmuls whose weights never change, so that oneDNN packs them once.
 
-oneDNN multiplies by weights in an order of its own, in which a load fills a
-register. `tf.matmul` brings them into it in each call: for a few rows that
-takes longer than the product. One of TensorFlow's kernels keeps the packed
+Why: oneDNN multiplies by weights in an order of its own, in which a load fills
+a register. `tf.matmul` brings them into it in each call: for a few rows that
+takes longer than the matmul. One of TensorFlow's kernels keeps the packed
 weights, but only of constants of a graph, which weights in variables are not.
-Here it is told that they are.
+Here it is told that they are. It computes a bias and GELU as well.
+
+For: `hybrid`, with frozen float weights.
+
+Measured on 2 cores of Zen 5: docs/design/performance_notes.md, "packed once";
+`minigpt bench --what=decode --compile=hybrid --compute_dtype=bfloat16`.
 """
 
 import functools
@@ -12,37 +17,101 @@ import os
 
 import tensorflow as tf
 
+from minigpt.compiler.backend import current
+from minigpt.kernels import quantize
+from minigpt.kernels.quantize import Quantized
+from minigpt.model import layers, transformer
+from minigpt.model.hooks import Hook, no_hook
+from minigpt.model.params import ABSENT, MLP, Leaf, Linear, is_absent
+
 _KERNEL = '_MklNativeFusedMatMul'
 
 
 @functools.cache
 def available() -> bool:
-  """Whether this TensorFlow has the kernel; builds for x86 do."""
+  """Tells whether this TensorFlow has the kernel; builds for x86 do."""
   if os.environ.get('TF_ENABLE_ONEDNN_OPTS') == '0':
     return False
   try:
     with tf.Graph().as_default():
-      product(tf.zeros([1, 1]), tf.zeros([1, 1]), tf.zeros([1]))
+      prepacked_matmul(tf.zeros([1, 1]), tf.zeros([1, 1]), tf.zeros([1]))
   except RuntimeError:  # It is not registered.
     return False
   return True
 
 
-def product(
+def _packs(x: tf.Tensor, w: Leaf) -> bool:
+  """Tells whether the kernel may take `w` for a constant."""
+  if isinstance(w, Quantized):
+    return is_absent(w.scale) and _packs(x, w.values)
+  return current().frozen and w.dtype == x.dtype and available()
+
+
+def _packs_layer(x, p, **_) -> bool:
+  return isinstance(p, Linear) and _packs(x, p.w)
+
+
+@layers.linear.implementation('hybrid', supports=_packs_layer)
+@quantize.quantized_linear.implementation('hybrid', supports=_packs_layer)
+def prepacked_linear(
+  x: tf.Tensor, p: Linear, then_gelu: bool = False
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  """Computes x w + b, or GELU of it."""
+  is_transposed = isinstance(p.w, Quantized)
+  w = p.w.values if is_transposed else p.w
+  return _on_rows(x, w, p.b, is_transposed, then_gelu)
+
+
+def _packs_table(x, table, **_) -> bool:
+  return _packs(x, table)
+
+
+@layers.embedding_logits.implementation('hybrid', supports=_packs_table)
+def prepacked_logits(
+  x: tf.Tensor, table: Leaf
+) -> tf.Tensor:  # [..., D], [V, D] -> [..., V]
+  """Computes x w'."""
+  return _on_rows(x, table, transpose_w=True)
+
+
+def _fuses_gelu(x, p, hook, **_) -> bool:
+  return hook is no_hook and _packs_layer(x, p.c_fc)
+
+
+@transformer.mlp.implementation('hybrid', supports=_fuses_gelu)
+def prepacked_mlp(
+  x: tf.Tensor, p: MLP, hook: Hook = no_hook
+) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
+  """Computes the MLP, with GELU in the kernel of the layer before it."""
+  return layers.linear(prepacked_linear(x, p.c_fc, then_gelu=True), p.c_proj)
+
+
+def _on_rows(x, w, b=ABSENT, transpose_w=False, then_gelu=False):
+  *leading, n_in = layers.sizes(x)
+  bias = tf.zeros(w.shape[not transpose_w]) if is_absent(b) else b
+  rows, bias = tf.reshape(x, [-1, n_in]), tf.cast(bias, x.dtype)
+  y = prepacked_matmul(rows, w, bias, transpose_w, then_gelu)
+  return tf.reshape(y, [*leading, y.shape[-1]])
+
+
+def prepacked_matmul(
   x: tf.Tensor,
   w: tf.Tensor,
   b: tf.Tensor,
   transpose_w: bool = False,
   then_gelu: bool = False,
 ) -> tf.Tensor:  # [N, in], [in, out], [out] -> [N, out]
-  """`x w + b`, or `x w' + b`, for a graph; it has no gradient.
+  """Computes `x w + b`, or `x w' + b`, in a graph; it has no gradient.
 
-  The operation keeps what it has packed of its first `w`, beside `w` itself,
+  The operation keeps what it has packed of its first `w`, besides `w` itself,
   and never looks at another.
 
   Args:
     x: float32 or bfloat16, as `w` and `b` are.
-    then_gelu: GELU of it, in its tanh form.
+    w: [in, out], or [out, in] for `transpose_w`.
+    b: bias.
+    transpose_w: multiply by w'.
+    then_gelu: return GELU of it, in its tanh form.
   """
   then = [b'GeluApproximate'] if then_gelu else []
   attribute = tf.compat.v1.AttrValue
@@ -50,7 +119,7 @@ def product(
     _KERNEL,
     list(map(tf.convert_to_tensor, (x, w, b))),
     [x.dtype],
-    name='packed',
+    name='prepacked',
     attrs={
       'T': attribute(type=x.dtype.as_datatype_enum),
       'num_args': attribute(i=1),

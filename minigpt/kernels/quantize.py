@@ -1,16 +1,35 @@
-"""Weights laid out to write text, perhaps in fewer bits."""
+"""Weights laid out for generation, perhaps in fewer bits.
 
-from typing import Any
+Why: a generated token multiplies each matrix by a vector, which takes as long
+as reading the matrix. XLA's loop for that reads memory in order, and on all
+cores, when the weights of an output lie side by side: the `[out, in]` layout.
+Fewer bits are less to read.
+
+A quantized tree is a tree of `Quantized` matrices in the places of plain ones.
+Its operations are overloads of the model's, with implementations of their own
+in `prepacked_matmul`, `int8_matmul` and `matmul`.
+
+Measured on 2 cores of Zen 5, GPT-2 124M, one sequence: float32 81 tokens/s,
+int8 291 (`minigpt bench --what=decode --weights=int8`).
+
+Shapes: V vocabulary, D emb_dim.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from minigpt.compiler.dispatch import Op
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.errors import UsageError, unknown
 from minigpt.kernels import onednn_matmul
+from minigpt.kernels.elementwise import add_bias
+from minigpt.model import layers
 from minigpt.model.params import (
-  W8A8,
-  Compact,
+  ABSENT,
   LayerNorm,
+  Leaf,
   Linear,
   Params,
   cast,
@@ -21,20 +40,80 @@ STORED = ('float32', 'bfloat16', 'int8')  # in an export
 WEIGHTS = (*STORED, 'w8a8')
 
 
-def compact(
+class Quantized(NamedTuple):
+  """A matrix in the `[out, in]` layout, perhaps in fewer bits.
+
+  It stands for `values` with each row times its scale. A `Linear`'s lies
+  transposed. With `sums`, `int8_matmul` multiplies by it in int8.
+  """
+
+  values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
+  scale: Leaf = ABSENT  # f32 [out] or [V]
+  sums: Leaf = ABSENT  # int32 [out] or [V], of the rows of int8 `values`
+  packed: Leaf = ABSENT  # int8, `values` once more, in oneDNN's order
+
+
+class W8A8(Quantized):
+  """A matrix that multiplies rows rounded to single bytes."""
+
+
+def _is_quantized_linear(p, **_) -> bool:
+  return isinstance(p, Linear) and isinstance(p.w, Quantized)
+
+
+def _is_quantized_table(table, **_) -> bool:
+  return isinstance(table, Quantized)
+
+
+@layers.linear.overload(_is_quantized_linear)
+@Op
+def quantized_linear(
+  x: tf.Tensor, p: Linear
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  """Computes x w' + b, of the matrix that quantized weights stand for."""
+  y = tf.matmul(x, dequantized(p.w, x.dtype), transpose_b=True)
+  return add_bias(y, p.b)
+
+
+def dequantized(w: Quantized, dtype: tf.DType) -> tf.Tensor:
+  """Returns the matrix that `w` stands for, [out, in]."""
+  values = tf.cast(w.values, dtype)
+  return values if is_absent(w.scale) else values * w.scale[:, None]
+
+
+@layers.embedding_logits.overload(_is_quantized_table)
+def quantized_logits(
+  x: tf.Tensor, table: Quantized
+) -> tf.Tensor:  # [..., D] -> [..., V]
+  """Compares x with every row of a quantized embedding."""
+  return quantized_linear(x, Linear(table))
+
+
+@layers.embedding_lookup.overload(_is_quantized_table)
+def quantized_lookup(
+  table: Quantized, index: tf.Tensor | slice
+) -> tf.Tensor:  # [V, D], [...] -> [..., D]
+  """Returns rows of a quantized embedding, in float32."""
+  look_up = layers.embedding_lookup.definition
+  rows = tf.cast(look_up(table.values, index), tf.float32)
+  if is_absent(table.scale):
+    return rows
+  return rows * look_up(table.scale, index)[..., None]
+
+
+def quantize(
   p: Params,
   weights: str,
   compute_dtype: str = 'float32',
   exported: bool = False,
 ) -> Params:
-  """The tree with its matrices `[out, in]`, stored as `weights`.
+  """Returns the tree with its matrices `[out, in]`, stored as `weights`.
 
-  Reading one token multiplies each matrix by a vector. XLA's loop for that
-  reads memory in order, and on all cores, when the weights of an output lie
-  side by side. Vectors stay as they are. `w8a8` is int8 of which products are
-  made in 8 bits as well (`byte_products`).
+  Vectors stay as they are.
 
   Args:
+    p: the tree, or a part of it.
+    weights: one of `WEIGHTS`; 'w8a8' is int8 that multiplies in 8 bits.
     compute_dtype: of the activations; bfloat16 keeps all weights in it.
     exported: leave out what helps no other process than this one.
 
@@ -47,40 +126,30 @@ def compact(
     raise unknown('compute_dtype', compute_dtype, COMPUTE_DTYPES)
   if compute_dtype == 'float32':
     store = _STORE[weights]
-    return _walk(p, store if exported else lambda w: _for_bytes(store(w)))
+    return _map_matrices(p, store if exported else lambda w: _packed(store(w)))
   if weights in ('int8', 'w8a8'):
     raise UsageError(
       f'compute_dtype={compute_dtype}: weights={weights} compute in float32; '
       'leave one of them out'
     )
   stored = tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
-  return _walk(stored, _as_it_is)
+  return _map_matrices(stored, lambda w: w)
 
 
-def _walk(tree: Any, store: Any) -> Any:
+def _map_matrices(tree: Any, store: Callable[[tf.Tensor], Any]) -> Any:
   if isinstance(tree, Linear):
-    return tree._replace(w=_transposed(store(tf.transpose(tree.w))))
+    w = store(tf.transpose(tree.w))
+    is_stored = isinstance(w, Quantized)
+    return tree._replace(w=w if is_stored else Quantized(tf.Variable(w)))
   if isinstance(tree, LayerNorm) or is_absent(tree):
     return tree
   if isinstance(tree, tuple):
-    parts = [_walk(part, store) for part in tree]
+    parts = [_map_matrices(part, store) for part in tree]
     return tree._make(parts) if hasattr(tree, '_make') else tuple(parts)
   return store(tree)
 
 
-def _transposed(w):
-  return w if isinstance(w, Compact) else Compact(tf.Variable(w))
-
-
-def _as_it_is(w: tf.Tensor) -> tf.Tensor:
-  return w
-
-
-def _bfloat16(w: tf.Tensor) -> Compact:
-  return Compact(tf.Variable(tf.cast(w, tf.bfloat16)))
-
-
-def int8(w: tf.Tensor) -> Compact:
+def int8(w: tf.Tensor) -> Quantized:
   """Rounds to 255 levels, symmetric about 0 (Jacob et al. 2018, section 3).
 
   Args:
@@ -89,27 +158,23 @@ def int8(w: tf.Tensor) -> Compact:
   largest = tf.reduce_max(tf.abs(w), 1)
   scale = tf.where(largest > 0, largest / 127, 1.0)
   levels = tf.round(w / scale[:, None])
-  return Compact(tf.Variable(tf.cast(levels, tf.int8)), tf.Variable(scale))
+  return Quantized(tf.Variable(tf.cast(levels, tf.int8)), tf.Variable(scale))
 
 
-def _w8a8(w: tf.Tensor) -> Compact:
-  return W8A8(*int8(w))
-
-
-def _for_bytes(w):
-  """With what products in bytes want to know of int8 weights."""
-  if not isinstance(w, Compact) or w.values.dtype != tf.int8:
+def _packed(w):
+  """Returns int8 weights with what `int8_matmul` wants to know of them."""
+  if not isinstance(w, Quantized) or w.values.dtype != tf.int8:
     return w
   sums = tf.Variable(tf.reduce_sum(tf.cast(w.values, tf.int32), 1))
-  if not onednn_matmul.multiplies_bytes():
+  if not onednn_matmul.multiplies_int8():
     return w._replace(sums=sums)
   packed = tf.Variable(onednn_matmul.pack(tf.convert_to_tensor(w.values)))
   return w._replace(sums=sums, packed=packed)
 
 
-_STORE = {
-  'float32': _as_it_is,
-  'bfloat16': _bfloat16,
+_STORE: dict[str, Callable[[tf.Tensor], Any]] = {
+  'float32': lambda w: w,
+  'bfloat16': lambda w: Quantized(tf.Variable(tf.cast(w, tf.bfloat16))),
   'int8': int8,
-  'w8a8': _w8a8,
+  'w8a8': lambda w: W8A8(*int8(w)),
 }

@@ -1,14 +1,15 @@
-"""Taps: looking at, or changing, what flows inside a model.
+"""Hooks: looking at, or changing, what flows inside a model.
 
-Every function of the model takes a tap and passes its intermediates through
+Every function of the model takes a hook and passes its intermediates through
 it by name: `embedding`, `blocks.0.attn.scores`, `blocks.0.attn.weights`,
-`blocks.0.mlp.hidden`, `blocks.0.residual`, ... The default tap hands each one
-on untouched, so that nothing of it reaches the compiled program.
+`blocks.0.mlp.hidden`, `blocks.0.residual`, ... The default hook returns each
+one as it is, so that nothing of it reaches a compiled program.
 
-  logits, seen = tapped(gpt, '*.attn.weights')(tokens, params, config)
+  logits, seen = capture(gpt, '*.attn.weights')(tokens, params, config)
 
-A tap that returns something else than it was given intervenes: a lambda that
-returns zeros for one name is an ablation.
+A hook that returns something else than it was given intervenes: a lambda that
+returns zeros for one name is an ablation. An observed model runs the
+definitions of its operations, whoever compiles it.
 """
 
 import fnmatch
@@ -17,28 +18,29 @@ from typing import Any
 
 import tensorflow as tf
 
-Tap = Callable[[str, tf.Tensor], tf.Tensor]
+Hook = Callable[[str, tf.Tensor], tf.Tensor]
 
 
-def no_tap(name: str, x: tf.Tensor) -> tf.Tensor:
+def no_hook(name: str, x: tf.Tensor) -> tf.Tensor:
+  """Returns `x`."""
   return x
 
 
-def under(tap: Tap, prefix: str) -> Tap:
-  """The tap whose names start with `prefix` and a dot; no tap stays none."""
-  if tap is no_tap:
-    return tap
-  return lambda name, x: tap(f'{prefix}.{name}', x)
+def scope(hook: Hook, prefix: str) -> Hook:
+  """Returns a hook that puts `prefix` and a dot before each name."""
+  if hook is no_hook:
+    return hook
+  return lambda name, x: hook(f'{prefix}.{name}', x)
 
 
-def tapped(function: Callable[..., Any], *patterns: str) -> Callable[..., Any]:
-  """`function`, returning beside its result the intermediates by name.
+def capture(function: Callable[..., Any], *patterns: str) -> Callable[..., Any]:
+  """Returns `function` with its intermediates, by name, as a second result.
 
   Inside `tf.function` the intermediates are outputs like any other: return
   those that are wanted, and differentiate a loss on them.
 
   Args:
-    function: takes a keyword argument `tap`.
+    function: takes a keyword argument `hook`.
     patterns: names wanted, `*` for any part; none: all of them.
   """
 
@@ -50,6 +52,6 @@ def tapped(function: Callable[..., Any], *patterns: str) -> Callable[..., Any]:
         seen[name] = x
       return x
 
-    return function(*args, **kwargs, tap=keep), seen
+    return function(*args, **kwargs, hook=keep), seen
 
   return call

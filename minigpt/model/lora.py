@@ -17,23 +17,43 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import params
-from minigpt.model.params import (
-  MLP,
-  Adapted,
-  Adapter,
-  Attention,
-  Linear,
-  Params,
-)
+from minigpt.model.layers import linear
+from minigpt.model.params import MLP, Attention, Leaf, Linear, Params
+
+
+class Adapter(NamedTuple):
+  """What trains for a dense layer."""
+
+  a: Leaf  # [in, R]
+  b: Leaf  # [R, out]
+
+
+class Adapted(NamedTuple):
+  """A dense layer to which `scale * a b` is added."""
+
+  layer: Linear
+  adapter: Adapter
+  scale: Leaf  # []
 
 
 class BlockAdapters(NamedTuple):
+  """The adapters of one block, in the places of its dense layers."""
+
   attn: Attention
   mlp: MLP
 
 
 # One for each block.
 Adapters = tuple[BlockAdapters, ...]
+
+
+@linear.overload(lambda p, **_: isinstance(p, Adapted))
+def adapted_linear(
+  x: tf.Tensor, p: Adapted
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  """Computes x w + b + scale x a b (Hu et al. 2021, equation 3)."""
+  y, (a, b) = linear(x, p.layer), p.adapter
+  return y + tf.cast(p.scale, y.dtype) * linear(linear(x, Linear(a)), Linear(b))
 
 
 def init_adapters(config: GPTConfig, rank: int, seed: int = 0) -> Adapters:
@@ -57,37 +77,36 @@ def init_adapters(config: GPTConfig, rank: int, seed: int = 0) -> Adapters:
 
 
 def scale(recipe: TrainConfig) -> float:
+  """Returns alpha / R."""
   return recipe.lora_alpha / recipe.lora_rank
 
 
 def attach(p: Params, adapters: Adapters, scale: float) -> Params:
-  """The model with an adapter beside each dense layer of its blocks."""
-
-  def linear(layer: Linear, adapter: Adapter) -> Adapted:
-    return Adapted(layer, adapter, tf.constant(scale))
-
-  return _with(p, adapters, linear)
+  """Returns the model with an adapter for each dense layer of its blocks."""
+  return _with(
+    p, adapters, lambda layer, ab: Adapted(layer, ab, tf.constant(scale))
+  )
 
 
 def merge(p: Params, adapters: Adapters, scale: float) -> Params:
-  """The model with each adapter added to the weights beside it."""
-
-  def linear(layer: Linear, adapter: Adapter) -> Linear:
-    return layer._replace(w=layer.w + scale * tf.matmul(adapter.a, adapter.b))
-
-  return _with(p, adapters, linear)
+  """Returns the model with each adapter added to its layer's weights."""
+  return _with(
+    p,
+    adapters,
+    lambda layer, ab: layer._replace(w=layer.w + scale * tf.matmul(ab.a, ab.b)),
+  )
 
 
 def _with(
   p: Params,
   adapters: Adapters,
-  linear: Callable[[Linear, Adapter], Linear | Adapted],
+  change: Callable[[Linear, Adapter], Linear | Adapted],
 ) -> Params:
   blocks = tuple(
     block._replace(
-      attn=Attention(*map(linear, block.attn, of_block.attn)),
-      mlp=MLP(*map(linear, block.mlp, of_block.mlp)),
+      attn=Attention(*map(change, block.attn, own.attn)),
+      mlp=MLP(*map(change, block.mlp, own.mlp)),
     )
-    for block, of_block in zip(p.blocks, adapters, strict=True)
+    for block, own in zip(p.blocks, adapters, strict=True)
   )
   return p._replace(blocks=blocks)

@@ -28,42 +28,9 @@ def is_absent(leaf: Leaf) -> bool:
   return isinstance(leaf, tuple) and not leaf
 
 
-class Compact(NamedTuple):
-  """A matrix laid out to write text, perhaps in fewer bits; see `compact`.
-
-  It stands for `values` with each row times its scale. That of a `Linear` lies
-  transposed. With `sums`, products in bytes are made of it; see
-  `byte_products`.
-  """
-
-  values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
-  scale: Leaf = ABSENT  # f32 [out] or [V]
-  sums: Leaf = ABSENT  # int32 [out] or [V], of the rows of int8 `values`
-  packed: Leaf = ABSENT  # int8, `values` once more, in oneDNN's order
-
-
-class W8A8(Compact):
-  """Of which products are made in single bytes, whatever that costs."""
-
-
 class Linear(NamedTuple):
-  w: Leaf  # [in, out], or `Compact`
+  w: Leaf  # [in, out]
   b: Leaf = ABSENT  # [out]
-
-
-class Adapter(NamedTuple):
-  """What `lora` trains beside a dense layer."""
-
-  a: Leaf  # [in, R]
-  b: Leaf  # [R, out]
-
-
-class Adapted(NamedTuple):
-  """A dense layer to which `scale * a b` is added."""
-
-  layer: Linear
-  adapter: Adapter
-  scale: Leaf  # []
 
 
 class LayerNorm(NamedTuple):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.kernels.quantize import compact
+from minigpt.kernels.quantize import quantize
 from minigpt.model import layers
 from minigpt.model.params import Linear, count, specs
 from minigpt.model.transformer import GPT
@@ -82,7 +82,7 @@ def prefill(
   n_prompt: int,
 ) -> Subject:
   """Reads prompts; scores the token after each."""
-  p = compact(GPT(config).params, weights, compute_dtype)
+  p = quantize(GPT(config).params, weights, compute_dtype)
   call = workloads.score(p, config, n_rows, n_prompt, compile)
   return Subject(call, weight_bytes(config, weights, compute_dtype))
 
@@ -97,7 +97,7 @@ def decode(
   n_new: int,
 ) -> Subject:
   """Greedy decoding of `n_new` tokens a row; the prompt is read before."""
-  p = compact(GPT(config).params, weights, compute_dtype)
+  p = quantize(GPT(config).params, weights, compute_dtype)
   call = workloads.greedy(p, config, n_rows, n_prompt, n_new, compile)
   n_seen = n_prompt + n_new / 2
   cache = 8 * n_rows * config.n_layers * n_seen * config.emb_dim
@@ -163,13 +163,13 @@ def roofline(
   big = tf.ones([2**26])  # 256 MiB: more than any cache holds
   multiply, modes = lambda x: tf.matmul(x, x)[0, 0], ('graph', 'xla')
   if _BYTES[weights] == 1:
-    w = compact(Linear(tf.Variable(x)), weights).w
+    w = quantize(Linear(tf.Variable(x)), weights).w
     multiply, modes = lambda x: layers.matmul(x, w)[0, 0], ('xla',)
   found = {}
   for name, f, given in ('product', multiply, x), ('read', tf.reduce_sum, big):
     times = []
     for mode in modes:
-      run = backend.compiled(f, mode)
+      run = jit.compiled(f, mode)
       call = lambda run=run, given=given: run(given).numpy()  # noqa: E731
       call()
       times += [_seconds(call) for _ in range(repeats)]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.generation import decode
 from minigpt.model.params import Params, named_leaves
@@ -74,7 +74,7 @@ def score(
 
   n_tokens = n_rows * n_prompt
   return Call(
-    backend.compiled(score, mode, frozen=True),
+    jit.compiled(score, mode, frozen=True, inference=True),
     {'tokens': _tokens(config, [n_rows, n_prompt])},
     named_leaves(p, 'params'),
     ('logits',),
@@ -100,7 +100,7 @@ def greedy(
 
   n_seen = n_prompt + n_new / 2
   return Call(
-    backend.compiled(greedy, mode, frozen=True),
+    jit.compiled(greedy, mode, frozen=True, inference=True),
     {
       'tokens': _tokens(config, [n_rows, n_prompt]),
       'n': tf.constant(n_new),

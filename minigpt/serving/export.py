@@ -11,7 +11,7 @@ from minigpt.checkpoints.workdir import Trained
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.generation.generator import Request
-from minigpt.kernels.quantize import STORED, compact
+from minigpt.kernels.quantize import STORED, quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
 from minigpt.serving import model_card, stablehlo, versions, warmup
@@ -79,7 +79,7 @@ def export(
   """
   options.check()
   versions.check_keep(keep)
-  p = compact(trained.model.params, options.weights, exported=True)
+  p = quantize(trained.model.params, options.weights, exported=True)
   cost = loss_change(trained, p, options, report)
   card = {}
 
@@ -116,7 +116,7 @@ def export_stablehlo(
       f'prompt_length={prompt_length} and new_tokens={new_tokens}: together '
       f'they must fit context_length={config.context_length}'
     )
-  p = compact(trained.model.params, options.weights, exported=True)
+  p = quantize(trained.model.params, options.weights, exported=True)
   made = {}
   for n in options.batch_sizes:
     made[f'score-{n}'] = workloads.score(p, config, n, prompt_length)

@@ -15,18 +15,18 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import decode
 from minigpt.generation.decode import Sampling
 from minigpt.generation.generator import Request
 from minigpt.generation.logits_processors import Rules
-from minigpt.model.attention import KVCache
-from minigpt.model.hooks import no_tap, tapped
+from minigpt.model.hooks import capture, no_hook
+from minigpt.model.kv_cache import KVCache, cached_gpt
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
-from minigpt.model.transformer import cached_gpt, unembed
+from minigpt.model.transformer import unembed
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
 NEXT_TOKENS = 20  # Width of `next_token`'s answer.
@@ -123,8 +123,8 @@ class Server(tf.Module):
     self._cut = _pattern(Request(stop=stop).check().stop)
     self._xla = xla
     self._shows_attention = attention
-    self._write = backend.compiled(
-      self._write_tokens, 'xla' if xla else 'graph'
+    self._write = jit.compiled(
+      self._write_tokens, 'xla' if xla else 'graph', inference=True
     )
 
   def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
@@ -141,7 +141,7 @@ class Server(tf.Module):
     def signature(**given):
       return compute(**same_rows({key: given[key] for key in specs}))
 
-    graph = backend.compiled(signature, 'graph')
+    graph = jit.compiled(signature, 'graph', inference=True)
     return graph.get_concrete_function(**specs)
 
   def _inputs(self):
@@ -250,7 +250,7 @@ class Server(tf.Module):
       (k > 0) & (k <= NEXT_TOKENS), k, 'k', f'must lie in [1, {NEXT_TOKENS}]'
     )
     read = self._read(prompt, 'prompt')
-    hidden, _ = self._hidden(read.ids, only=read.length - 1)
+    hidden, _ = self._hidden(read.ids, query_index=read.length - 1)
     probabilities = tf.nn.softmax(self._unembed(hidden[:, 0]))
     n_known = min(NEXT_TOKENS, self._config.vocab_size)
     best, ids = tf.math.top_k(probabilities, n_known)
@@ -270,7 +270,7 @@ class Server(tf.Module):
   def prefill(self, ids: tf.Tensor, prompt_len: tf.Tensor) -> Tensors:
     """Reads tokens, for a client that draws the next ones itself."""
     read = self._read_ids(ids, prompt_len)
-    hidden, caches = self._hidden(read.ids, only=read.length - 1)
+    hidden, caches = self._hidden(read.ids, query_index=read.length - 1)
     return {
       'logits': self._unembed(hidden[:, 0]),
       'keys': tf.stack([cache.k for cache in caches], 1),
@@ -320,7 +320,7 @@ class Server(tf.Module):
     Rows and columns beyond a prompt's tokens are 0; all other rows sum to 1.
     """
     read = self._read(prompt, 'prompt')
-    _, seen = tapped(self._hidden, '*.attn.weights')(read.ids)
+    _, seen = capture(self._hidden, '*.attn.weights')(read.ids)
     is_token = tf.range(sizes(read.ids)[1]) < read.length[:, None]
     maps = tf.stack(list(seen.values()), 1)
     return {
@@ -428,10 +428,12 @@ class Server(tf.Module):
     rule = f'must lie in [0, {self._config.vocab_size})'
     return require(known, ids, field, rule)
 
-  def _hidden(self, ids, tap=no_tap, only=None):
+  def _hidden(self, ids, hook=no_hook, query_index=None):
     """The last hidden state, as `cached_gpt` has it, and the caches."""
     zeros = tf.zeros([sizes(ids)[0]], tf.int32)
-    return cached_gpt(ids, self.params, self._config, None, zeros, tap, only)
+    return cached_gpt(
+      ids, self.params, self._config, None, zeros, hook, query_index
+    )
 
   def _unembed(self, hidden):
     return unembed(hidden, self.params, self._config)

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.checkpoints.checkpoint import new_directory
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.errors import InputError
 from minigpt.profiling.workloads import Call
 
@@ -74,7 +74,7 @@ def write(
 
   Args:
     about: what else the manifest is to say.
-    device: what is to run it, one of `lowering.DEVICES`.
+    device: what is to run it, one of `backend.DEVICES`.
     expected: make each call, and keep some of its results in the manifest.
     drawn: replace matrices by numbers of the same deviation, which whoever
       reads the manifest draws anew: nothing large is written.
@@ -99,7 +99,7 @@ def write(
 
 def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
   file = f'{name}.stablehlo'
-  f = backend.retraced(call.f, device)
+  f = jit.retraced(call.f, device)
   artifact = portable(f, *call.arguments.values())
   (folder / file).write_bytes(artifact)
   variables = _captured(f, call)

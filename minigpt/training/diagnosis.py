@@ -1,6 +1,6 @@
 """Where the numbers broke: a step made again, piece by piece.
 
-The model runs eagerly under a tap that keeps every intermediate. It is slow,
+The model runs eagerly under a hook that keeps every intermediate. It is slow,
 and used for one batch: that of a step whose loss or gradient is not finite.
 
 Shapes: A accumulated gradients, B batch, T context.
@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import params as params_lib
-from minigpt.model.hooks import tapped
-from minigpt.model.layers import fold
+from minigpt.model.hooks import capture
+from minigpt.model.layers import fold_in
 from minigpt.model.params import Params, named_leaves
 from minigpt.training.step import Batch, TrainState, batch_loss, step_rng
 
@@ -22,8 +22,8 @@ from minigpt.training.step import Batch, TrainState, batch_loss, step_rng
 def trace(
   batch: Batch, p: Params, config: GPTConfig, rng: tf.Tensor | None
 ) -> dict[str, tf.Tensor]:  # int [B, T + 1]
-  """Every tapped tensor in the order of its making, and the `loss`."""
-  loss, seen = tapped(batch_loss)(batch, p, config, rng)
+  """Every captured tensor in the order of its making, and the `loss`."""
+  loss, seen = capture(batch_loss)(batch, p, config, rng)
   return seen | {'loss': loss}
 
 
@@ -40,7 +40,7 @@ def culprit(
       if _is_broken(name, leaf):
         return f'{name} was not finite before the step'
   for i in range(tf.nest.flatten(windows)[0].shape[0]):
-    rng = fold(step_rng(state.step, config, recipe), i)
+    rng = fold_in(step_rng(state.step, config, recipe), i)
     batch = tf.nest.map_structure(lambda part: part[i], windows)  # noqa: B023
     found = _broken_in(batch, state, config, recipe, rng)
     if found:

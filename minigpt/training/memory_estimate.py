@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
+from minigpt.kernels.fused_linear_cross_entropy import LOGITS_BYTES, MOST_CHUNKS
 from minigpt.model.params import count, specs
-from minigpt.model.transformer import LOGITS_BYTES, MOST_CHUNKS
 
 _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory.max',

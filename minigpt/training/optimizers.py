@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from minigpt.compiler import subgraphs
 from minigpt.config import TrainConfig
-from minigpt.model.layers import row_sums
+from minigpt.kernels.elementwise import row_sums
 from minigpt.model.params import Leaf, named_leaves
 from minigpt.training.muon import orthogonal
 
@@ -56,7 +56,7 @@ def global_norm(grads: Any) -> tf.Tensor:  # a tree -> []
   return tf.sqrt(tf.add_n([_squares(x) for x in tf.nest.flatten(grads)]))
 
 
-@subgraphs.apart
+@subgraphs.traced_once_no_grad
 def _squares(x: tf.Tensor) -> tf.Tensor:  # [...] -> []
   x = tf.square(tf.cast(x, tf.float32))
   return tf.reduce_sum(row_sums(x) if x.shape.rank > 1 else x)
@@ -76,7 +76,7 @@ def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
 Direction = Callable[[tf.Tensor, Moments, tf.Tensor, TrainConfig], tf.Tensor]
 
 
-@subgraphs.apart
+@subgraphs.traced_once_no_grad
 def update(
   param: tf.Tensor,
   grad: tf.Tensor,

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import backend, barriers, jit
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data.sequence_packing import Packed
 from minigpt.data.sources import EvalBatch, eval_batches
-from minigpt.kernels.fused_linear_cross_entropy import plus
-from minigpt.model.hooks import Tap, no_tap
-from minigpt.model.layers import cross_entropy, fold
+from minigpt.kernels.elementwise import accumulate
+from minigpt.model.hooks import Hook, no_hook
+from minigpt.model.layers import cross_entropy, fold_in
 from minigpt.model.lora import Adapters, attach
-from minigpt.model.params import ABSENT, Params, cast, is_absent
-from minigpt.model.transformer import GPT, gpt, loss_fn, packed_loss_fn
+from minigpt.model.loss import loss_fn, segments_loss_fn, value_and_grad
+from minigpt.model.params import Params, cast
+from minigpt.model.transformer import GPT, gpt
 from minigpt.training.optimizers import (
   Moments,
   clip_scale,
@@ -79,11 +80,11 @@ def batch_loss(
   params: Params,
   config: GPTConfig,
   rng: tf.Tensor | None,
-  tap: Tap = no_tap,
+  hook: Hook = no_hook,
 ) -> tf.Tensor:
   if isinstance(batch, Packed):
-    return packed_loss_fn(*batch, params, config, rng, tap)
-  return loss_fn(batch, params, config, rng, tap)
+    return segments_loss_fn(*batch, params, config, rng, hook)
+  return loss_fn(batch, params, config, rng, hook)
 
 
 def _itself(trained: Trained) -> Trained:
@@ -98,42 +99,19 @@ def loss_and_grads(
   rng: tf.Tensor | None,
   whole: Callable[[Trained], Params] = _itself,
 ) -> tuple[tf.Tensor, Trained]:  # int [B, T + 1] -> [], compute_dtype tree
-  """The loss and its gradient; each weight is cast once.
+  """Returns the loss and its gradient; each weight is cast once.
 
-  Gradients of gains and biases are f32, and under XLA that of tied embeddings,
-  a sum of two.
+  Gradients of gains and biases are float32.
 
   Args:
     whole: makes the model of what trains.
   """
-  trained = cast(params, compute_dtype)
-  # TensorFlow's kernels would copy what the rows are added to.
-  adds_rows = backend.mode() == 'xla' and _is_tied(trained)
-  if adds_rows:
-    trained = trained._replace(head=tf.identity(trained.wte))
-  with tf.GradientTape() as tape:
-    tape.watch(tf.nest.flatten(trained))
+
+  def loss(trained: Trained) -> tf.Tensor:
     model = cast(whole(trained), compute_dtype)
-    loss = batch_loss(windows, model, config, rng)
-  grads = tape.gradient(loss, trained)
-  if adds_rows:
-    grads = grads._replace(wte=plus_rows(grads.head, grads.wte), head=ABSENT)
-  return loss, tf.nest.map_structure(tf.convert_to_tensor, grads)
+    return batch_loss(windows, model, config, rng)
 
-
-def _is_tied(trained):
-  return isinstance(trained, Params) and is_absent(trained.head)
-
-
-def plus_rows(
-  total: tf.Tensor, rows: tf.IndexedSlices
-) -> tf.Tensor:  # [V, D] each -> f32 [V, D]
-  """Adds the gradient of what was gathered, in f32.
-
-  Left to a tape, it would become a matrix of zeros first.
-  """
-  total, values = (tf.cast(x, tf.float32) for x in (total, rows.values))
-  return tf.tensor_scatter_nd_add(total, rows.indices[:, None], values)
+  return value_and_grad(loss, cast(params, compute_dtype))
 
 
 def mean_loss_and_grads(
@@ -153,7 +131,7 @@ def mean_loss_and_grads(
   def one(i):
     batch = _at(windows, i)
     return loss_and_grads(
-      batch, params, config, compute_dtype, fold(rng, i), whole
+      batch, params, config, compute_dtype, fold_in(rng, i), whole
     )
 
   if n == 1:
@@ -161,7 +139,7 @@ def mean_loss_and_grads(
   zeros = (tf.zeros([]), tf.nest.map_structure(tf.zeros_like, params))
 
   def add(i, *sums):
-    return i + 1, *tf.nest.map_structure(plus, sums, one(i))
+    return i + 1, *tf.nest.map_structure(accumulate, sums, one(i))
 
   total = tf.while_loop(lambda i, *_: i < n, add, (0, *zeros))
   return tf.nest.map_structure(lambda x: x / n, total[1:])
@@ -176,7 +154,7 @@ def step_rng(
 ) -> tf.Tensor | None:  # int [] -> int32 [2]
   """The seed of a step's dropout; None where nothing is dropped."""
   seed = tf.constant([recipe.seed, 0])
-  return fold(seed, step) if config.drop_rate else None
+  return fold_in(seed, step) if config.drop_rate else None
 
 
 def train_step(
@@ -232,7 +210,7 @@ def compiled_train_steps(
       # layers make of it out, and not see that their gradient makes it, too.
       turn = tf.cast(i, tf.float32)[None]
       batch = tf.nest.map_structure(
-        lambda part: backend.after(part, turn), _at(windows, i)
+        lambda part: barriers.depend_on(part, turn), _at(windows, i)
       )
       now = train_step(batch, state, config, recipe)
       at_i = tf.equal(tf.range(k), i)
@@ -243,12 +221,12 @@ def compiled_train_steps(
     start = (0, StepMetrics(*[tf.zeros([k])] * 3))
     return tf.while_loop(lambda i, _: i < n, body, start)[1]
 
-  return backend.compiled(train_steps, compile_mode(recipe))
+  return jit.compiled(train_steps, compile_mode(recipe))
 
 
 def compile_mode(recipe: TrainConfig) -> str:
   """What `--compile` comes to."""
-  return backend.choose(recipe.compile, recipe.compute_dtype, trains=True)
+  return backend.resolve_mode(recipe.compile, recipe.compute_dtype, trains=True)
 
 
 def compiled_gradients(
@@ -257,13 +235,13 @@ def compiled_gradients(
   """One program for what a replica makes of its share of a batch."""
 
   def gradients(windows, replica):  # int [A, B, T + 1], int [] -> [], [leaf]
-    rng = fold(step_rng(state.step, config, recipe), replica)
+    rng = fold_in(step_rng(state.step, config, recipe), replica)
     loss, grads = mean_loss_and_grads(
       windows, state.params, config, recipe.compute_dtype, rng, state.whole
     )
     return loss, [tf.cast(g, tf.float32) for g in tf.nest.flatten(grads)]
 
-  return backend.compiled(gradients, compile_mode(recipe))
+  return jit.compiled(gradients, compile_mode(recipe))
 
 
 def compiled_update(
@@ -275,7 +253,7 @@ def compiled_update(
     grads = tf.nest.pack_sequence_as(state.params, leaves)
     return apply_gradients(loss, grads, state, recipe)
 
-  return backend.compiled(update, compile_mode(recipe))
+  return jit.compiled(update, compile_mode(recipe))
 
 
 class Evaluation(NamedTuple):
@@ -296,7 +274,7 @@ def compiled_eval_step(
     per_token = [cross_entropy(logits, targets), tf.cast(hits, tf.float32), 1.0]
     return tf.stack([tf.reduce_sum(weights * part) for part in per_token])
 
-  return backend.compiled(eval_step, backend.choose(compile, compute_dtype))
+  return jit.compiled(eval_step, backend.resolve_mode(compile, compute_dtype))
 
 
 def evaluate(

@@ -8,7 +8,7 @@ import helpers
 import pytest
 import tensorflow as tf
 
-from minigpt.model.params import W8A8, Compact
+from minigpt.kernels.quantize import W8A8, Quantized
 from minigpt.profiling import timing as benchmarking
 from minigpt.profiling import workloads
 
@@ -102,7 +102,7 @@ def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
   )
   for weights, kinds in (
     ('bfloat16', []),
-    ('int8', [Compact]),
+    ('int8', [Quantized]),
     ('w8a8', [W8A8]),
   ):
     made.clear()

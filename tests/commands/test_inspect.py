@@ -17,8 +17,9 @@ from minigpt.analysis.introspection import inspect, label
 from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
+from minigpt.model.loss import loss_fn
 from minigpt.model.params import init_params
-from minigpt.model.transformer import gpt, loss_fn
+from minigpt.model.transformer import gpt
 
 PROMPT = 'a <b>\nb'
 CONFIG = GPTConfig(

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend, subgraphs
+from minigpt.compiler import backend, barriers, jit, subgraphs
 from minigpt.config import COMPILE_MODES
 from minigpt.errors import UsageError
 from minigpt.kernels import quantize
+from minigpt.kernels.attention import attention_weights
 from minigpt.kernels.fused_linear_cross_entropy import chunked_loss
 from minigpt.model import layers
-from minigpt.model.attention import attention_weights, write_slots
+from minigpt.model.kv_cache import update_slots
 from minigpt.model.params import LayerNorm, Linear
 
 
@@ -27,14 +28,14 @@ def test_the_mode_is_that_of_the_function_being_traced(mode):
       lambda i: i < 1, lambda i: (seen.append(backend.mode()), i + 1)[1:], [x]
     )
 
-  backend.compiled(f, mode)(tf.constant(0))
+  jit.compiled(f, mode)(tf.constant(0))
   assert set(seen) == {mode}
   assert backend.mode() == 'xla'
 
 
 def test_an_unknown_mode_is_named():
   with pytest.raises(UsageError, match="unknown compile 'xls': did you mean"):
-    backend.compiled(lambda: None, 'xls')()
+    jit.compiled(lambda: None, 'xls')()
 
 
 def test_slots_are_written_alike_over_what_they_held():
@@ -45,14 +46,14 @@ def test_slots_are_written_alike_over_what_they_held():
   expected = cache.copy()
   expected[0, :, 0:2], expected[1, :, 3:5] = new[0], new[1]
   for mode in COMPILE_MODES:
-    written = backend.compiled(write_slots, mode)(
+    written = jit.compiled(update_slots, mode)(
       tf.constant(cache), tf.constant(new), position
     )
     np.testing.assert_array_equal(written, expected)
 
 
 def test_a_cache_is_written_in_place_on_the_stock_server():
-  step = backend.compiled(write_slots, 'graph').get_concrete_function(
+  step = jit.compiled(update_slots, 'graph').get_concrete_function(
     tf.TensorSpec([None, 3, None, 4]),
     tf.TensorSpec([None, 3, 1, 4]),
     tf.TensorSpec([None], tf.int32),
@@ -76,13 +77,13 @@ def test_a_transposed_product_is_the_same_in_each_mode():
     return layers.matmul(x, tf.constant(w), transpose_w=True)
 
   for mode in COMPILE_MODES:
-    found = backend.compiled(product, mode)(tf.constant(x))
+    found = jit.compiled(product, mode)(tf.constant(x))
     np.testing.assert_allclose(found, x @ w.T, rtol=1e-5, atol=1e-6)
 
 
 def test_looking_up_rows_leaves_later_reads_of_a_variable_free():
   table = tf.Variable(tf.zeros([5, 2]))
-  look_up = backend.compiled(lambda i: layers.rows(table, i), 'graph')
+  look_up = jit.compiled(lambda i: layers.embedding_lookup(table, i), 'graph')
   graph = look_up.get_concrete_function(tf.TensorSpec([None], tf.int32)).graph
   # ResourceGather makes the variable copy itself whenever it is read.
   assert 'ResourceGather' not in {op.type for op in graph.get_operations()}
@@ -92,7 +93,7 @@ def test_auto_is_hybrid_for_text_where_there_are_units_for_bfloat16(tmp_path):
   def chosen(flags, dtype, trains=False, mode='auto'):
     cpu = tmp_path / 'cpuinfo'
     cpu.write_text(f'flags : fpu {flags} sse\n')
-    return backend.choose(mode, dtype, trains, cpu)
+    return backend.resolve_mode(mode, dtype, trains, cpu)
 
   for units in ('amx_bf16', 'avx512_bf16'):
     assert chosen(f'avx2 {units} amx_tile', 'bfloat16') == 'hybrid'
@@ -101,7 +102,7 @@ def test_auto_is_hybrid_for_text_where_there_are_units_for_bfloat16(tmp_path):
     assert chosen(units, 'float32') == 'xla'
   assert chosen('avx2 avx512f', 'bfloat16') == 'xla'
   none = tmp_path / 'none'
-  assert backend.choose('auto', 'bfloat16', cpu=none) == 'xla'
+  assert backend.resolve_mode('auto', 'bfloat16', cpu=none) == 'xla'
 
 
 PIECES = {
@@ -137,7 +138,7 @@ def test_a_piece_and_its_gradient_are_the_same_in_each_mode(name):
   expected = value_and_gradients(*given)
   assert np.abs(expected[1]).max() > 0
   for mode in COMPILE_MODES:
-    found = backend.compiled(value_and_gradients, mode)(*given)
+    found = jit.compiled(value_and_gradients, mode)(*given)
     for one, other in zip(found, expected, strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -146,7 +147,7 @@ def test_a_piece_and_its_gradient_are_the_same_in_each_mode(name):
 def test_gelu_rounds_once(mode):
   x = tf.cast(tf.linspace(-4.0, 4.0, 257), tf.bfloat16)
   exact = tf.cast(layers.gelu(tf.cast(x, tf.float32)), tf.bfloat16)
-  found = backend.compiled(layers.gelu, mode)(x)
+  found = jit.compiled(layers.gelu, mode)(x)
   a, b = (np.array(tf.cast(y, tf.float32)) for y in (found, exact))
   np.testing.assert_allclose(a, b, rtol=2**-7)  # A bfloat16 apart at most.
 
@@ -154,7 +155,7 @@ def test_gelu_rounds_once(mode):
 def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
   kinds = {}
   for mode in ('hybrid', 'graph'):
-    step = backend.compiled(layers.gelu, mode)
+    step = jit.compiled(layers.gelu, mode)
     graph = step.get_concrete_function(tf.TensorSpec([3])).graph
     kinds[mode] = {op.type for op in graph.get_operations()}
   assert 'Tanh' not in kinds['hybrid']
@@ -173,7 +174,7 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
       total = chunked_loss(tf.matmul, loss, 2, x, w)
     return tape.gradient(total, [x, w])
 
-  step = backend.compiled(gradients, 'hybrid')
+  step = jit.compiled(gradients, 'hybrid')
   made = step.get_concrete_function(tf.ones([4, 3]), tf.ones([3, 5]))
   calls = [
     op
@@ -206,8 +207,8 @@ def test_layers_alike_are_traced_once_under_xla(mode):
   x, *ws = (tf.constant(rng.standard_normal([4, 4])) for _ in range(6))
   expected = gradients(x, ws)
   traced.clear()
-  step = backend.compiled(
-    lambda x, ws: gradients(x, ws, subgraphs.repeated(layer)), mode
+  step = jit.compiled(
+    lambda x, ws: gradients(x, ws, subgraphs.traced_once(layer)), mode
   )
   graph = step.get_concrete_function(x, ws).graph
   for one, other in zip(step(x, ws), expected, strict=True):
@@ -226,13 +227,13 @@ def test_layers_alike_are_traced_once_under_xla(mode):
 def test_what_has_no_gradient_is_traced_once_where_xla_compiles_it(mode):
   traced = []
 
-  @subgraphs.apart
+  @subgraphs.traced_once_no_grad
   def halve(x, *, by):
     traced.append(by)
     return x / by
 
   xs = [tf.constant([1.0, 3.0]), tf.constant([5.0, 7.0]), tf.constant([9.0])]
-  found = backend.compiled(lambda xs: [halve(x, by=2.0) for x in xs], mode)(xs)
+  found = jit.compiled(lambda xs: [halve(x, by=2.0) for x in xs], mode)(xs)
   assert [y.numpy().tolist() for y in found] == [[0.5, 1.5], [2.5, 3.5], [4.5]]
   assert traced == [2.0] * (3 if mode == 'graph' else 2)  # One for each shape.
 
@@ -243,24 +244,26 @@ def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
   rng = np.random.default_rng(0)
   w = rng.standard_normal([8, 5]).astype(np.float32)
   x = rng.standard_normal([n_rows or 3, 8]).astype(np.float32)
-  kept = quantize.compact(Linear(tf.Variable(w)), weights)
+  kept = quantize.quantize(Linear(tf.Variable(w)), weights)
   allowed = dict.fromkeys(quantize.WEIGHTS, 0.1) | {
     'float32': 1e-5,
     'bfloat16': 0.05,
   }
   for mode in COMPILE_MODES:
-    product = backend.compiled(lambda x: layers.linear(x, kept), mode)
+    product = jit.compiled(lambda x: layers.linear(x, kept), mode)
     made = product.get_concrete_function(tf.TensorSpec([n_rows, 8]))
     found = made(tf.constant(x))
     np.testing.assert_allclose(found, x @ w, atol=allowed[weights], rtol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('f', [backend.once, lambda x: backend.after(x, x)])
+@pytest.mark.parametrize(
+  'f', [barriers.materialize, lambda x: barriers.depend_on(x, x)]
+)
 def test_what_steers_xla_changes_no_value(f, dtype):
   x = tf.constant([math.inf, -math.inf, math.nan, -0.0, 1e-30, 3.0], dtype)
   for order in x, x[::-1]:
-    found = backend.compiled(f)(order)
+    found = jit.compiled(f)(order)
     np.testing.assert_array_equal(
       *(tf.cast(y, tf.float32) for y in (found, order))
     )
@@ -270,7 +273,7 @@ def test_a_loop_reads_the_weights_in_few_bits():
   w = quantize.int8(tf.random.stateless_normal([256, 128], [0, 0]))
   back = quantize.int8(tf.random.stateless_normal([128, 256], [0, 1]))
 
-  @backend.compiled
+  @jit.compiled
   def loop(x):
     def turn(i, x):
       return i + 1, layers.gelu(
@@ -286,9 +289,9 @@ def test_a_loop_reads_the_weights_in_few_bits():
 
 
 def test_a_loop_does_not_round_its_bfloat16_weights_anew():
-  w = quantize.compact(Linear(tf.Variable(tf.ones([128, 128]))), 'bfloat16')
+  w = quantize.quantize(Linear(tf.Variable(tf.ones([128, 128]))), 'bfloat16')
 
-  @backend.compiled
+  @jit.compiled
   def loop(x):
     turn = lambda i, x: (i + 1, layers.gelu(layers.linear(x, w)))  # noqa: E731
     return tf.while_loop(lambda i, _: i < 9, turn, (0, x))[1]
@@ -302,7 +305,7 @@ def test_heads_are_put_together_before_the_product_that_reads_them():
   """Within its loop each number would cost a division of indices."""
   w = quantize.int8(tf.random.stateless_normal([128, 128], [0, 0]))
 
-  @backend.compiled
+  @jit.compiled
   def loop(x):
     def turn(i, x):
       heads = tf.reshape(x, [1, 4, 1, 32])
@@ -322,7 +325,7 @@ def test_heads_are_put_together_before_the_product_that_reads_them():
 
 def test_a_gradient_is_settled_once_for_all_who_use_it():
   def n_divisions(settle):
-    @backend.compiled
+    @jit.compiled
     def both_sums(x):
       with tf.GradientTape() as tape:
         tape.watch(x)
@@ -335,16 +338,16 @@ def test_a_gradient_is_settled_once_for_all_who_use_it():
     hlo = both_sums.experimental_get_compiler_ir(x)('optimized_hlo')
     return hlo.count(' divide(')
 
-  assert [n_divisions(f) for f in (tf.identity, backend.settled)] == [0, 1]
+  assert [
+    n_divisions(f) for f in (tf.identity, barriers.materialize_gradient)
+  ] == [0, 1]
 
 
 @pytest.mark.parametrize('mode', ['hybrid', 'graph'])
 def test_without_xla_what_comes_after_waits(mode):
   def f(x, y):
-    return 2.0 * backend.after(x, y + 1.0)
+    return 2.0 * barriers.depend_on(x, y + 1.0)
 
-  graph = (
-    backend.compiled(f, mode).get_concrete_function(*[tf.ones([2])] * 2).graph
-  )
+  graph = jit.compiled(f, mode).get_concrete_function(*[tf.ones([2])] * 2).graph
   [late] = [op for op in graph.get_operations() if op.control_inputs]
   assert [op.type for op in late.control_inputs] == ['AddV2']

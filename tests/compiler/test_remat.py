@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend, remat
+from minigpt.compiler import jit, remat
 from minigpt.config import COMPILE_MODES
 from minigpt.data.sequence_packing import Packed
+from minigpt.kernels.mlp import memory_efficient_mlp
 from minigpt.model import lora
-from minigpt.model.transformer import GPT, mlp, thrifty_mlp
+from minigpt.model.transformer import GPT, mlp
 from minigpt.training.step import TrainState, loss_and_grads
 
 RNG = tf.constant([5, 6])
@@ -81,14 +82,16 @@ def mlp_gradients(f, p, mode='graph'):
       loss = tf.reduce_sum(tf.square(y))
     return [y, *tape.gradient(loss, [x, *tf.nest.flatten(p)])]
 
-  return backend.compiled(run, mode)
+  return jit.compiled(run, mode)
 
 
 @pytest.mark.parametrize('mode', COMPILE_MODES)
 def test_the_thrifty_mlp_is_the_plain_one(nothing_is_kept, model, mode):
   p = model.params.blocks[0].mlp
   x = tf.random.stateless_normal([2, 8, model.config.emb_dim], [1, 2])
-  plain, thrifty = (mlp_gradients(f, p, mode)(x) for f in (mlp, thrifty_mlp))
+  plain, thrifty = (
+    mlp_gradients(f, p, mode)(x) for f in (mlp, memory_efficient_mlp)
+  )
   assert len(plain) == 6  # Output, input, two weights, two biases.
   for a, b in zip(plain, thrifty, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -102,6 +105,9 @@ def test_the_thrifty_mlp_keeps_no_output_of_gelu(model, monkeypatch):
     graph = mlp_gradients(f, p).get_concrete_function(x).graph
     return sum(op.type == 'Tanh' for op in graph.get_operations())
 
-  assert (n_tanh(mlp), n_tanh(thrifty_mlp)) == (1, 1)  # Few units are kept.
+  assert (n_tanh(mlp), n_tanh(memory_efficient_mlp)) == (
+    1,
+    1,
+  )  # Few units are kept.
   monkeypatch.setattr(remat, 'FREE_BYTES', 0)
-  assert n_tanh(thrifty_mlp) == 2
+  assert n_tanh(memory_efficient_mlp) == 2

@@ -17,7 +17,8 @@ from minigpt.data.sources import train_batches
 from minigpt.errors import InputError
 from minigpt.model import attention
 from minigpt.model.layers import cross_entropy
-from minigpt.model.transformer import GPT, gpt, packed_loss_fn
+from minigpt.model.loss import segments_loss_fn
+from minigpt.model.transformer import GPT, gpt
 from minigpt.training.step import (
   TrainState,
   compiled_eval_step,
@@ -75,7 +76,7 @@ def test_the_loss_of_packed_rows_is_the_sum_of_their_examples(model):
   rows = sequence_packing.pack(PAIRS, TOKENIZER, 15)
   assert rows.count == 2
   batch = rows.batch(np.arange(2))
-  found = packed_loss_fn(*batch, model.params, CONFIG)
+  found = segments_loss_fn(*batch, model.params, CONFIG)
   want = sum(alone(pair, model.params).sum() for pair in PAIRS)
   np.testing.assert_allclose(found, want, rtol=1e-5)
 

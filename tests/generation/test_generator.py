@@ -4,7 +4,7 @@ from minigpt import tokenizers
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
 from minigpt.generation.generator import Completer, Request, bucket
-from minigpt.kernels.quantize import compact
+from minigpt.kernels.quantize import quantize
 from minigpt.model.transformer import GPT
 
 ALPHABET = 'abcdefghijklmnop '
@@ -21,7 +21,7 @@ def complete(model):
 
 
 def completer(model, weights=None):
-  p = compact(model.params, weights) if weights else model.params
+  p = quantize(model.params, weights) if weights else model.params
   return Completer(p, model.config, tokenizers.build('char', ALPHABET))
 
 

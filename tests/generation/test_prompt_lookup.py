@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.generation import decode, prompt_lookup
 from minigpt.model.transformer import GPT
@@ -40,7 +40,7 @@ def plain(state, n_new, model, stop_token):
   )
 
 
-@functools.partial(backend.compiled, mode='graph')  # test_completion: xla
+@functools.partial(jit.compiled, mode='graph')  # test_completion: xla
 def speculative(state, n_new, model, stop_token, drafted):
   return prompt_lookup.generate(
     state,

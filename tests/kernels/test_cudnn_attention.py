@@ -12,11 +12,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import TrainConfig
 from minigpt.model import attention as att
+from minigpt.model.loss import loss_fn
 from minigpt.model.params import cast
-from minigpt.model.transformer import GPT, loss_fn
+from minigpt.model.transformer import GPT
 from minigpt.training.step import TrainState, compiled_train_steps
 
 SHAPE = [2, 3, 8, 16]
@@ -95,7 +96,7 @@ def played(monkeypatch):
 
 def on_cuda(f, *args):
   """`f` as it is traced for the device, run here."""
-  return backend.retraced(backend.compiled(f), 'cuda')(*args)
+  return jit.retraced(jit.compiled(f), 'cuda')(*args)
 
 
 def q_k_v(dtype=tf.bfloat16, shape=SHAPE):
@@ -135,14 +136,14 @@ def test_a_model_for_cuda_is_the_same_model(config, tokens, played):
 
   loss, grads = on_cuda(both, tokens)
   assert len(played) == 2 * config.n_layers
-  expected, expected_grads = backend.compiled(both)(tokens)
+  expected, expected_grads = jit.compiled(both)(tokens)
   assert float(loss) == pytest.approx(float(expected), rel=2e-2)
   for a, b in zip(grads, expected_grads, strict=True):
     assert np.linalg.norm(a - b) <= 0.05 * np.linalg.norm(b)
 
 
 @pytest.mark.parametrize(
-  'case', ['any', 'float32', '12 features', 'dropout', 'unknown length', 'tap']
+  'case', ['any', 'float32', '12 features', 'dropout', 'unknown length', 'hook']
 )
 def test_attention_is_plain_where_the_kernel_does_not_do(case, played):
   q, k, v = q_k_v(
@@ -152,20 +153,20 @@ def test_attention_is_plain_where_the_kernel_does_not_do(case, played):
   how = {}
   if case == 'dropout':
     how = {'drop_rate': 0.5, 'rng': tf.constant([0, 1])}
-  if case == 'tap':
-    how = {'tap': lambda name, x: x}
+  if case == 'hook':
+    how = {'hook': lambda name, x: x}
 
   def attend(q, k, v):
     return att.causal_dot_product_attention(q, k, v, **how)
 
   free = tf.TensorSpec([2, 3, None, 16], tf.bfloat16)
   given = [free] * 3 if case == 'unknown length' else [q, k, v]
-  f = backend.compiled(attend)
+  f = jit.compiled(attend)
   device = 'any' if case == 'any' else 'cuda'
-  backend.retraced(f, device).get_concrete_function(*given)
+  jit.retraced(f, device).get_concrete_function(*given)
   assert not played
   if case == 'any':
-    backend.retraced(f, 'cuda').get_concrete_function(*given)
+    jit.retraced(f, 'cuda').get_concrete_function(*given)
     assert played
 
 
@@ -174,7 +175,7 @@ def test_xla_is_given_a_call_for_each_layer_and_direction(config):
   config = dataclasses.replace(config, emb_dim=32, n_heads=2, drop_rate=0.0)
   steps = compiled_train_steps(TrainState(GPT(config)), config, recipe)
   windows = tf.zeros([1, 1, 2, config.context_length + 1], tf.int32)
-  f = backend.retraced(steps, 'cuda')
+  f = jit.retraced(steps, 'cuda')
   ir = f.experimental_get_compiler_ir(windows, tf.constant(1))
   main = ir(stage='stablehlo').split('@main(')[1]
   for name in ('fmhaSoftmax', 'fmhaSoftmaxBackward'):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.kernels import fused_linear_cross_entropy
 from minigpt.kernels.fused_linear_cross_entropy import chunked_loss
-from minigpt.model.transformer import GPT, summed_loss
+from minigpt.model.loss import linear_cross_entropy
+from minigpt.model.transformer import GPT
 
 N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
 
@@ -23,7 +24,9 @@ def loss_and_gradients(config, tokens, logits_bytes):
     p = model.params._replace(wte=table)
     with tf.GradientTape() as tape:
       tape.watch([hidden, table])
-      loss = 3 * summed_loss(hidden, tokens, weights, p, config, logits_bytes)
+      loss = 3 * linear_cross_entropy(
+        hidden, tokens, weights, p, config, logits_bytes
+      )
     return loss, tape.gradient(loss, [hidden, table])
 
   return both, (hidden, model.params.wte.read_value())
@@ -49,7 +52,7 @@ def test_chunks_change_nothing(config, tokens, mode, padding, n_texts, n_kept):
   tokens = tokens[:n_texts]
   whole, given = loss_and_gradients(config, tokens, 1 << 20)
   parts, _ = loss_and_gradients(config, tokens, N_BYTES)
-  expected, found = whole(*given), backend.compiled(parts, mode)(*given)
+  expected, found = whole(*given), jit.compiled(parts, mode)(*given)
   # Gradients of 12 rows of scores are smaller than two of the head's, those of
   # 36 are not.
   assert n_kept() == (mode == 'xla' and n_texts == 1)
@@ -80,7 +83,7 @@ def test_gradients_of_chunks_are_added_in_float32():
 def test_no_chunk_holds_more_logits_than_it_may(config, tokens, n_bytes):
   """Or than an eighth of all: more than eight parts would not pay."""
   parts, given = loss_and_gradients(config, tokens, n_bytes)
-  made = backend.compiled(parts, 'graph').get_concrete_function(*given)
+  made = jit.compiled(parts, 'graph').get_concrete_function(*given)
   functions = [made.graph, *made.graph._functions.values()]
   shapes = [
     out.shape

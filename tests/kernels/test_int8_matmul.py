@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.kernels import int8_matmul, onednn_matmul, quantize
 from minigpt.model import layers
+from minigpt.model.loss import loss_fn
 from minigpt.model.params import Linear
-from minigpt.model.transformer import GPT, loss_fn
+from minigpt.model.transformer import GPT
 from minigpt.training import step
 
 
@@ -28,7 +29,7 @@ def by_hand(x, w):
 def perhaps_onednn(request, monkeypatch):
   if request.param == 'without':
     monkeypatch.setattr(onednn_matmul, 'reads', lambda *sizes: False)
-  elif not onednn_matmul.reads(2, 64, 64):
+  elif not onednn_matmul.reads_packed(2, 64, 64):
     pytest.skip('this machine has no oneDNN that multiplies bytes under XLA')
 
 
@@ -40,8 +41,8 @@ def test_both_factors_are_rounded(n_rows, mode):
   x = rng.standard_normal([n_rows, 32]).astype(np.float32) ** 3
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([32, 24]).astype(np.float32)
-  p = quantize.compact(Linear(tf.Variable(w)), 'w8a8')
-  found = backend.compiled(lambda x: layers.linear(x, p), mode)(tf.constant(x))
+  p = quantize.quantize(Linear(tf.Variable(w)), 'w8a8')
+  found = jit.compiled(lambda x: layers.linear(x, p), mode)(tf.constant(x))
   np.testing.assert_allclose(found, by_hand(x, w), rtol=1e-4, atol=1e-3)
   error = np.abs(found - x @ w)
   assert 0 < error[1].max() < error[0].max() < 0.02 * np.abs(x @ w).max()
@@ -53,10 +54,10 @@ def test_a_single_row_is_not_rounded():
   x = rng.standard_normal([1, 32]).astype(np.float32)
   of_one, of_two = (
     [
-      backend.compiled(lambda x, p=p: layers.linear(x, p))(tf.constant(rows))[
+      jit.compiled(lambda x, p=p: layers.linear(x, p))(tf.constant(rows))[
         0
       ].numpy()
-      for p in (quantize.compact(w, 'int8'), quantize.compact(w, 'w8a8'))
+      for p in (quantize.quantize(w, 'int8'), quantize.quantize(w, 'w8a8'))
     ]
     for rows in (x, np.repeat(x, 2, 0))
   )
@@ -66,9 +67,9 @@ def test_a_single_row_is_not_rounded():
 
 def test_xla_multiplies_bytes(monkeypatch):
   monkeypatch.setattr(onednn_matmul, 'reads', lambda *sizes: False)
-  p = quantize.compact(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
+  p = quantize.quantize(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
   for n_rows in (8, 64):
-    f = backend.compiled(lambda x: layers.linear(x, p))
+    f = jit.compiled(lambda x: layers.linear(x, p))
     hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
     assert len(re.findall(r' dot\(', hlo)) == 1
     assert re.search(r' = s32\[\S+ dot\(', hlo)
@@ -79,8 +80,8 @@ def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
   windows, model = trained
 
   def loss(weights):
-    p = quantize.compact(model.params, weights)
-    f = backend.compiled(lambda w: loss_fn(w, p, model.config))
+    p = quantize.quantize(model.params, weights)
+    f = jit.compiled(lambda w: loss_fn(w, p, model.config))
     return f(windows).numpy()
 
   exact = loss('float32')
@@ -115,8 +116,8 @@ def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([768, 200]).astype(np.float32)
   w[:, 3] = 0
-  p = quantize.compact(Linear(tf.Variable(w)), 'int8')
-  found = backend.compiled(lambda x: layers.linear(x, p))(tf.constant(x))
+  p = quantize.quantize(Linear(tf.Variable(w)), 'int8')
+  found = jit.compiled(lambda x: layers.linear(x, p))(tf.constant(x))
   weights = p.w.values.numpy() * p.w.scale.numpy()[:, None].astype(np.float64)
   exact = x @ weights.T
   error, size = (np.abs(y).max(1) for y in (found - exact, exact))
@@ -124,5 +125,5 @@ def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
 
 
 def test_what_no_one_compiles_is_multiplied_as_floats():
-  p = quantize.compact(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
-  assert not int8_matmul.multiplies_bytes(8, p.w)
+  p = quantize.quantize(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
+  assert not int8_matmul.multiplies_int8(8, p.w)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import backend, jit
 from minigpt.config import COMPILE_MODES, GPTConfig, TrainConfig
 from minigpt.kernels import matmul, onednn_matmul
-from minigpt.kernels.matmul import product
+from minigpt.kernels.onednn_matmul import matmul
 from minigpt.model.transformer import GPT
 from minigpt.training import step
 
@@ -55,7 +55,7 @@ def test_a_product_by_onednn_is_the_product(
   b = drawn([*leading, *([24, 16] if transpose_b else [16, 24])], 1, dtype)
   sides = transpose_a, transpose_b
   given = a, b, drawn([*leading, 9, 24], 2, dtype)
-  found = backend.compiled(with_gradients(product, *sides))(*given)
+  found = jit.compiled(with_gradients(matmul, *sides))(*given)
   exact = (tf.cast(x, tf.float32) for x in given)
   for one, wanted in zip(
     found, with_gradients(tf.matmul, *sides)(*exact), strict=True
@@ -114,7 +114,7 @@ def test_what_is_not_for_these_units_is_left_alone(
 
   for units in (False, True):
     monkeypatch.setattr(backend, 'has_bfloat16_units', lambda u=units: u)
-    f = backend.compiled(product, mode)
+    f = jit.compiled(matmul, mode)
     suits = units and mode == 'xla' and has_onednn
     assert left(f, tf.bfloat16) == suits
     assert left(f, tf.bfloat16, None) == 0
@@ -122,13 +122,13 @@ def test_what_is_not_for_these_units_is_left_alone(
     is_chosen = mode == 'xla' and has_onednn
     assert left(f, tf.float32, transpose_a=True) == is_chosen
     for device in backend.DEVICES:
-      assert left(backend.retraced(f, device), tf.bfloat16) == 0
+      assert left(jit.retraced(f, device), tf.bfloat16) == 0
 
 
 def test_a_product_that_nobody_compiles_is_a_plain_one(monkeypatch):
   monkeypatch.setattr(backend, 'has_bfloat16_units', lambda: True)
   a, b = drawn([4, 4], 0), drawn([4, 4], 1)
-  for f in (product, tf.function(product)):
+  for f in (matmul, tf.function(matmul)):
     np.testing.assert_array_equal(
       *(tf.cast(y, 'float32') for y in (f(a, b), a @ b))
     )
@@ -138,7 +138,7 @@ def test_which_products_suit_few_rows(has_onednn, monkeypatch):
   def suit(mode, dtype=tf.float32):
     numbers = (None, 1, 2, 15, 16)
     with backend.tracing(mode):
-      return [n for n in numbers if matmul.suits_few(n, dtype)]
+      return [n for n in numbers if onednn_matmul.suits_few(n, dtype)]
 
   monkeypatch.setattr(backend, 'has_bfloat16_units', lambda: True)
   assert suit('xla') == [2, 15]

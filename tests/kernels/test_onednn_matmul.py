@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import backend, jit
 from minigpt.config import COMPILE_MODES, GPTConfig
 from minigpt.kernels import onednn_matmul, quantize
 from minigpt.model import layers
@@ -13,7 +13,7 @@ from minigpt.model.transformer import GPT
 from minigpt.profiling import workloads
 
 needs_units = pytest.mark.skipif(
-  not onednn_matmul.reads(2, 64, 64),
+  not onednn_matmul.reads_packed(2, 64, 64),
   reason='this machine has no oneDNN that multiplies bytes under XLA',
 )
 
@@ -29,7 +29,7 @@ def test_a_product_of_floats(transpose_b, transpose_a, leading):
   a = rng.standard_normal([*leading, *([16, 9] if transpose_a else [9, 16])])
   b = rng.standard_normal([*leading, *([5, 16] if transpose_b else [16, 5])])
   sides = transpose_a, transpose_b
-  found = backend.compiled(onednn_matmul.matmul)(
+  found = jit.compiled(onednn_matmul.matmul)(
     *(tf.constant(x, tf.float32) for x in (a, b)), *sides
   )
   np.testing.assert_allclose(found, tf.matmul(a, b, *sides), atol=1e-5)
@@ -60,10 +60,10 @@ def test_weights_lie_as_onednn_describes_its_order():
 @pytest.mark.parametrize('n_rows', [2, 8, 130])
 @pytest.mark.parametrize('n_out, n_in', [(16, 20), (65, 128), (300, 3072)])
 def test_a_product_is_exact(n_out, n_in, n_rows):
-  assert onednn_matmul.reads(n_rows, n_out, n_in)
+  assert onednn_matmul.reads_packed(n_rows, n_out, n_in)
   x, w = levels(np.random.default_rng(0), n_rows, n_out, n_in)
   x[0], w[0] = 255, -127  # The largest sum.
-  found = backend.compiled(onednn_matmul.byte_product)(
+  found = jit.compiled(onednn_matmul.int8_matmul)(
     tf.constant(x), onednn_matmul.pack(tf.constant(w)), n_out
   )
   wanted = x.astype(np.int32) @ w.astype(np.int32).T
@@ -78,7 +78,7 @@ def saturating(x, packed, n_out):
   return tf.clip_by_value(PRODUCT(x, packed, n_out), -(2**15), 2**15 - 1)
 
 
-ORDER, PRODUCT = onednn_matmul.pack, onednn_matmul.byte_product
+ORDER, PRODUCT = onednn_matmul.pack, onednn_matmul.int8_matmul
 
 
 @needs_units
@@ -91,7 +91,7 @@ ORDER, PRODUCT = onednn_matmul.pack, onednn_matmul.byte_product
 )
 def test_what_differs_here_is_found_out(name, other, monkeypatch):
   monkeypatch.setattr(onednn_matmul, name, other)
-  assert not onednn_matmul.reads.__wrapped__(3, 64, 64)
+  assert not onednn_matmul.reads_packed.__wrapped__(3, 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_without_onednn_nothing_is_packed(spoil, monkeypatch):
   spoil(monkeypatch)
   assert not onednn_matmul.available.__wrapped__()
   monkeypatch.setattr(onednn_matmul, 'available', lambda: False)
-  assert not onednn_matmul.reads.__wrapped__(3, 64, 64)
-  p = quantize.compact(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
+  assert not onednn_matmul.reads_packed.__wrapped__(3, 64, 64)
+  p = quantize.quantize(Linear(tf.Variable(tf.ones([4, 4]))), 'int8')
   assert p.w.packed == ()
 
 
@@ -117,9 +117,9 @@ def custom_calls(f):
 
 
 def traced(p, n_rows, mode='xla', device=None):
-  f = backend.compiled(lambda x: layers.linear(x, p), mode)
+  f = jit.compiled(lambda x: layers.linear(x, p), mode)
   if device:
-    f = backend.retraced(f, device)
+    f = jit.retraced(f, device)
   return f.get_concrete_function(tf.TensorSpec([n_rows, 64]))
 
 
@@ -127,7 +127,7 @@ def traced(p, n_rows, mode='xla', device=None):
 @pytest.mark.parametrize('weights', ['int8', 'w8a8'])
 def test_which_products_are_left_to_onednn(weights):
   w = Linear(tf.Variable(tf.ones([64, 96])))
-  p = quantize.compact(w, weights)
+  p = quantize.quantize(w, weights)
   for mode in COMPILE_MODES:
     wanted = [0, 1, 1] if mode == 'xla' else [0, 0, 0]
     found = [custom_calls(traced(p, n, mode)) for n in (1, 2, 40)]
@@ -135,7 +135,7 @@ def test_which_products_are_left_to_onednn(weights):
   assert custom_calls(traced(p, None)) == 0
   for device in backend.DEVICES:
     assert custom_calls(traced(p, 8, device=device)) == 0
-  of_floats = quantize.compact(w, 'float32')
+  of_floats = quantize.quantize(w, 'float32')
   assert custom_calls(traced(of_floats, 8)) == 0
 
 
@@ -143,7 +143,7 @@ def test_which_products_are_left_to_onednn(weights):
 @pytest.mark.parametrize('weights', quantize.STORED)
 def test_nothing_of_it_is_exported(weights):
   config = GPTConfig(50, 16, 32, 1, 2, drop_rate=0.0)
-  exported = quantize.compact(GPT(config).params, weights, exported=True)
+  exported = quantize.quantize(GPT(config).params, weights, exported=True)
   project = exported.blocks[0].mlp.c_proj.w
   assert project.packed == project.sums == ()
   f = workloads.score(exported, config, 2, 8).f

@@ -7,13 +7,14 @@ import pytest
 import tensorflow as tf
 
 from minigpt import tokenizers
-from minigpt.compiler import backend
+from minigpt.compiler import backend, jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Completer
 from minigpt.kernels import prepacked_matmul, quantize
-from minigpt.model import layers
-from minigpt.model.params import Compact, Linear
+from minigpt.kernels.quantize import Quantized
+from minigpt.model import layers, params
+from minigpt.model.params import Linear
 from minigpt.model.transformer import GPT
 from minigpt.profiling import workloads
 
@@ -54,12 +55,12 @@ def test_a_packed_product_is_the_product(
     for shape in ([n_rows or 5, 2, 24], [24, 10], [10])
   )
   stored = tf.Variable(tf.transpose(w) if transpose_w else w)
-  bias = b if biased else layers.ABSENT
+  bias = b if biased else params.ABSENT
 
   def product(x):
     return layers.matmul(x, stored, transpose_w, bias, then_gelu)
 
-  f = backend.compiled(product, 'hybrid', frozen=True)
+  f = jit.compiled(product, 'hybrid', frozen=True)
   made = f.get_concrete_function(tf.TensorSpec([n_rows, 2, 24], dtype))
   assert KERNEL in kinds(made)
   x64, w64, b64 = (np.array(tf.cast(a, tf.float64)) for a in (x, w, b))
@@ -76,7 +77,7 @@ def test_a_packed_product_is_the_product(
 
 def test_only_weights_that_never_change_are_packed():
   layer = Linear(tf.Variable(tf.ones([4, 4])), tf.Variable(tf.ones([4])))
-  few_bits = layer._replace(w=Compact(tf.ones([4, 4], tf.int8), tf.ones([4])))
+  few_bits = layer._replace(w=Quantized(tf.ones([4, 4], tf.int8), tf.ones([4])))
   x = tf.TensorSpec([2, 4])
   for mode, frozen, weights in (
     ('hybrid', False, layer),
@@ -84,7 +85,7 @@ def test_only_weights_that_never_change_are_packed():
     ('xla', True, layer),
     ('hybrid', True, few_bits),
   ):
-    f = backend.compiled(lambda x, p=weights: layers.linear(x, p), mode, frozen)
+    f = jit.compiled(lambda x, p=weights: layers.linear(x, p), mode, frozen)
     assert KERNEL not in kinds(f.get_concrete_function(x))
   assert not backend.frozen()
 
@@ -100,7 +101,7 @@ def test_a_completer_follows_weights_that_train(config):
 
 @needs_kernel
 def test_decoding_writes_the_same_tokens_with_packed_weights(config):
-  p = quantize.compact(GPT(config).params, 'float32')
+  p = quantize.quantize(GPT(config).params, 'float32')
   texts = []
   for mode in ('hybrid', 'xla'):
     call = workloads.greedy(p, config, 3, 5, 20, mode)
@@ -114,7 +115,7 @@ def test_bfloat16_scores_as_float32_does(config):
   p = GPT(config).params
   scores = []
   for dtype, mode in (('float32', 'graph'), ('bfloat16', 'hybrid')):
-    kept = quantize.compact(p, 'float32', dtype)
+    kept = quantize.quantize(p, 'float32', dtype)
     for leaf in tf.nest.flatten(kept):
       assert leaf.dtype.name == (dtype if leaf.shape.rank > 1 else 'float32')
     call = workloads.score(kept, config, 3, 9, mode)
@@ -134,7 +135,7 @@ def test_bfloat16_scores_as_float32_does(config):
 )
 def test_what_weights_cannot_be_is_named(config, weights, dtype, said):
   with pytest.raises(UsageError, match=re.escape(said)):
-    quantize.compact(GPT(config).params, weights, dtype)
+    quantize.quantize(GPT(config).params, weights, dtype)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +148,7 @@ def test_what_weights_cannot_be_is_named(config, weights, dtype, said):
 )
 def test_where_the_kernel_is_missing_nothing_is_packed(monkeypatch, spoil):
   w = tf.Variable(tf.ones([4, 4]))
-  product = backend.compiled(
-    lambda x: layers.matmul(x, w), 'hybrid', frozen=True
-  )
+  product = jit.compiled(lambda x: layers.matmul(x, w), 'hybrid', frozen=True)
   with monkeypatch.context() as patch:
     spoil(patch)
     prepacked_matmul.available.cache_clear()

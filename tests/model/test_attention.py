@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend, remat
+from minigpt.compiler import jit, remat
 from minigpt.config import COMPILE_MODES, GPTConfig
+from minigpt.kernels import attention
 from minigpt.model import attention as att
+from minigpt.model import kv_cache
 from minigpt.model.params import Attention, Linear, init_params
 from minigpt.model.transformer import gpt
 
@@ -80,11 +82,13 @@ def test_dropout_falls_on_weights_and_output(x, p):
 
 def test_cached_attention_in_two_parts_equals_attention(x, p):
   full = att.attention(x, p, n_heads=2)
-  empty = att.KVCache(tf.zeros([2, 2, 5, 3]), tf.zeros([2, 2, 5, 3]))
-  first, cache = att.cached_attention(
+  empty = kv_cache.KVCache(tf.zeros([2, 2, 5, 3]), tf.zeros([2, 2, 5, 3]))
+  first, cache = kv_cache.cached_attention(
     x[:, :3], p, 2, empty, tf.zeros(2, tf.int32)
   )
-  last, cache = att.cached_attention(x[:, 3:], p, 2, cache, tf.constant([3, 3]))
+  last, cache = kv_cache.cached_attention(
+    x[:, 3:], p, 2, cache, tf.constant([3, 3])
+  )
   np.testing.assert_allclose(tf.concat([first, last], 1), full, 1e-5, 1e-6)
 
 
@@ -93,12 +97,12 @@ def test_one_position_alone_attends_as_it_does_among_all(x, p, cached):
   n_old = 2 if cached else 0
   start, cache = tf.fill([2], n_old), None
   if cached:
-    empty = att.KVCache(tf.zeros([2, 2, 5, 3]), tf.zeros([2, 2, 5, 3]))
-    _, cache = att.cached_attention(x[:, :2], p, 2, empty, 0 * start)
+    empty = kv_cache.KVCache(tf.zeros([2, 2, 5, 3]), tf.zeros([2, 2, 5, 3]))
+    _, cache = kv_cache.cached_attention(x[:, :2], p, 2, empty, 0 * start)
   new = x[:, n_old:]
-  every, full = att.cached_attention(new, p, 2, cache, start)
+  every, full = kv_cache.cached_attention(new, p, 2, cache, start)
   only = tf.constant([1, 0])
-  one, kept = att.cached_attention(new, p, 2, cache, start, only=only)
+  one, kept = kv_cache.cached_attention(new, p, 2, cache, start, only=only)
   assert one.shape == [2, 1, 6]
   for row, place in enumerate(only):
     np.testing.assert_allclose(one[row, 0], every[row, place], 1e-5, 1e-6)
@@ -109,9 +113,11 @@ def test_one_position_alone_attends_as_it_does_among_all(x, p, cached):
 def test_rows_of_a_cache_stand_at_positions_of_their_own(x, p):
   """Row 0 has seen one token, row 1 three; both read x[:, 3] next."""
   shape = [2, 2, 4, 3]
-  cache = att.KVCache(tf.zeros(shape), tf.zeros(shape))
-  _, cache = att.cached_attention(x[:, :3], p, 2, cache, tf.zeros(2, tf.int32))
-  y, _ = att.cached_attention(x[:, 3:], p, 2, cache, tf.constant([1, 3]))
+  cache = kv_cache.KVCache(tf.zeros(shape), tf.zeros(shape))
+  _, cache = kv_cache.cached_attention(
+    x[:, :3], p, 2, cache, tf.zeros(2, tf.int32)
+  )
+  y, _ = kv_cache.cached_attention(x[:, 3:], p, 2, cache, tf.constant([1, 3]))
   short = att.attention(tf.stack([x[0, 0], x[0, 3]])[None], p, 2)
   np.testing.assert_allclose(y[0, 0], short[0, 1], 1e-5, 1e-6)
   np.testing.assert_allclose(y[1, 0], att.attention(x, p, 2)[1, 3], 1e-5, 1e-6)
@@ -124,7 +130,7 @@ def test_a_model_without_taps_attends_in_blocks_of_queries():
   p = init_params(config)
 
   def n_scores(**how):
-    run = backend.compiled(lambda x: gpt(x, p, config, **how), 'graph')
+    run = jit.compiled(lambda x: gpt(x, p, config, **how), 'graph')
     graph = run.get_concrete_function(tf.TensorSpec([1, n], tf.int32)).graph
     shapes = [
       op.outputs[0].shape
@@ -134,7 +140,7 @@ def test_a_model_without_taps_attends_in_blocks_of_queries():
     return sum(shape.num_elements() for shape in shapes)
 
   assert n_scores() == n * n * 5 / 8
-  assert n_scores(tap=lambda name, x: x) == n * n
+  assert n_scores(hook=lambda name, x: x) == n * n
 
 
 def test_blocks_of_queries_see_what_all_queries_see():
@@ -169,10 +175,12 @@ def test_thrifty_attention_is_attention_with_the_same_gradient(
         loss = tf.reduce_sum(tf.tanh(y))
       return [y, *tape.gradient(loss, [q, k, v])]
 
-    return backend.compiled(f, mode)(q, k, v)
+    return jit.compiled(f, mode)(q, k, v)
 
   plain = run(att.dot_product_attention)
-  for part, expected in zip(run(att.thrifty_attention), plain, strict=True):
+  for part, expected in zip(
+    run(attention.memory_efficient_attention), plain, strict=True
+  ):
     np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -187,16 +195,16 @@ def test_training_keeps_no_weights_of_attention(p, monkeypatch):
       return tape.gradient(loss, q)
 
     spec = tf.TensorSpec([2, 4, 6])
-    graph = backend.compiled(f, 'graph').get_concrete_function(spec).graph
+    graph = jit.compiled(f, 'graph').get_concrete_function(spec).graph
     types = [op.type for op in graph.get_operations()]
     return sum(types.count(of) for of in ('Softmax', 'Exp'))
 
   # Few enough are kept.
   monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4)
-  assert n_exponentials(att.thrifty_attention) == 1
+  assert n_exponentials(attention.memory_efficient_attention) == 1
   monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4 - 1)
   assert n_exponentials(att.dot_product_attention) == 1
-  assert n_exponentials(att.thrifty_attention) == 2
+  assert n_exponentials(attention.memory_efficient_attention) == 2
   assert n_exponentials(lambda q, k, v: att.attention(q, p, 2)) == 2
 
 
@@ -214,7 +222,7 @@ def test_a_single_query_is_compared_alike_in_each_mode(dtype, n_texts):
   expected = attend(q, k, v)
   allowed = 1e-5 if dtype == 'float32' else 2e-2
   for mode in COMPILE_MODES:
-    found = backend.compiled(attend, mode)(*given)
+    found = jit.compiled(attend, mode)(*given)
     assert found.dtype == dtype
     np.testing.assert_allclose(
       tf.cast(found, tf.float32), expected, atol=allowed

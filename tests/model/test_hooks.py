@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig
 from minigpt.generation import decode
-from minigpt.model.hooks import no_tap, tapped
+from minigpt.model.hooks import capture, no_hook
 from minigpt.model.layers import layernorm
+from minigpt.model.loss import loss_fn
 from minigpt.model.params import init_params
-from minigpt.model.transformer import gpt, hidden_states, loss_fn, unembed
+from minigpt.model.transformer import gpt, hidden_states, unembed
 
 CONFIG = GPTConfig(
   vocab_size=11,
@@ -31,7 +32,7 @@ def params():
 
 @pytest.fixture(scope='module')
 def seen(params):
-  return tapped(gpt)(TOKENS, params, CONFIG)[1]
+  return capture(gpt)(TOKENS, params, CONFIG)[1]
 
 
 def test_every_intermediate_has_its_name_and_shape(seen):
@@ -81,7 +82,7 @@ def test_the_last_residual_gives_the_logits(params, seen):
 
 
 def test_patterns_select(params):
-  _, seen = tapped(hidden_states, '*.hidden', 'embedding')(
+  _, seen = capture(hidden_states, '*.hidden', 'embedding')(
     TOKENS, params, CONFIG
   )
   assert list(seen) == [
@@ -101,14 +102,14 @@ def test_a_tap_can_intervene(params):
   without = params._replace(
     blocks=(params.blocks[0], params.blocks[1]._replace(mlp=mlp))
   )
-  found = gpt(TOKENS, params, CONFIG, tap=ablate)
+  found = gpt(TOKENS, params, CONFIG, hook=ablate)
   np.testing.assert_allclose(found, gpt(TOKENS, without, CONFIG), atol=1e-5)
   assert np.abs(found - gpt(TOKENS, params, CONFIG)).max() > 1e-2
 
 
 def test_a_loss_on_an_intermediate_has_a_gradient(params):
   def penalized(windows):
-    loss, seen = tapped(loss_fn, '*.hidden')(windows, params, CONFIG)
+    loss, seen = capture(loss_fn, '*.hidden')(windows, params, CONFIG)
     return loss, sum(tf.reduce_mean(tf.abs(x)) for x in seen.values())
 
   with tf.GradientTape(persistent=True) as tape:
@@ -123,7 +124,7 @@ def test_a_loss_on_an_intermediate_has_a_gradient(params):
 def test_generation_shows_the_row_that_a_whole_pass_would(params, seen):
   length = tf.constant([5, 5])
   state = decode.start(TOKENS, length, params, CONFIG, n_slots=6)
-  (logits, _), step = tapped(decode.decode_step)(state, params, CONFIG)
+  (logits, _), step = capture(decode.decode_step)(state, params, CONFIG)
   assert step.keys() == seen.keys()
   weights = step['blocks.1.attn.weights'].numpy()
   np.testing.assert_allclose(
@@ -151,11 +152,11 @@ def test_unused_taps_leave_no_trace_in_the_program(params):
     return x
 
   plain = _hlo(lambda tokens: gpt(tokens, params, CONFIG))
-  watched = _hlo(lambda tokens: gpt(tokens, params, CONFIG, tap=watch))
+  watched = _hlo(lambda tokens: gpt(tokens, params, CONFIG, hook=watch))
   doubled = _hlo(
-    lambda tokens: gpt(tokens, params, CONFIG, tap=lambda _, x: x * 2)
+    lambda tokens: gpt(tokens, params, CONFIG, hook=lambda _, x: x * 2)
   )
   assert len(names) == 9
   assert watched == plain
   assert doubled != plain
-  assert no_tap('x', plain) is plain
+  assert no_hook('x', plain) is plain

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import COMPILE_MODES
-from minigpt.model import layers
+from minigpt.kernels import elementwise
+from minigpt.model import layers, params
 from minigpt.model.params import LayerNorm, Linear
 
 
@@ -57,9 +58,9 @@ def test_dropout_keeps_the_mean_and_repeats_itself():
 
 def test_fold_gives_distinct_seeds():
   rng = tf.constant([5, 6])
-  seeds = {tuple(layers.fold(rng, i).numpy()) for i in range(20)}
+  seeds = {tuple(layers.fold_in(rng, i).numpy()) for i in range(20)}
   assert len(seeds) == 20
-  assert layers.fold(None, 3) is None
+  assert layers.fold_in(None, 3) is None
 
 
 def test_cross_entropy_of_uniform_logits_is_log_v():
@@ -83,15 +84,15 @@ def test_a_bias_is_added_and_has_the_gradient_of_an_addition(
   )
 
   def add(x, dy):
-    variable = layers.ABSENT if absent else stored
+    variable = params.ABSENT if absent else stored
     with tf.GradientTape() as tape:
       tape.watch(x)
-      y = layers.add_bias(x, variable)
+      y = elementwise.add_bias(x, variable)
     return y, tape.gradient(y, [x, stored], dy, unconnected_gradients='zero')
 
   stored = tf.Variable(b)
   spec = tf.TensorSpec([3 if known or mode == 'xla' else None, 4, 5])
-  made = backend.compiled(add, mode).get_concrete_function(spec, spec)
+  made = jit.compiled(add, mode).get_concrete_function(spec, spec)
   y, (dx, db) = made(x, dy)
   np.testing.assert_allclose(y, x if absent else x + b)
   np.testing.assert_allclose(dx, dy)
@@ -153,4 +154,6 @@ def test_a_gradient_that_is_written_out_is_that_of_a_tape(name, dtype, rtol):
 def test_rows_add_up(leading):
   x = tf.random.stateless_normal([*leading, 50], [0, 0])
   sums = np.array(x).sum(-1, keepdims=True)
-  np.testing.assert_allclose(layers.row_sums(x), sums, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    elementwise.row_sums(x), sums, rtol=1e-4, atol=1e-5
+  )

@@ -13,13 +13,8 @@ from minigpt.checkpoints import checkpoint, workdir
 from minigpt.config import DataConfig, GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
 from minigpt.model import lora, params
-from minigpt.model.transformer import (
-  GPT,
-  cached_gpt,
-  empty_caches,
-  gpt,
-  hidden_states,
-)
+from minigpt.model.kv_cache import cached_gpt, empty_caches
+from minigpt.model.transformer import GPT, gpt, hidden_states
 from minigpt.training import step as training
 from minigpt.training.trainer import Fit, fit, prepare
 

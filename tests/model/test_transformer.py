@@ -2,18 +2,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import COMPILE_MODES, GPTConfig, get_preset
 from minigpt.errors import UsageError
 from minigpt.model import params
-from minigpt.model.transformer import (
-  GPT,
-  cached_gpt,
-  empty_caches,
-  gpt,
-  hidden_states,
-  loss_fn,
-)
+from minigpt.model.kv_cache import cached_gpt, empty_caches
+from minigpt.model.loss import loss_fn
+from minigpt.model.transformer import GPT, gpt, hidden_states
 
 SPECIFICATION = {
   'vocab_size': 50257,
@@ -111,7 +106,7 @@ def test_one_token_of_each_row_is_what_it_is_among_all(
     start = tf.zeros([3], tf.int32)
     return cached_gpt(tokens, model.params, config, None, start, only=only)
 
-  found, kept = backend.compiled(last, mode)(only)
+  found, kept = jit.compiled(last, mode)(only)
   every, full = last(None)
   assert found.shape == [3, 1, config.emb_dim]
   np.testing.assert_allclose(

@@ -13,9 +13,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from minigpt.generation import decode
 from minigpt.generation.decode import Sampling, greedy_sampling
 from minigpt.generation.logits_processors import Rules
-from minigpt.kernels.quantize import compact
-from minigpt.model.hooks import tapped
-from minigpt.model.params import Compact, Linear, is_absent
+from minigpt.kernels.quantize import Quantized, quantize
+from minigpt.model.hooks import capture
+from minigpt.model.params import Linear, is_absent
 from minigpt.model.transformer import gpt, hidden_states
 from minigpt.serving import signatures
 from minigpt.serving.signatures import Server
@@ -246,7 +246,7 @@ def test_attention_is_that_of_the_live_taps(call, model, tokenizer):
     ids = tokenizer.encode(prompt)
     n = len(ids)
     assert tokens[i].tolist() == [*ids, *[-1] * (tokens.shape[1] - n)]
-    _, seen = tapped(gpt, '*.weights')(ids[None], model.params, model.config)
+    _, seen = capture(gpt, '*.weights')(ids[None], model.params, model.config)
     live = np.stack(list(seen.values()), 1)[0]
     np.testing.assert_allclose(weights[i, :, :, :n, :n], live, atol=1e-5)
     np.testing.assert_allclose(weights[i, :, :, :n].sum(-1), 1, atol=1e-5)
@@ -482,7 +482,7 @@ def test_the_xla_twin_draws_the_same_tokens(model, tokenizer, call):
 def test_smaller_weights_compute_what_they_stand_for(
   model, tokenizer, weights, dtype
 ):
-  small = compact(model.params, weights)
+  small = quantize(model.params, weights)
   wte = tf.nest.flatten(small.wte)[0]
   assert wte.dtype.size == dtype
   assert small.blocks[1].mlp.c_fc.w.values.dtype.size == dtype
@@ -502,7 +502,7 @@ def test_smaller_weights_compute_what_they_stand_for(
 
 def expand(tree):
   """The float32 tree that a compact one stands for, by hand."""
-  if isinstance(tree, Compact):
+  if isinstance(tree, Quantized):
     values = tf.cast(tree.values, tf.float32)
     return values if is_absent(tree.scale) else values * tree.scale[:, None]
   if isinstance(tree, Linear):
@@ -515,7 +515,7 @@ def expand(tree):
 
 def test_int8_rounds_to_half_a_level_of_each_channel(model):
   w = model.params.blocks[0].mlp.c_fc.w.numpy()
-  small = compact(model.params, 'int8').blocks[0].mlp.c_fc.w
+  small = quantize(model.params, 'int8').blocks[0].mlp.c_fc.w
   values, scale = small.values.numpy(), small.scale.numpy()
   np.testing.assert_allclose(scale, np.abs(w).max(0) / 127, rtol=1e-6)
   assert (np.abs(values.T * scale - w) <= scale / 2 * 1.001).all()

@@ -2,8 +2,8 @@ import pytest
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
+from minigpt.kernels.fused_linear_cross_entropy import LOGITS_BYTES, MOST_CHUNKS
 from minigpt.model.params import count, specs
-from minigpt.model.transformer import LOGITS_BYTES, MOST_CHUNKS
 from minigpt.training import memory_estimate
 
 GPT2 = GPTConfig()

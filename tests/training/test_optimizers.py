@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model import lora
 from minigpt.model.params import named_leaves, specs
@@ -36,7 +36,7 @@ def test_global_norm_is_that_of_one_long_vector():
   shapes = [50, 30], [30], [2, 3, 4], []
   tree = {str(shape): rng.normal(size=shape) for shape in shapes}
   whole = np.concatenate([part.ravel() for part in tree.values()])
-  found = backend.compiled(global_norm)(
+  found = jit.compiled(global_norm)(
     tf.nest.map_structure(lambda x: tf.constant(x, tf.float32), tree)
   )
   np.testing.assert_allclose(found, np.linalg.norm(whole), rtol=1e-6)

@@ -12,7 +12,8 @@ from minigpt.data import sources
 from minigpt.data.sequence_packing import Packed
 from minigpt.errors import InputError
 from minigpt.model import lora
-from minigpt.model.transformer import GPT, loss_fn
+from minigpt.model.loss import loss_fn
+from minigpt.model.transformer import GPT
 from minigpt.training import stability
 from minigpt.training.diagnosis import culprit, trace
 from minigpt.training.metrics import read_metrics

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import backend
+from minigpt.compiler import jit
 from minigpt.config import GPTConfig, TrainConfig
+from minigpt.kernels import tied_embeddings
 from minigpt.model import lora, transformer
+from minigpt.model.loss import loss_fn
 from minigpt.model.params import named_leaves
-from minigpt.model.transformer import GPT, loss_fn
+from minigpt.model.transformer import GPT
 from minigpt.training import optimizers, step
 
 CONFIG = GPTConfig(17, 8, 16, 2, 1, drop_rate=0.0, init_std=0.2)
@@ -191,7 +193,9 @@ def test_rows_are_added_to_a_gradient_in_float32():
   total = tf.constant([[300.0], [4.0], [5.0]], tf.bfloat16)
   ones = tf.ones([300, 1], tf.bfloat16)
   rows = tf.IndexedSlices(ones, tf.constant([0] * 299 + [2]))
-  np.testing.assert_array_equal(step.plus_rows(total, rows), [[599], [4], [6]])
+  np.testing.assert_array_equal(
+    tied_embeddings.add_rows(total, rows), [[599], [4], [6]]
+  )
 
 
 @pytest.mark.parametrize('mode', ['xla', 'graph'])
@@ -203,7 +207,7 @@ def test_tied_embeddings_have_the_gradient_of_both_uses(mode):
     return step.loss_and_grads(windows, p, CONFIG, 'float32', None)[1]
 
   batch = tf.constant(windows(4))
-  found = backend.compiled(lambda w: gradients(w, p), mode)(batch)
+  found = jit.compiled(lambda w: gradients(w, p), mode)(batch)
   parts = gradients(batch, apart)
   assert parts.wte.numpy().any() and parts.head.numpy().any()
   assert tuple(found.head) == ()
@@ -221,7 +225,7 @@ def test_gradients_in_bfloat16_are_added_and_clipped_in_float32():
   norms = [optimizers.global_norm(tree).numpy() for tree in (grads, expected)]
   np.testing.assert_allclose(norms[0], norms[1], rtol=2e-2)
   halves = tf.nest.map_structure(lambda g: tf.cast(g, tf.bfloat16), expected)
-  found = backend.compiled(optimizers.global_norm, 'hybrid')(halves)
+  found = jit.compiled(optimizers.global_norm, 'hybrid')(halves)
   np.testing.assert_allclose(found, norms[1], rtol=2e-3)
 
 

@@ -1,0 +1,112 @@
+"""Operations with a definition and faster implementations of the same thing.
+
+A definition is an equation and runs wherever nobody compiles: in eager code,
+in a debugger, in a `tf.function` of the user's own. A program that `jit`
+compiles declares its backend, and then the first registered implementation
+that supports the arguments is traced in the definition's place.
+
+Packages of implementations are plugins: the first declared backend loads them
+by name, so that no order of imports matters.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+from minigpt.compiler import backend
+
+P = ParamSpec('P')
+R = TypeVar('R')
+
+PLUGINS = ('minigpt.kernels',)
+
+
+def always(**arguments: Any) -> bool:
+  """Returns True: the predicate of an implementation for all arguments."""
+  return True
+
+
+class Implementation(NamedTuple):
+  """A function that may be traced in place of a definition."""
+
+  backends: tuple[str, ...]
+  supports: Callable[..., bool]
+  function: Callable[..., Any]
+
+
+class Op(Generic[P, R]):
+  """A definition, and the implementations that may be traced in its place.
+
+  >>> @Op
+  ... def square(x):
+  ...   return x * x
+  >>> @square.implementation('xla', supports=lambda x, **_: x.shape.rank == 2)
+  ... def square_of_a_matrix(x): ...
+  """
+
+  registry: list['Op'] = []  # noqa: RUF012
+
+  def __init__(self, definition: Callable[P, R]):
+    self.definition = definition
+    self._signature = inspect.signature(definition)
+    self.overloads: list[Implementation] = []
+    self.implementations: list[Implementation] = []
+    functools.update_wrapper(self, definition)
+    Op.registry.append(self)
+
+  def overload(self, applies: Callable[..., bool]) -> Callable:
+    """Registers another definition, for arguments of another kind.
+
+    As for weights with an adapter, or quantized ones. It runs in every
+    backend, eager code included.
+
+    Args:
+      applies: called with all arguments of the operation, by name.
+    """
+    return self._register(self.overloads, (), applies)
+
+  def implementation(
+    self, *backends: str, supports: Callable[..., bool] = always
+  ) -> Callable:
+    """Registers an implementation; the first that fits is taken.
+
+    Args:
+      backends: names of those that it is for.
+      supports: called with all arguments of the operation, by name.
+    """
+    return self._register(self.implementations, backends, supports)
+
+  def _register(self, where, backends, supports):
+    def register(function: Callable) -> Callable:
+      where.append(Implementation(backends, supports, function))
+      return function
+
+    return register
+
+  def chosen(self, *args: P.args, **kwargs: P.kwargs) -> Callable[P, R]:
+    """Returns the function that a call with these arguments runs."""
+    name = backend.current().name
+    if name != backend.EAGER:
+      load_plugins()
+    bound = self._signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    for other in self.overloads:
+      if other.supports(**bound.arguments):
+        return other.function
+    for kernel in self.implementations:
+      if name in kernel.backends and kernel.supports(**bound.arguments):
+        return kernel.function
+    return self.definition
+
+  def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Runs the definition, or what is registered for backend and arguments."""
+    return self.chosen(*args, **kwargs)(*args, **kwargs)
+
+
+@functools.cache
+def load_plugins() -> None:
+  """Imports the packages that register implementations, once."""
+  for name in PLUGINS:
+    importlib.import_module(name)

@@ -1,0 +1,49 @@
+"""The gradient of an embedding that is the head, too: a sum of two.
+
+Why: a tape would turn the gradient of the rows that were looked up into a
+matrix of zeros first, and add that to the gradient of the head. Here the rows
+are added in place, in float32: 196 MiB less in a bfloat16 step of GPT-2 124M.
+
+For: programs that are XLA's as a whole. TensorFlow's kernels would copy what
+the rows are added to.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from minigpt.compiler.backend import WHOLE_XLA
+from minigpt.model.loss import value_and_grad
+from minigpt.model.params import ABSENT, Params, is_absent
+
+
+def _is_tied(trained, **_) -> bool:
+  return isinstance(trained, Params) and is_absent(trained.head)
+
+
+@value_and_grad.implementation(*WHOLE_XLA, supports=_is_tied)
+def tied_value_and_grad(
+  loss: Callable[[Params], tf.Tensor], trained: Params
+) -> tuple[tf.Tensor, Params]:
+  """Returns `loss(trained)` and its gradient, that of the embedding float32."""
+  untied = trained._replace(head=tf.identity(trained.wte))
+  value, grads = _value_and_grad(loss, untied)
+  wte = add_rows(grads.head, grads.wte)
+  grads = grads._replace(wte=wte, head=ABSENT)
+  return value, tf.nest.map_structure(tf.convert_to_tensor, grads)
+
+
+def _value_and_grad(loss, params):
+  """Returns the gradient as the tape leaves it: rows stay rows."""
+  with tf.GradientTape() as tape:
+    tape.watch(tf.nest.flatten(params))
+    value = loss(params)
+  return value, tape.gradient(value, params)
+
+
+def add_rows(
+  total: tf.Tensor, rows: tf.IndexedSlices
+) -> tf.Tensor:  # [V, D] each -> float32 [V, D]
+  """Returns `total` with gradients of single rows added."""
+  total, values = (tf.cast(x, tf.float32) for x in (total, rows.values))
+  return tf.tensor_scatter_nd_add(total, rows.indices[:, None], values)

@@ -1,0 +1,180 @@
+"""A GPT that keeps keys and values: each new token is computed only once.
+
+Shapes: B batch, T new tokens, S cache slots, H heads, K head size, D emb_dim.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from minigpt.compiler.dispatch import Op
+from minigpt.config import GPTConfig
+from minigpt.model import params
+from minigpt.model.attention import (
+  dot_product_attention,
+  merge_heads,
+  queries_keys_values,
+)
+from minigpt.model.hooks import Hook, no_hook, scope
+from minigpt.model.layers import embedding_lookup, layernorm, linear, sizes
+from minigpt.model.transformer import mlp
+
+
+class KVCache(NamedTuple):
+  """Keys and values of one block's past; slot s holds position s."""
+
+  k: tf.Tensor  # [B, H, S, K]
+  v: tf.Tensor  # [B, H, S, K]
+
+
+Caches = tuple[KVCache, ...]
+
+
+def empty_caches(
+  n_rows: int | tf.Tensor,
+  n_slots: int,
+  config: GPTConfig,
+  dtype: tf.DType = tf.float32,
+) -> Caches:
+  """Returns a cache of zeros for each block."""
+  shape = [n_rows, config.n_heads, n_slots, config.head_dim]
+  return tuple(
+    KVCache(tf.zeros(shape, dtype), tf.zeros(shape, dtype))
+    for _ in range(config.n_layers)
+  )
+
+
+@Op
+def update_slots(
+  cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
+) -> tf.Tensor:
+  """Puts `new` [B, H, T, K] into slots `position[b]`... of [B, H, S, K]."""
+  index = slot_index(new, position)
+  return tf.tensor_scatter_nd_update(cache, index, new)
+
+
+def slot_index(
+  new: tf.Tensor, position: tf.Tensor
+) -> tf.Tensor:  # [B, H, T, K], int32 [B] -> int32 [B, H, T, 3]
+  """Returns row, head and slot of each new vector."""
+  n_rows, n_heads, n_new, _ = sizes(new)
+  row, head, offset = tf.meshgrid(
+    tf.range(n_rows), tf.range(n_heads), tf.range(n_new), indexing='ij'
+  )
+  return tf.stack([row, head, position[:, None, None] + offset], -1)
+
+
+def cached_attention(
+  x: tf.Tensor,
+  p: params.Attention,
+  n_heads: int,
+  cache: KVCache | None,
+  position: tf.Tensor,
+  hook: Hook = no_hook,
+  query_index: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, KVCache]:
+  """Attends from T new positions of each row to them and those in the cache.
+
+  Args:
+    x: [B, T, D], row b's positions `position[b]` to `position[b] + T - 1`.
+    p: projections.
+    n_heads: H.
+    cache: None where there is nothing before: `position` is 0 throughout.
+    position: int32 [B].
+    hook: sees `scores` and `weights`.
+    query_index: int32 [B], which of the new positions attends; None: all.
+
+  Returns:
+    [B, T, D], or [B, 1, D] of one position, and the cache with the new keys and
+    values in it.
+  """
+  q, k, v = queries_keys_values(x, p, n_heads)
+  is_full = cache is None and query_index is None
+  if cache is None:
+    cache = KVCache(k, v)
+  else:
+    cache = KVCache(
+      update_slots(cache.k, k, position), update_slots(cache.v, v, position)
+    )
+  if is_full:
+    y = dot_product_attention(q, k, v, causal=True, hook=hook)
+  else:
+    new = tf.range(sizes(x)[1])
+    if query_index is not None:
+      new = query_index[:, None]
+      q = tf.gather(q, new, axis=2, batch_dims=1)
+    query = position[:, None] + new  # [B, T]
+    slot = tf.range(sizes(cache.k)[2])  # [S]
+    mask = slot <= query[:, None, :, None]  # [B, 1, T, S]
+    y = dot_product_attention(q, cache.k, cache.v, mask, hook=hook)
+  return linear(merge_heads(y), p.c_proj), cache
+
+
+@Op
+def cached_block(
+  x: tf.Tensor,
+  p: params.Block,
+  config: GPTConfig,
+  cache: KVCache | None,
+  position: tf.Tensor,
+  hook: Hook = no_hook,
+  query_index: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, KVCache]:
+  """Computes a block for new positions; see `cached_attention`."""
+  y, cache = cached_attention(
+    layernorm(x, p.ln_1),
+    p.attn,
+    config.n_heads,
+    cache,
+    position,
+    scope(hook, 'attn'),
+    query_index,
+  )
+  if query_index is not None:
+    x = tf.gather(x, query_index[:, None], batch_dims=1)
+  x = x + y
+  y = mlp(layernorm(x, p.ln_2), p.mlp, scope(hook, 'mlp'))
+  return hook('residual', x + y), cache
+
+
+def cached_gpt(
+  tokens: tf.Tensor,
+  p: params.Params,
+  config: GPTConfig,
+  caches: Caches | None,
+  position: tf.Tensor,
+  hook: Hook = no_hook,
+  query_index: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, Caches]:
+  """Computes `hidden_states` of T new tokens a row, after those in the caches.
+
+  Args:
+    tokens: int [B, T], row b's tokens at `position[b]`, `position[b] + 1`, ...
+    p: the model's parameters.
+    config: the model's shape.
+    caches: None where there is nothing before and `position` is 0 throughout;
+      the new ones have T slots.
+    position: int32 [B], how many tokens of each row the caches hold.
+    hook: sees the intermediates; see `hooks`.
+    query_index: int32 [B], the one of the T tokens whose state is wanted; None:
+      all. The others are only keys and values in the last block.
+
+  Returns:
+    [B, T, D], or [B, 1, D] of one token, and the caches with the new tokens in
+    them.
+  """
+  positions = position[:, None] + tf.range(sizes(tokens)[1])
+  x = embedding_lookup(p.wte, tokens) + embedding_lookup(p.wpe, positions)
+  x, updated = hook('embedding', x), []
+  for i, layer in enumerate(p.blocks):
+    x, cache = cached_block(
+      x,
+      layer,
+      config,
+      caches[i] if caches else None,
+      position,
+      scope(hook, f'blocks.{i}'),
+      query_index if i == config.n_layers - 1 else None,
+    )
+    updated.append(cache)
+  return layernorm(x, p.ln_f), tuple(updated)
