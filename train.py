@@ -31,7 +31,7 @@ from minigpt.config import (
   preset_values,
   settle,
 )
-from minigpt.data.sources import given_tokenizer
+from minigpt.data.sources import resolve_tokenizer
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import specs
 from minigpt.runtime import lock
@@ -69,7 +69,7 @@ startup.define_flags(GPTConfig, DataConfig, TrainConfig)
 def main() -> int:
   started = time.monotonic()
   given = startup.given(GPTConfig, DataConfig, TrainConfig)
-  given = given_tokenizer(given)
+  given = resolve_tokenizer(given)
   if given.get('init_from'):
     given['init_from'] = os.path.abspath(given['init_from'])
   if _DRY_RUN.value:

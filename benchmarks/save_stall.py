@@ -22,7 +22,7 @@ from minigpt import tokenizers
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Run
 from minigpt.config import preset_values, settle
-from minigpt.data import sources
+from minigpt.data.windows import fingerprint, make_windows
 from minigpt.training.trainer import Fit, Prepared, fit
 
 
@@ -31,15 +31,11 @@ def prepared(preset: str, **given) -> Prepared:
   model = workdir.GPTConfig(**settings.model)
   drawn = np.random.default_rng(0).integers(0, model.vocab_size, 100_000)
   tokens = drawn.astype(np.uint16)
-  windows = sources.make_windows(
-    tokens, model.context_length, 0, model.vocab_size
-  )
+  windows = make_windows(tokens, model.context_length, 0, model.vocab_size)
   tokenizer = tokenizers.build('char', 'no text')
   run = Run(model, settings.data, settings.train)
   val = tokens[: model.context_length + 1]
-  return Prepared(
-    run, tokenizer, windows, val, sources.fingerprint(tokens), 'no'
-  )
+  return Prepared(run, tokenizer, windows, val, fingerprint(tokens), 'no')
 
 
 def step_times(path: Path, run: Prepared) -> dict[int, float]:

@@ -42,7 +42,7 @@ _FIRST = [
   ('commands/bench',),
   ('compiler/remat',),
   ('commands/evaluate',),
-  ('commands/prepare',),
+  ('data/corpus', 'data/token_shards', 'data/shard_writer'),
 ]
 
 

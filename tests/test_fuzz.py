@@ -22,7 +22,7 @@ from minigpt.config import (
   preset_values,
   settle,
 )
-from minigpt.data import jsonl, shard_writer, sources, token_shards
+from minigpt.data import jsonl, shard_writer, sources, token_shards, windows
 from minigpt.errors import InputError, UsageError
 from minigpt.training import distribution, memory_estimate, stability
 from minigpt.training.metrics import read_metrics
@@ -130,7 +130,7 @@ def damaged(valid):
 
 def _saved(path, config, tokenizer):
   run = workdir.Run(config, DataConfig(), TrainConfig())
-  workdir.create(path, run, tokenizer, sources.Fingerprint(9, 9))
+  workdir.create(path, run, tokenizer, windows.Fingerprint(9, 9))
 
 
 CONFIG = GPTConfig(
@@ -155,9 +155,9 @@ def folder(tmp_path_factory):
   (root / 'a.txt').write_text('a b a')
   (root / 'tokens').mkdir()
   tokenizers.save(tokenizer, root / 'tokens' / 'tokenizer.json')
-  [piece] = shard_writer.cut(str(root / 'a.txt'), 1 << 20)
+  [piece] = shard_writer.split_file(str(root / 'a.txt'), 1 << 20)
   shard = shard_writer.write_shard(piece, root / 'tokens', 0, 'uint8')
-  shard_writer.finish(root / 'tokens', [shard], tokenizer, 'uint8')
+  shard_writer.write_manifest(root / 'tokens', [shard], tokenizer, 'uint8')
   (root / 'pairs.jsonl').write_text('{"prompt": "a", "completion": "b"}\n' * 2)
   (root / 'info').mkdir()
   return root
@@ -188,13 +188,13 @@ def check(root, name, content, read):
 def _read_tokens(folder):
   tokens = sources.read_split(DataConfig(dataset=str(folder))).train
   if len(tokens) > 1:
-    sources.make_windows(tokens, 1, 0, 4)
+    windows.make_windows(tokens, 1, 0, 4)
 
 
 READERS = {
   'run/config.json': lambda root: (
     workdir.load_config(root / 'run'),
-    workdir.check_same_data(root / 'run', sources.Fingerprint(9, 9)),
+    workdir.check_same_data(root / 'run', windows.Fingerprint(9, 9)),
   ),
   'run/tokenizer.json': lambda root: tokenizers.load(
     root / 'run' / 'tokenizer.json'
@@ -206,7 +206,7 @@ READERS = {
     root / 'run' / 'skipped.json'
   ),
   'tokens/manifest.json': lambda root: _read_tokens(root / 'tokens'),
-  'tokens/tokenizer.json': lambda root: sources.given_tokenizer(
+  'tokens/tokenizer.json': lambda root: sources.resolve_tokenizer(
     {'dataset': str(root / 'tokens')}
   ),
   'tokens/shard-00000.npy': lambda root: _read_tokens(root / 'tokens'),

@@ -3,14 +3,16 @@
 import numpy as np
 
 from minigpt import tokenizers
-from minigpt.data import sources
+from minigpt.data.batches import train_batches
+from minigpt.data.sources import SAMPLE
+from minigpt.data.windows import make_windows, window_order
 
-tokenizer = tokenizers.build('char', sources.SAMPLE)
-tokens = tokenizer.encode(sources.SAMPLE)
-windows = sources.make_windows(
+tokenizer = tokenizers.build('char', SAMPLE)
+tokens = tokenizer.encode(SAMPLE)
+windows = make_windows(
   tokens, context_length=8, stride=4, vocab_size=tokenizer.vocab_size
 )
-print(f'{len(tokens)} tokens make {windows.count} windows of 8 + 1')
+print(f'{len(tokens)} tokens make {windows.n_examples} windows of 8 + 1')
 
 first = windows.at(np.array([0]))[0]
 inputs, targets = first[:-1], first[1:]
@@ -20,14 +22,16 @@ for t in (0, 1, 7):
 
 # A batch is a function of seed and step: nothing has to be remembered.
 steps = [range(0, 1), range(1, 2), range(2, 3)]
-batches = list(sources.train_batches(windows, (1, 2), 0, steps, 1))
-again = list(sources.train_batches(windows, (1, 2), 0, steps[2:], 1))
+batches = list(train_batches(windows, (1, 2), 0, steps, 1))
+again = list(train_batches(windows, (1, 2), 0, steps[2:], 1))
 print('a batch:', batches[0].shape, '[steps, gradients, batch, context + 1]')
 print('step 2 again:', [tokenizer.decode(row) for row in again[0][0, 0]])
 assert np.array_equal(again[0], batches[2])
 
 # Any example of an epoch comes once, in an order of its own.
-starts = sources.window_order(windows, np.arange(2 * windows.count), seed=0)
-print('epoch 0 starts at', starts[: windows.count][:6], '...')
-print('epoch 1 starts at', starts[windows.count :][:6], '...')
-assert set(starts[: windows.count]) == set(range(0, 4 * windows.count, 4))
+starts = window_order(windows, np.arange(2 * windows.n_examples), seed=0)
+print('epoch 0 starts at', starts[: windows.n_examples][:6], '...')
+print('epoch 1 starts at', starts[windows.n_examples :][:6], '...')
+assert set(starts[: windows.n_examples]) == set(
+  range(0, 4 * windows.n_examples, 4)
+)

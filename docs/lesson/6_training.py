@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from minigpt import tokenizers
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data import sources
+from minigpt.data.batches import train_batches
+from minigpt.data.sources import SAMPLE
+from minigpt.data.windows import make_windows
 from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import GPT
 from minigpt.training.optimizers import (
@@ -17,7 +19,7 @@ from minigpt.training.optimizers import (
   update,
 )
 
-tokenizer = tokenizers.build('char', sources.SAMPLE)
+tokenizer = tokenizers.build('char', SAMPLE)
 config = GPTConfig(
   vocab_size=tokenizer.vocab_size,
   context_length=16,
@@ -47,10 +49,10 @@ def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
   return loss
 
 
-tokens = tokenizer.encode(sources.SAMPLE)
-windows = sources.make_windows(tokens, 16, 1, config.vocab_size)
+tokens = tokenizer.encode(SAMPLE)
+windows = make_windows(tokens, 16, 1, config.vocab_size)
 calls = [range(i, i + 1) for i in range(recipe.steps)]
-batches = sources.train_batches(windows, (1, 8), 0, calls, 1)
+batches = train_batches(windows, (1, 8), 0, calls, 1)
 losses = [
   float(step(batch[0, 0], tf.constant(i))) for i, batch in enumerate(batches)
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.config import preset_values, settle
-from minigpt.data import sources
+from minigpt.data.batches import train_batches
 from minigpt.generation import decode
 from minigpt.model.kv_cache import cached_gpt, empty_caches
 from minigpt.model.transformer import GPT, gpt, unembed
@@ -16,7 +16,7 @@ config, recipe = run.model, run.train
 model = GPT(config, recipe.seed)
 train_steps = compiled_train_steps(TrainState(model), config, recipe)
 calls = [range(i, i + 17) for i in range(0, recipe.steps, 17)]
-for windows_ in sources.train_batches(windows, (1, 2), 0, calls, 17):
+for windows_ in train_batches(windows, (1, 2), 0, calls, 17):
   train_steps(windows_, np.int32(17))
 
 # Without a cache: read everything, take the likeliest, read everything again.

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from minigpt.config import preset_values, settle
 from minigpt.conformance.serving_session import StockSession
-from minigpt.data import sources
+from minigpt.data.batches import train_batches
 from minigpt.generation.generator import Request
 from minigpt.model.transformer import GPT
 from minigpt.serving import client
@@ -21,7 +21,7 @@ run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
 model = GPT(run.model, run.train.seed)
 train_steps = compiled_train_steps(TrainState(model), run.model, run.train)
 calls = [range(i, i + 17) for i in range(0, run.train.steps, 17)]
-for batch in sources.train_batches(windows, (1, 2), 0, calls, 17):
+for batch in train_batches(windows, (1, 2), 0, calls, 17):
   train_steps(batch, np.int32(17))
 
 # The server's functions, traced; their variables; both written to a folder.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig
-from minigpt.data import sources
+from minigpt.data import batches as data
 from minigpt.data.jsonl import Choice, Pair
 from minigpt.errors import InputError
 from minigpt.generation.generator import Completer, Request, bucket
@@ -52,8 +52,8 @@ def running_text(
     tokens: int [N], N at least 2.
   """
   batch_size = max(1, _TOKENS_PER_BATCH // window)
-  n_windows = len(sources.eval_starts(len(tokens), window, stride))
-  batches = sources.eval_batches(tokens, window, batch_size, stride)
+  n_windows = len(data.eval_starts(len(tokens), window, stride))
+  batches = data.eval_batches(tokens, window, batch_size, stride)
   step = compiled_eval_step(model.params, model.config, 'float32')
   found = evaluate_batches(
     step, watch(batches, math.ceil(n_windows / batch_size))
@@ -149,7 +149,7 @@ def _rows(width: int) -> int:
   return max(1, _TOKENS_PER_BATCH // width)
 
 
-def _batch(rows: list[Continuation], room: int) -> sources.EvalBatch:
+def _batch(rows: list[Continuation], room: int) -> data.EvalBatch:
   width = _width(rows[0], room)
   windows = np.zeros([_rows(width), width + 1], np.int32)
   weights = np.zeros([_rows(width), width], np.float32)
@@ -157,7 +157,7 @@ def _batch(rows: list[Continuation], room: int) -> sources.EvalBatch:
     ids = np.concatenate([row.context, row.target])[-room:]
     windows[i, : len(ids)] = ids
     weights[i, len(ids) - 1 - len(row.target) : len(ids) - 1] = 1
-  return sources.EvalBatch(windows, weights)
+  return data.EvalBatch(windows, weights)
 
 
 def encode(tokenizer: Tokenizer, where: str, text: str) -> np.ndarray:

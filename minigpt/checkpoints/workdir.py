@@ -20,7 +20,7 @@ import tensorflow as tf
 from minigpt import tokenizers
 from minigpt.checkpoints import checkpoint, huggingface
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
-from minigpt.data.sources import Fingerprint
+from minigpt.data.windows import Fingerprint
 from minigpt.errors import InputError, UsageError
 from minigpt.model import lora, params
 from minigpt.model.params import Params

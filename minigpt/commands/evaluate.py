@@ -30,7 +30,8 @@ from minigpt.checkpoints import checkpoint, huggingface, workdir
 from minigpt.checkpoints.loading import load
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
-from minigpt.data.sources import check_ids, read_split
+from minigpt.data.sources import read_split
+from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
 from minigpt.training.metrics import watch
 

@@ -10,18 +10,19 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from minigpt import tokenizers
 from minigpt.data import token_shards
-from minigpt.data.shard_writer import cut, finish, write_shard
+from minigpt.data.shard_writer import split_file, write_manifest, write_shard
+from minigpt.data.token_shards import Manifest, Shard, token_dtype
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.tokenizers import Tokenizer
 
+_PLAN = 'plan.json'
+
 
 def input_paths(patterns: list[str]) -> list[str]:
-  """The files that the patterns name, each once.
+  """Returns the files that the patterns name, each once, sorted.
 
   Raises:
     UsageError: there are no patterns.
@@ -29,7 +30,7 @@ def input_paths(patterns: list[str]) -> list[str]:
   """
   if not patterns:
     raise UsageError('--input is missing; give it paths or globs of text')
-  found = set()
+  found: set[str] = set()
   for pattern in patterns:
     matches = filter(os.path.isfile, glob.glob(pattern, recursive=True))
     if not (paths := set(matches)):
@@ -39,7 +40,11 @@ def input_paths(patterns: list[str]) -> list[str]:
 
 
 def make_tokenizer(name: str) -> Tokenizer:
-  """Raises UsageError for one that is unknown or cannot end a text."""
+  """Loads 'gpt2', or the tokenizer in a .json file.
+
+  Raises:
+    UsageError: it is unknown, or cannot end a text.
+  """
   if name.endswith('.json'):
     tokenizer = tokenizers.load(name)
   elif name == 'gpt2':
@@ -57,32 +62,42 @@ def make_tokenizer(name: str) -> Tokenizer:
 def prepare(
   paths: list[str],
   tokenizer: Tokenizer,
-  folder: Path,
+  folder: str | Path,
   n_workers: int,
   shard_bytes: int,
-) -> token_shards.Manifest:
+) -> Manifest:
   """Writes a token directory, or what is missing of it.
+
+  Args:
+    paths: files of text.
+    tokenizer: one that can end a text.
+    folder: where the tokens go; nobody else may write there.
+    n_workers: processes.
+    shard_bytes: about so much text in each shard.
 
   Raises:
     UsageError: the directory is of other text or another tokenizer.
     InputError: the text cannot be read, or the tokens cannot be written.
   """
+  folder = Path(folder)
   sweep(folder)
   _begin(paths, tokenizer, folder, shard_bytes)
-  pieces = [piece for path in paths for piece in cut(path, shard_bytes)]
-  dtype = np.min_scalar_type(tokenizer.vocab_size - 1).name
+  ranges = [part for path in paths for part in split_file(path, shard_bytes)]
+  dtype = token_dtype(tokenizer.vocab_size).name
   write = functools.partial(write_shard, folder=folder, dtype=dtype)
-  with _pool(min(n_workers, len(pieces))) as pool:
-    jobs = [pool.submit(write, p, number=i) for i, p in enumerate(pieces)]
+  with _pool(min(n_workers, len(ranges))) as pool:
+    jobs = [pool.submit(write, r, number=i) for i, r in enumerate(ranges)]
     try:
-      made = [_reported(job.result(), len(jobs)) for job in jobs]
+      shards = [_report(job.result(), len(jobs)) for job in jobs]
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise
-  return finish(folder, made, tokenizer, dtype)
+  manifest = write_manifest(folder, shards, tokenizer, dtype)
+  (folder / _PLAN).unlink(missing_ok=True)
+  return manifest
 
 
-def _reported(shard: token_shards.Shard, n_shards: int) -> token_shards.Shard:
+def _report(shard: Shard, n_shards: int) -> Shard:
   print(f'{shard.name} of {n_shards}: {shard.n_tokens:,} tokens', flush=True)
   return shard
 
@@ -102,29 +117,32 @@ def _begin(
     'tokenizer': tokenizer.to_json(),
     'shard_bytes': shard_bytes,
   }
-  text, path = json.dumps(plan), folder / 'plan.json'
+  text, path = json.dumps(plan), folder / _PLAN
   if not path.is_file():
     tokenizers.save(tokenizer, folder / 'tokenizer.json')
     write_text(path, text)
   elif path.read_text(encoding='utf-8') != text:
     raise UsageError(
-      f'{folder} holds part of other text, or of the same text cut or '
+      f'{folder} holds part of other text, or of the same text split or '
       'tokenized otherwise; delete it, or choose another --output'
     )
 
 
 def _pool(n_workers: int) -> ProcessPoolExecutor:
-  """Processes of their own: none is a fork of a program with threads."""
+  """Starts processes that are no forks of a program with threads."""
   context = multiprocessing.get_context('forkserver')
-  return ProcessPoolExecutor(n_workers, context, initializer=_follow)
+  return ProcessPoolExecutor(
+    n_workers, context, initializer=_end_with_the_parent
+  )
 
 
-def _follow() -> None:
-  """Leaves Ctrl-C to the parent, and ends when it does."""
+def _end_with_the_parent() -> None:
+  """Leaves Ctrl-C to the parent, and ends this process when it is gone."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
 
   def watch():
-    multiprocessing.parent_process().join()
+    parent.join()
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()

@@ -14,9 +14,9 @@ from minigpt.errors import InputError
 
 
 class Pair(NamedTuple):
-  """A text and how it goes on."""
+  """A prompt and its completion."""
 
-  where: str  # file and line, for faults
+  where: str  # file and line, for error messages
   prompt: str
   completion: str
 
@@ -31,37 +31,39 @@ class Choice(NamedTuple):
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-  """Raises InputError where the file or a line is not of that form."""
-  pairs = [
-    Pair(
-      where, _text(where, record, 'prompt'), _text(where, record, 'completion')
-    )
-    for where, record in _records(path)
-  ]
-  for pair in pairs:
-    if not pair.completion:
-      raise InputError(f'{pair.where}: its completion is empty')
-  return pairs
+  """Reads prompts and completions.
+
+  Raises:
+    InputError: the file cannot be read, or a line is not of that form.
+  """
+  return [_pair(where, record) for where, record in _records(path)]
 
 
 def read_choices(path: str | Path) -> list[Choice]:
-  """Raises InputError where the file or a line is not of that form."""
+  """Reads texts with several endings.
+
+  Raises:
+    InputError: the file cannot be read, or a line is not of that form.
+  """
   return [_choice(where, record) for where, record in _records(path)]
 
 
 def read_last_words(path: str | Path) -> list[Pair]:
-  """The last word is the completion, with the space before it.
+  """Reads texts; the last word is the completion, with the space before it.
 
   Raises:
-    InputError: the file or a line is not of that form.
+    InputError: the file cannot be read, or a line is not of that form.
   """
-  pairs = []
-  for where, record in _records(path):
-    context, space, word = _text(where, record, 'text').strip().rpartition(' ')
-    if not space:
-      raise InputError(f'{where}: its text has fewer than two words')
-    pairs.append(Pair(where, context, space + word))
-  return pairs
+  return [_last_word(where, record) for where, record in _records(path)]
+
+
+def _pair(where: str, record: dict[str, Any]) -> Pair:
+  pair = Pair(
+    where, _text(where, record, 'prompt'), _text(where, record, 'completion')
+  )
+  if not pair.completion:
+    raise InputError(f'{where}: its completion is empty')
+  return pair
 
 
 def _choice(where: str, record: dict[str, Any]) -> Choice:
@@ -81,6 +83,13 @@ def _choice(where: str, record: dict[str, Any]) -> Choice:
   return Choice(where, _text(where, record, 'ctx'), tuple(endings), label)
 
 
+def _last_word(where: str, record: dict[str, Any]) -> Pair:
+  context, space, word = _text(where, record, 'text').strip().rpartition(' ')
+  if not space:
+    raise InputError(f'{where}: its text has fewer than two words')
+  return Pair(where, context, space + word)
+
+
 def _text(where: str, record: dict[str, Any], field: str) -> str:
   value = record.get(field)
   if not isinstance(value, str):
@@ -89,8 +98,9 @@ def _text(where: str, record: dict[str, Any], field: str) -> str:
 
 
 def _records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Each object with the place it stands at; blank lines are passed over."""
+  """Yields each object after its file and line; blank lines are passed over."""
   try:
+    # Not `splitlines`, which also splits at characters that JSON may contain.
     lines = Path(path).read_text(encoding='utf-8').split('\n')
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}; check the path') from None
@@ -100,16 +110,15 @@ def _records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     raise InputError(f'{path} holds no examples; give a file with some')
   for number, line in enumerate(lines, 1):
     if line.strip():
-      yield f'{path}, line {number}', _object(path, number, line)
+      where = f'{path}, line {number}'
+      yield where, _object(where, line)
 
 
-def _object(path: str | Path, number: int, line: str) -> dict[str, Any]:
+def _object(where: str, line: str) -> dict[str, Any]:
   try:
     record = json.loads(line)
   except (ValueError, RecursionError) as error:
-    raise InputError(
-      f'{path}, line {number}: it is not JSON: {error}'
-    ) from None
+    raise InputError(f'{where}: it is not JSON: {error}') from None
   if not isinstance(record, dict):
-    raise InputError(f'{path}, line {number}: it is not a JSON object')
+    raise InputError(f'{where}: it is not a JSON object')
   return record

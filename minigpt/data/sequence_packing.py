@@ -1,10 +1,10 @@
-"""Prompts and completions as rows of tokens, several in each row.
+"""Prompts and completions as sequences of tokens, several packed into each.
 
 An example is its prompt, its completion and an end of text. Only the last two
-count in the loss. No example sees another (`model.gpt` under `segments`), so
-a row gives what its examples would give alone, without their padding.
+count in the loss. No example sees another (`gpt` under `segments`), so a packed
+sequence gives what its examples would give alone, without their padding.
 
-Shapes: N rows, B batch, T context.
+Shapes: N sequences, A accumulated gradients, B batch, T context.
 """
 
 import bisect
@@ -13,59 +13,67 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.data.batches import evenly_spread
 from minigpt.data.jsonl import Pair
 from minigpt.errors import InputError
 from minigpt.tokenizers import Tokenizer
 
 
-class Packed(NamedTuple):
-  """A batch; `data.EvalBatch` with segments."""
+class PackedBatch(NamedTuple):
+  """An `EvalBatch` with segments."""
 
   windows: np.ndarray  # int32 [..., T + 1]
   weights: np.ndarray  # float32 [..., T], of each target in the loss
   segments: np.ndarray  # int32 [..., T], counted from 1; 0 is padding
 
 
-class Rows(NamedTuple):
-  """All rows; what `data.Windows` is to running text."""
+class PackedExamples(NamedTuple):
+  """All sequences; what `Windows` is to running text."""
 
   tokens: np.ndarray  # int32 [N, T + 1]
   segments: np.ndarray  # int32 [N, T + 1]
   is_target: np.ndarray  # bool [N, T + 1], completions and their ends
-  stride: int = 1  # between the starts of `data.window_order`
+  stride: int = 1  # between the starts of `window_order`
 
   @property
-  def count(self) -> int:
+  def n_examples(self) -> int:
+    """Counts the sequences."""
     return len(self.tokens)
 
   @property
   def n_tokens(self) -> int:
+    """Counts the tokens without padding."""
     return int(np.count_nonzero(self.segments))
 
-  def batch(self, rows: np.ndarray) -> Packed:  # [...] -> [..., T + 1]
-    """The rows with a weight of 1 for each target."""
-    return Packed(
-      self.tokens[rows],
-      self.is_target[rows, 1:].astype(np.float32),
-      self.segments[rows, :-1],
+  def batch(self, places: np.ndarray) -> PackedBatch:  # [...] -> [..., T + 1]
+    """Returns the sequences at these places, with a weight of 1 per target."""
+    return PackedBatch(
+      self.tokens[places],
+      self.is_target[places, 1:].astype(np.float32),
+      self.segments[places, :-1],
     )
 
-  def at(self, rows: np.ndarray) -> Packed:  # [..., A, B] -> [..., A, B, T + 1]
-    """The rows with weights that make the sum over A and B, averaged over A,
-    the mean over all targets, however they fall on the batches."""
-    packed = self.batch(rows)
+  def at(
+    self, starts: np.ndarray
+  ) -> PackedBatch:  # [..., A, B] -> [..., T + 1]
+    """Returns the sequences with weights that make up a mean.
+
+    The sum of weighted losses over B, averaged over A, is the mean over all
+    targets, however they fall on the A batches.
+    """
+    packed = self.batch(starts)
     n_targets = packed.weights.sum((-3, -2, -1), keepdims=True)
-    n_batches = np.float32(rows.shape[-2])
+    n_batches = np.float32(starts.shape[-2])
     return packed._replace(weights=packed.weights * n_batches / n_targets)
 
 
 def ends_with_line(tokenizer: Tokenizer) -> bool:
-  """Whether completions end with a line feed: there is no end of text."""
+  """Tells whether completions end with a line feed, for want of another end."""
   return tokenizer.end_of_text is None
 
 
-def _end(tokenizer: Tokenizer) -> int:
-  if not ends_with_line(tokenizer):
+def _end_token(tokenizer: Tokenizer) -> int:
+  if tokenizer.end_of_text is not None:
     return tokenizer.end_of_text
   try:
     return int(tokenizer.encode('\n')[0])
@@ -92,13 +100,14 @@ def _encode(pair: Pair, tokenizer: Tokenizer, end: int) -> _Example:
     completion = tokenizer.encode(pair.completion)
   except InputError as error:
     raise InputError(f'{pair.where}: {error}') from None
-  prompt = prompt if len(prompt) else [end]
+  if not len(prompt):
+    prompt = np.array([end], np.int32)
   tokens = np.concatenate([prompt, completion, [end]]).astype(np.int32)
   return _Example(tokens, len(prompt))
 
 
-def _fitted(example: _Example, pair: Pair, room: int, truncate: bool):
-  """The example cut at the left where it is too long and that is allowed."""
+def _fit(example: _Example, pair: Pair, room: int, truncate: bool) -> _Example:
+  """Cuts an example at the left where it is too long and that is allowed."""
   surplus = len(example.tokens) - room
   if surplus <= 0:
     return example
@@ -115,74 +124,88 @@ def pack(
   tokenizer: Tokenizer,
   context_length: int,
   truncate: bool = False,
-) -> Rows:
+) -> PackedExamples:
   """Encodes the pairs and lays them side by side.
 
   Args:
+    pairs: at least one.
+    tokenizer: encodes them, and says how a completion ends.
+    context_length: T.
     truncate: cut an example that is too long; otherwise it is refused.
 
   Raises:
     InputError: a pair is too long, or the tokenizer does not know its text.
   """
   room = context_length + 1
-  end = _end(tokenizer)
+  end = _end_token(tokenizer)
   examples = [
-    _fitted(_encode(pair, tokenizer, end), pair, room, truncate)
-    for pair in pairs
+    _fit(_encode(pair, tokenizer, end), pair, room, truncate) for pair in pairs
   ]
   places = best_fit([len(example.tokens) for example in examples], room)
-  n_rows = 1 + max(row for row, _, _ in places)
-  rows = Rows(
+  n_rows = 1 + max(place.row for place in places)
+  packed = PackedExamples(
     tokens=np.full([n_rows, room], end, np.int32),
     segments=np.zeros([n_rows, room], np.int32),
     is_target=np.zeros([n_rows, room], bool),
   )
-  for example, (row, start, number) in zip(examples, places, strict=True):
+  for example, place in zip(examples, places, strict=True):
+    row, start = place.row, place.start
     stop = start + len(example.tokens)
-    rows.tokens[row, start:stop] = example.tokens
-    rows.segments[row, start:stop] = number
-    rows.is_target[row, start + example.n_prompt : stop] = True
-  return rows
+    packed.tokens[row, start:stop] = example.tokens
+    packed.segments[row, start:stop] = place.segment
+    packed.is_target[row, start + example.n_prompt : stop] = True
+  return packed
 
 
-def best_fit(lengths: Sequence[int], room: int) -> list[tuple[int, int, int]]:
-  """Lays each length into the row that it fills best, the longest first.
+class Place(NamedTuple):
+  """Where an example lies."""
+
+  row: int
+  start: int
+  segment: int  # its number in the row, counted from 1
+
+
+def best_fit(lengths: Sequence[int], room: int) -> list[Place]:
+  """Puts each length into the row that it fills best, the longest first.
+
+  Best-fit decreasing, a heuristic of bin packing (Johnson 1974).
+
+  Args:
+    lengths: none above `room`.
+    room: the length of a row.
 
   Returns:
-    For each length its row, where it starts there, and its number in the row,
-    counted from 1.
+    The place of each length.
   """
-  places = [(0, 0, 0)] * len(lengths)
-  free = []  # (space, row), sorted
-  n_in_row = []
+  places = [Place(0, 0, 0)] * len(lengths)
+  free: list[tuple[int, int]] = []  # (space, row), sorted
+  n_in_row: list[int] = []
   for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-    fitting = bisect.bisect_left(free, (lengths[i], 0))
-    if fitting < len(free):
-      space, row = free.pop(fitting)
+    tightest = bisect.bisect_left(free, (lengths[i], 0))
+    if tightest < len(free):
+      space, row = free.pop(tightest)
     else:
       space, row = room, len(n_in_row)
       n_in_row.append(0)
     n_in_row[row] += 1
-    places[i] = (row, room - space, n_in_row[row])
+    places[i] = Place(row, room - space, n_in_row[row])
     bisect.insort(free, (space - lengths[i], row))
   return places
 
 
-def eval_batches(
-  rows: Rows, batch_size: int, limit: int = 0
-) -> Iterator[Packed]:
-  """All rows in turn; those that fill up the last batch have no weight.
+def packed_eval_batches(
+  examples: PackedExamples, batch_size: int, limit: int = 0
+) -> Iterator[PackedBatch]:
+  """Yields all sequences in order; what fills up the last batch has no weight.
 
   Args:
-    limit: number of batches, evenly spread over the rows; 0: all of them.
+    examples: the sequences.
+    batch_size: B.
+    limit: number of batches, evenly spread over the sequences; 0: all.
   """
-  places = np.arange(rows.count)
-  if limit and limit * batch_size < rows.count:
-    spread = np.linspace(0, rows.count - 1, limit * batch_size)
-    places = spread.astype(np.int64)
+  places = evenly_spread(examples.n_examples, limit * batch_size)
   for i in range(0, len(places), batch_size):
     chosen = places[i : i + batch_size]
-    n_filled = batch_size - len(chosen)
-    batch = rows.batch(np.pad(chosen, [0, n_filled]))
+    batch = examples.batch(np.pad(chosen, [0, batch_size - len(chosen)]))
     batch.weights[len(chosen) :] = 0
     yield batch

@@ -1,8 +1,8 @@
 """Text to token shards, in bounded memory and by several processes.
 
-The text is cut into pieces where no token can span the cut; each becomes one
-shard, written whole or not at all, with its description beside it. A
-preparation that was killed goes on with the pieces that are missing.
+Files are split where no token can span the boundary; each range of text
+becomes one shard, written whole or not at all, with its description beside it.
+A preparation that was killed continues with the shards that are missing.
 """
 
 import codecs
@@ -15,25 +15,26 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 
 from minigpt import tokenizers
-from minigpt.data.token_shards import Manifest, Shard
+from minigpt.data.token_shards import MANIFEST, Manifest, Shard
 from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import fsync, write_text
+from minigpt.runtime.atomic_io import fsync, read_json, write_text
 from minigpt.tokenizers import Tokenizer
 
-_READ = 1 << 20
+_READ = 1 << 20  # Bytes read at a time.
 _LINE_LIMIT = 1 << 28
 # Between something visible and white space, no tokenizer has a token. Bytes
-# are cut after ASCII only: what else is white space takes several.
-_CUT = re.compile(rb'[!-~](?=[ \n])')
-_TEXT_CUT = re.compile(r'\S(?=[ \n])')
+# are split after ASCII only: what else is white space takes several.
+_BOUNDARY = re.compile(rb'[!-~](?=[ \n])')
+_TEXT_BOUNDARY = re.compile(r'\S(?=[ \n])')
+_TEXT_TAIL = 4096  # Characters in which a boundary is looked for.
 
 
-class Piece(NamedTuple):
+class TextRange(NamedTuple):
   """The bytes `start` to `stop` of a file; of a gzip file, always all."""
 
   path: str
@@ -41,70 +42,79 @@ class Piece(NamedTuple):
   stop: int
   ends_document: bool
 
+  @property
+  def is_gzip(self) -> bool:
+    """Tells whether the file is compressed."""
+    return self.path.endswith('.gz')
 
-def cut(path: str, size: int) -> list[Piece]:
-  """Cuts a file into pieces of about `size` bytes.
+  @property
+  def is_jsonl(self) -> bool:
+    """Tells whether each line of the file is a document."""
+    return self.path.removesuffix('.gz').endswith('.jsonl')
+
+
+def split_file(path: str, size: int) -> list[TextRange]:
+  """Splits a file into ranges of about `size` bytes.
 
   Raises:
     InputError: the file cannot be read.
   """
   try:
     n = os.path.getsize(path)
-    if path.endswith('.gz'):
-      return [Piece(path, 0, n, True)]
+    whole = TextRange(path, 0, n, True)
+    if whole.is_gzip:
+      return [whole]
     with open(path, 'rb') as file:
       starts = [0]
       while starts[-1] + size < n:
-        starts.append(_next_cut(file, starts[-1] + size, _is_jsonl(path)))
+        starts.append(_next_boundary(file, starts[-1] + size, whole.is_jsonl))
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
   stops = [*starts[1:], n]
   return [
-    Piece(path, start, stop, stop == n)
+    TextRange(path, start, stop, stop == n)
     for start, stop in zip(starts, stops, strict=True)
     if start < stop or n == 0
   ]
 
 
-def _is_jsonl(path: str) -> bool:
-  return path.removesuffix('.gz').endswith('.jsonl')
-
-
-def _next_cut(file: IO[bytes], start: int, by_line: bool) -> int:
-  """The first place from `start` on where the file may be cut."""
+def _next_boundary(file: IO[bytes], start: int, by_line: bool) -> int:
+  """Returns the first place from `start` on where the file may be split."""
   file.seek(start)
   if by_line:
     file.readline()
     return file.tell()
   before = b''
   while block := file.read(_READ):
-    found = _CUT.search(before + block)
+    found = _BOUNDARY.search(before + block)
     if found:
       return start - len(before) + found.end()
+    # A boundary has a character on each side, so the last one is kept.
     start, before = start + len(block), block[-1:]
   return start
 
 
-def documents(piece: Piece) -> Iterator[Iterator[str]]:
-  """The documents of a piece, each as successive parts of its text.
+def documents(text_range: TextRange) -> Iterator[Iterator[str]]:
+  """Yields the documents of a range, each as successive parts of its text.
 
   Raises:
     InputError: the text is not UTF-8, or a line is no object with a `text`.
   """
-  is_gzip = piece.path.endswith('.gz')
-  left = None if is_gzip else piece.stop - piece.start
-  with _read_faults(piece.path):
-    file = (gzip.open if is_gzip else open)(piece.path, 'rb')
-  with file:
-    file.seek(piece.start)
-    if _is_jsonl(piece.path):
-      yield from _lines(file, piece, left)
+  left = None if text_range.is_gzip else text_range.stop - text_range.start
+  with _read_errors(text_range.path):
+    opened = (gzip.open if text_range.is_gzip else open)(text_range.path, 'rb')
+  with opened:
+    file = cast(IO[bytes], opened)
+    file.seek(text_range.start)
+    if text_range.is_jsonl:
+      yield from _lines(file, text_range, left)
     else:
-      yield _decoded(_blocks(file, piece, left), piece)
+      yield _decoded(_blocks(file, text_range, left), text_range)
 
 
 @contextlib.contextmanager
-def _read_faults(path: str) -> Iterator[None]:
+def _read_errors(path: str) -> Iterator[None]:
+  """Turns what reading and decompressing may raise into an InputError."""
   try:
     yield
   except (OSError, EOFError, zlib.error) as error:
@@ -112,9 +122,12 @@ def _read_faults(path: str) -> Iterator[None]:
     raise InputError(f'{path}: {reason}') from None
 
 
-def _blocks(file: IO[bytes], piece: Piece, left: int | None) -> Iterator[bytes]:
+def _blocks(
+  file: IO[bytes], text_range: TextRange, left: int | None
+) -> Iterator[bytes]:
+  """Yields the next `left` bytes (None: all) a block at a time."""
   while left != 0:
-    with _read_faults(piece.path):
+    with _read_errors(text_range.path):
       block = file.read(_READ if left is None else min(_READ, left))
     if not block:
       return
@@ -122,67 +135,72 @@ def _blocks(file: IO[bytes], piece: Piece, left: int | None) -> Iterator[bytes]:
     yield block
 
 
-def _decoded(blocks: Iterator[bytes], piece: Piece) -> Iterator[str]:
-  """Text in parts that end where no token spans the end."""
+def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
+  """Yields text in parts that end where no token spans the end."""
   decoder, kept = codecs.getincrementaldecoder('utf-8')(), ''
   try:
     for block in blocks:
       kept += decoder.decode(block)
-      cuts = [
-        m.end() for m in _TEXT_CUT.finditer(kept, max(len(kept) - 4096, 0))
-      ]
-      if cuts:
-        yield kept[: cuts[-1]]
-        kept = kept[cuts[-1] :]
+      tail = max(len(kept) - _TEXT_TAIL, 0)
+      ends = [m.end() for m in _TEXT_BOUNDARY.finditer(kept, tail)]
+      if ends:
+        yield kept[: ends[-1]]
+        kept = kept[ends[-1] :]
     yield kept + decoder.decode(b'', final=True)
   except UnicodeDecodeError as error:
     raise InputError(
-      f'{piece.path} is not UTF-8 after byte {piece.start} ({error.reason}); '
-      'convert it, for example with iconv'
+      f'{text_range.path} is not UTF-8 after byte {text_range.start} '
+      f'({error.reason}); convert it, for example with iconv'
     ) from None
 
 
 def _lines(
-  file: IO[bytes], piece: Piece, left: int | None
+  file: IO[bytes], text_range: TextRange, left: int | None
 ) -> Iterator[Iterator[str]]:
+  """Yields the text of each JSON line among the next `left` bytes."""
   number = 0
+  after = f' after byte {text_range.start}' if text_range.start else ''
   while left != 0:
-    with _read_faults(piece.path):
+    with _read_errors(text_range.path):
       line = file.readline(_LINE_LIMIT if left is None else left)
     if not line:
       return
     left = None if left is None else left - len(line)
     number += 1
     if line.strip():
-      yield iter([_text_field(line, f'{piece.path}, line {number}', piece)])
+      yield iter(
+        [_text_field(line, f'{text_range.path}, line {number}{after}')]
+      )
 
 
-def _text_field(line: bytes, place: str, piece: Piece) -> str:
-  after = f' after byte {piece.start}' if piece.start else ''
+def _text_field(line: bytes, place: str) -> str:
   try:
     text = json.loads(line)['text']
     text.encode()  # Lone surrogates are no text.
     return text
   except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
     raise InputError(
-      f"{place}{after}: not a JSON object with a 'text' that is a string"
+      f"{place}: not a JSON object with a 'text' that is a string"
     ) from None
 
 
-def write_shard(piece: Piece, folder: Path, number: int, dtype: str) -> Shard:
-  """Tokenizes one piece; a shard that is there already stays as it is.
+def write_shard(
+  text_range: TextRange, folder: str | Path, number: int, dtype: str
+) -> Shard:
+  """Tokenizes one range; a shard that is there already stays as it is.
 
   Raises:
     InputError: the text or the disk does not allow it; nothing is left behind.
   """
-  path = folder / f'shard-{number:05}.npy'
+  path = Path(folder) / f'shard-{number:05}.npy'
   sidecar = path.with_suffix('.json')
   if sidecar.is_file() and path.is_file():
-    return Shard(**json.loads(sidecar.read_text(encoding='utf-8')))
+    return Shard(**read_json(sidecar))
   scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
+  tokenizer = _load_tokenizer(Path(folder))
   try:
     with open(scratch, 'wb') as file:
-      shard = _write_tokens(file, piece, path.name, dtype, _tokenizer(folder))
+      shard = _write_tokens(file, text_range, path.name, dtype, tokenizer)
     fsync(scratch)
     scratch.replace(path)
   except OSError as error:
@@ -194,36 +212,42 @@ def write_shard(piece: Piece, folder: Path, number: int, dtype: str) -> Shard:
 
 
 @functools.cache
-def _tokenizer(folder: Path) -> Tokenizer:
+def _load_tokenizer(folder: Path) -> Tokenizer:
+  """Reads it once for all shards that this process writes."""
   return tokenizers.load(folder / 'tokenizer.json')
 
 
 def _write_tokens(
-  file: IO[bytes], piece: Piece, name: str, dtype: str, tokenizer: Tokenizer
+  file: IO[bytes],
+  text_range: TextRange,
+  name: str,
+  dtype: str,
+  tokenizer: Tokenizer,
 ) -> Shard:
-  """The header is written twice: its length does not depend on the count."""
+  """Writes a .npy file whose length is known only at its end."""
   n_tokens = n_documents = crc = 0
   _write_header(file, dtype, 0)
-  for ids, ends in _token_ids(piece, tokenizer):
+  for ids, ends_document in _token_ids(text_range, tokenizer):
     content = ids.astype(dtype).tobytes()
     crc = zlib.crc32(content, crc)
     file.write(content)
     n_tokens += len(ids)
-    n_documents += ends
+    n_documents += ends_document
+  # The header is as long as before, whatever the count.
   file.seek(0)
   _write_header(file, dtype, n_tokens)
   return Shard(name, n_tokens, crc, n_documents)
 
 
 def _token_ids(
-  piece: Piece, tokenizer: Tokenizer
+  text_range: TextRange, tokenizer: Tokenizer
 ) -> Iterator[tuple[np.ndarray, bool]]:
-  """Ids, and whether they end a document."""
+  """Yields token ids, and whether they end a document."""
   end = np.array([tokenizer.end_of_text], np.int32)
-  for document in documents(piece):
+  for document in documents(text_range):
     for text in document:
       yield tokenizer.encode(text), False
-    if piece.ends_document or _is_jsonl(piece.path):
+    if text_range.ends_document or text_range.is_jsonl:
       yield end, True
 
 
@@ -239,17 +263,17 @@ def _write_header(file: IO[bytes], dtype: str, n_tokens: int) -> None:
   )
 
 
-def finish(folder: Path, shards: list[Shard], tokenizer: Tokenizer, dtype: str):
+def write_manifest(
+  folder: str | Path, shards: list[Shard], tokenizer: Tokenizer, dtype: str
+) -> Manifest:
   """Writes the manifest, which makes the directory complete."""
+  folder = Path(folder)
   manifest = Manifest(
     dtype, tokenizer.vocab_size, tuple(s for s in shards if s.n_tokens)
   )
-  write_text(
-    folder / 'manifest.json', json.dumps(manifest.to_json(), indent=2) + '\n'
-  )
+  write_text(folder / MANIFEST, json.dumps(manifest.to_json(), indent=2) + '\n')
   for shard in shards:
     (folder / shard.name).with_suffix('.json').unlink(missing_ok=True)
     if not shard.n_tokens:
       (folder / shard.name).unlink(missing_ok=True)
-  (folder / 'plan.json').unlink(missing_ok=True)
   return manifest

@@ -5,17 +5,21 @@ tokenizer.json    the tokenizer that made them
 shard-00000.npy   token ids [N], one-dimensional and unsigned
 """
 
-import json
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, Union
 
 import numpy as np
 
 from minigpt.errors import InputError
+from minigpt.runtime.atomic_io import read_json
 
 MANIFEST = 'manifest.json'
 _CHUNK = 1 << 22  # Tokens read at a time where all are read.
+_DTYPES = ('uint8', 'uint16', 'uint32')
+
+# Token ids [N], in memory, memory-mapped, or spread over several files.
+Tokens: TypeAlias = Union[np.ndarray, 'TokenShards']
 
 
 class Shard(NamedTuple):
@@ -28,11 +32,14 @@ class Shard(NamedTuple):
 
 
 class Manifest(NamedTuple):
+  """What a token directory holds."""
+
   dtype: str
   vocab_size: int
   shards: tuple[Shard, ...]
 
   def to_json(self) -> dict[str, Any]:
+    """Returns the fields, with totals over the shards for people to read."""
     shards = [shard._asdict() for shard in self.shards]
     totals = {
       'n_tokens': sum(shard.n_tokens for shard in self.shards),
@@ -68,12 +75,16 @@ class TokenShards:
     return self._stop - self._start
 
   def part(self, start: int, stop: int) -> 'TokenShards':
+    """Returns a view of the tokens from `start` to `stop`."""
     start, stop = self._start + start, self._start + stop
     return TokenShards(self._arrays, self._crc32, start, stop)
 
   @property
   def crc32(self) -> int:
-    """Of the shards' checksums and of the range; it reads no tokens."""
+    """Computes a checksum of the shards' checksums and of the range.
+
+    It reads no tokens.
+    """
     return zlib.crc32(repr((self._crc32, self._start, self._stop)).encode())
 
   def __getitem__(self, index: Any) -> np.ndarray:
@@ -106,51 +117,77 @@ class TokenShards:
     return found
 
 
+def token_dtype(vocab_size: int) -> np.dtype:
+  """Returns the smallest unsigned dtype that holds every token id."""
+  return np.min_scalar_type(vocab_size - 1)
+
+
 def is_token_directory(path: str | Path) -> bool:
+  """Tells whether `minigpt prepare` has finished its work in `path`."""
   return (Path(path) / MANIFEST).is_file()
 
 
-def read_manifest(folder: Path) -> Manifest:
-  """Raises InputError for what is no manifest."""
-  path = folder / MANIFEST
+def read_manifest(folder: str | Path) -> Manifest:
+  """Reads a directory's manifest.
+
+  Raises:
+    InputError: the file cannot be read, or is no manifest.
+  """
+  path = Path(folder) / MANIFEST
+  fields = read_json(path)
   try:
-    fields = json.loads(path.read_text(encoding='utf-8'))
-    shards = tuple(_shard(shard) for shard in fields['shards'])
-    manifest = Manifest(str(fields['dtype']), int(fields['vocab_size']), shards)
-    if manifest.dtype not in ('uint8', 'uint16', 'uint32') or not shards:
-      raise ValueError('its dtype or list of shards makes no sense')
-    return manifest
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}') from None
-  except (KeyError, TypeError, ValueError, RecursionError) as error:
+    return _manifest(fields)
+  except (KeyError, TypeError, ValueError) as error:
     raise InputError(
       f'{path} is not a manifest ({error}); make the directory again with '
-      'python -m minigpt.commands.prepare'
+      'minigpt prepare'
     ) from None
 
 
-def _shard(fields: dict[str, Any]) -> Shard:
+def _manifest(fields: dict[str, Any]) -> Manifest:
+  shards = tuple(parse_shard(shard) for shard in fields['shards'])
+  dtype, vocab_size = fields['dtype'], fields['vocab_size']
+  if dtype not in _DTYPES or not shards:
+    raise ValueError('its dtype or list of shards makes no sense')
+  if type(vocab_size) is not int:
+    raise ValueError(f'its vocab_size is {vocab_size!r}')
+  return Manifest(dtype, vocab_size, shards)
+
+
+def parse_shard(fields: dict[str, Any]) -> Shard:
+  """Reads the description of a shard.
+
+  Raises:
+    TypeError: it has other fields.
+    ValueError: it names no file of the directory, or a count is none.
+  """
   shard = Shard(**fields)
-  if Path(shard.name).name != shard.name or not shard.name.endswith('.npy'):
-    raise ValueError(f'{shard.name!r} is not the name of a shard')
-  if not all(isinstance(count, int) and count >= 0 for count in shard[1:]):
-    raise ValueError(f'{shard.name} has counts that are none')
+  name = shard.name
+  if (
+    not isinstance(name, str)
+    or Path(name).name != name
+    or not name.endswith('.npy')
+  ):
+    raise ValueError(f'{name!r} is not the name of a shard')
+  if not all(type(count) is int and count >= 0 for count in shard[1:]):
+    raise ValueError(f'{name} has counts that are none')
   return shard
 
 
-def open_tokens(folder: Path) -> TokenShards:
+def open_tokens(folder: str | Path) -> TokenShards:
   """Maps the shards and compares them with the manifest.
 
   Raises:
     InputError: a shard is missing, of another size, or its checksum is wrong.
   """
+  folder = Path(folder)
   manifest = read_manifest(folder)
-  arrays = [_mapped(folder, shard, manifest) for shard in manifest.shards]
+  arrays = [_map_shard(folder, shard, manifest) for shard in manifest.shards]
   crcs = [shard.crc32 for shard in manifest.shards]
   return TokenShards(arrays, zlib.crc32(repr(crcs).encode()))
 
 
-def _mapped(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
+def _map_shard(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
   path = folder / shard.name
   tokens = map_tokens(path)
   if tokens.dtype != manifest.dtype or len(tokens) != shard.n_tokens:
@@ -161,16 +198,22 @@ def _mapped(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
   if checksum(tokens) != shard.crc32:
     raise InputError(
       f'{path} is damaged: its checksum is not that of the manifest; delete '
-      f'it and {MANIFEST}, and run python -m minigpt.commands.prepare again'
+      f'it and {MANIFEST}, and run minigpt prepare again'
     )
   return tokens
 
 
-def checksum(tokens: np.ndarray) -> int:
-  """CRC-32 of the array's bytes, read in bounded memory."""
-  crc = 0
-  for start in range(0, len(tokens), _CHUNK):
-    crc = zlib.crc32(np.ascontiguousarray(tokens[start : start + _CHUNK]), crc)
+def checksum(tokens: np.ndarray, crc: int = 0, chunk: int = _CHUNK) -> int:
+  """Computes the CRC-32 of an array's bytes, read in bounded memory.
+
+  Args:
+    tokens: [N], in any order of bytes that NumPy knows.
+    crc: the checksum of what came before.
+    chunk: tokens read at a time.
+  """
+  for start in range(0, len(tokens), chunk):
+    part = np.ascontiguousarray(tokens[start : start + chunk])
+    crc = zlib.crc32(part.data, crc)
   return crc
 
 

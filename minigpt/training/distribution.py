@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from minigpt.checkpoints import checkpoint
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data.sequence_packing import Packed
+from minigpt.data.sequence_packing import PackedBatch
 from minigpt.errors import InputError, UsageError
 from minigpt.training.step import (
   Batch,
@@ -197,7 +197,7 @@ class Workers(Alone):
       part = self._rows(windows, replica)
       loss, grads = gradients[here](part, tf.constant(replica))
       # Weights of packed rows already count the targets of the whole batch.
-      op = _SUM if isinstance(windows, Packed) else _MEAN
+      op = _SUM if isinstance(windows, PackedBatch) else _MEAN
       loss, *grads = context.all_reduce(op, [loss, *grads])
       return tf.cond(
         moves,

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from minigpt.compiler import backend, barriers, jit
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data.sequence_packing import Packed
-from minigpt.data.sources import EvalBatch, eval_batches
+from minigpt.data.batches import EvalBatch, eval_batches
+from minigpt.data.sequence_packing import PackedBatch
 from minigpt.kernels.elementwise import accumulate
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.layers import cross_entropy, fold_in
@@ -32,7 +32,7 @@ from minigpt.training.optimizers import (
 # What the optimizer moves.
 Trained = Params | Adapters
 # Windows of running text, or rows of several texts.
-Batch = tf.Tensor | Packed
+Batch = tf.Tensor | PackedBatch
 
 
 class TrainState(tf.Module):
@@ -82,7 +82,7 @@ def batch_loss(
   rng: tf.Tensor | None,
   hook: Hook = no_hook,
 ) -> tf.Tensor:
-  if isinstance(batch, Packed):
+  if isinstance(batch, PackedBatch):
     return segments_loss_fn(*batch, params, config, rng, hook)
   return loss_fn(batch, params, config, rng, hook)
 
@@ -293,7 +293,7 @@ def evaluate(
 
 def evaluate_batches(
   eval_step: tf.types.experimental.PolymorphicFunction,
-  batches: Iterable[EvalBatch | Packed],
+  batches: Iterable[EvalBatch | PackedBatch],
   total: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> Evaluation:
   """Scores the batches; `total` adds the sums of others who share them."""

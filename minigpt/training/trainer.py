@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt import tokenizers
 from minigpt.analysis import figures
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.checkpoints.workdir import Run
 from minigpt.config import GPTConfig, Settings, TrainConfig
-from minigpt.data import jsonl, sequence_packing, sources
+from minigpt.data.batches import batch_numbers, eval_batches, train_batches
+from minigpt.data.sequence_packing import PackedExamples, packed_eval_batches
+from minigpt.data.token_shards import Tokens
+from minigpt.data.training_data import read_training_data
+from minigpt.data.windows import Fingerprint, Windows
 from minigpt.errors import InputError
 from minigpt.generation.generator import Completer, Request
 from minigpt.model import lora
@@ -43,9 +46,9 @@ class Prepared(NamedTuple):
 
   run: Run
   tokenizer: Tokenizer
-  windows: sources.Windows | sequence_packing.Rows
-  val: np.ndarray | sequence_packing.Rows
-  fingerprint: sources.Fingerprint
+  windows: Windows | PackedExamples
+  val: Tokens | PackedExamples
+  fingerprint: Fingerprint
   opening: str  # what samples continue
   stop: tuple[str, ...] = ()  # what ends them
 
@@ -60,66 +63,15 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
   Args:
     tokenizer: that of the run which is continued; None builds one.
   """
-  if settings.data.dataset.endswith('.jsonl'):
-    return _prepare_pairs(settings, tokenizer)
-  split = sources.read_split(settings.data)
-  if not isinstance(split.train, str):
-    tokenizer = (
-      tokenizer
-      or sources.directory_tokenizer(settings.data.dataset)
-      or tokenizers.build(settings.data.tokenizer, '')
-    )
-    train, val = split
-  else:
-    text = split.train if split.val is split.train else ''.join(split)
-    tokenizer = tokenizer or tokenizers.build(settings.data.tokenizer, text)
-    train, val = encode_split(split, tokenizer)
-  model = GPTConfig(**{'vocab_size': tokenizer.vocab_size, **settings.model})
-  windows = sources.make_windows(
-    train, model.context_length, settings.data.stride, model.vocab_size
+  context_length = GPTConfig(**settings.model).context_length
+  data = read_training_data(settings.data, context_length, tokenizer)
+  model = GPTConfig(
+    **{'vocab_size': data.tokenizer.vocab_size, **settings.model}
   )
-  if len(val) < 2:
-    raise InputError(
-      'the validation part has fewer than 2 tokens; raise --val_fraction, or '
-      'set it to 0 to evaluate on the training text'
-    )
-  opening = tokenizer.decode(val[:8])
-  run = Run(model, settings.data, _with_steps(settings.train, windows.count))
+  recipe = _with_steps(settings.train, data.train.n_examples)
+  run = Run(model, settings.data, recipe)
   _memory_line(run)  # Refuses what cannot fit before anything is written.
-  found = sources.fingerprint(train, val)
-  return Prepared(run, tokenizer, windows, val, found, opening)
-
-
-def _prepare_pairs(settings: Settings, tokenizer: Tokenizer | None) -> Prepared:
-  pairs = jsonl.read_pairs(settings.data.dataset)
-  if tokenizer is None:
-    texts = [text for p in pairs for text in (p.prompt, p.completion)]
-    tokenizer = tokenizers.build(
-      settings.data.tokenizer, '\n'.join([*texts, ''])
-    )
-  model = GPTConfig(**{'vocab_size': tokenizer.vocab_size, **settings.model})
-  n_train = int(len(pairs) * (1 - settings.data.val_fraction))
-  parts = (
-    (pairs[:n_train], pairs[n_train:])
-    if settings.data.val_fraction
-    else (pairs, pairs)
-  )
-  if not all(parts):
-    raise InputError(
-      f'{settings.data.dataset} has {len(pairs)} examples, too few for a '
-      'validation part; give more, or --val_fraction=0'
-    )
-  train, val = (
-    sequence_packing.pack(
-      p, tokenizer, model.context_length, settings.data.truncate
-    )
-    for p in parts
-  )
-  run = Run(model, settings.data, _with_steps(settings.train, train.count))
-  _memory_line(run)
-  found = sources.fingerprint(train.tokens.ravel(), val.tokens.ravel())
-  stop = ('\n',) if sequence_packing.ends_with_line(tokenizer) else ()
-  return Prepared(run, tokenizer, train, val, found, parts[1][0].prompt, stop)
+  return Prepared(run, *data)
 
 
 def _with_steps(recipe: TrainConfig, n_windows: int) -> TrainConfig:
@@ -131,20 +83,12 @@ def _with_steps(recipe: TrainConfig, n_windows: int) -> TrainConfig:
   return dataclasses.replace(recipe, steps=steps)
 
 
-def encode_split(split: sources.Split, tokenizer: Tokenizer) -> sources.Split:
-  dtype = sources.smallest_unsigned(tokenizer.vocab_size)
-  train = tokenizer.encode(split.train).astype(dtype)
-  if split.val is split.train:
-    return sources.Split(train, train)
-  return sources.Split(train, tokenizer.encode(split.val).astype(dtype))
-
-
 def describe(prepared: Prepared, p) -> str:
   run, windows, val = prepared.run, prepared.windows, prepared.val
-  n_val = val.n_tokens if isinstance(val, sequence_packing.Rows) else len(val)
+  n_val = val.n_tokens if isinstance(val, PackedExamples) else len(val)
   return (
     f'{summary(p, run.model)}\n{_describe_adapters(run)}'
-    f'{windows.n_tokens:,} training tokens in {windows.count:,} windows, '
+    f'{windows.n_tokens:,} training tokens in {windows.n_examples:,} windows, '
     f'{n_val:,} validation tokens, '
     f'vocabulary {run.model.vocab_size:,} ({prepared.tokenizer.name})\n'
     f'{run.train.steps:,} steps of {run.train.batch_size} x '
@@ -265,7 +209,7 @@ class Fit:
     self.best_loss, self.n_worse = math.inf, 0
 
   def batch_number(self, step: int) -> int:
-    return int(sources.batch_numbers(np.array([step]), self.skipped)[0])
+    return int(batch_numbers(np.array([step]), self.skipped)[0])
 
   def save(self, metrics: dict[str, Any]) -> None:
     """Starts a checkpoint; `saver.wait` tells when it is there."""
@@ -292,9 +236,9 @@ class Fit:
     recipe, context = self.run.train, self.run.model.context_length
     val = self.prepared.val
     size = eval_batch_size(recipe.batch_size, context)
-    if isinstance(val, sequence_packing.Rows):
-      return sequence_packing.eval_batches(val, size, recipe.eval_batches)
-    return sources.eval_batches(
+    if isinstance(val, PackedExamples):
+      return packed_eval_batches(val, size, recipe.eval_batches)
+    return eval_batches(
       val, context, size, recipe.eval_stride, recipe.eval_batches
     )
 
@@ -468,7 +412,7 @@ def _batches(fit_: Fit, last: int) -> Iterator[tuple[range, np.ndarray]]:
     recipe.steps_per_call,
     [recipe.eval_every, recipe.sample_every, save_interval(recipe)],
   )
-  batches = sources.train_batches(
+  batches = train_batches(
     fit_.prepared.windows,
     (recipe.grad_accum, recipe.batch_size),
     recipe.seed,

@@ -12,7 +12,7 @@ from minigpt.checkpoints import workdir
 from minigpt.checkpoints.checkpoint import Checkpoint
 from minigpt.checkpoints.workdir import Trained
 from minigpt.config import TrainConfig, preset_values, settle
-from minigpt.data import sources
+from minigpt.data.batches import train_batches
 from minigpt.errors import InputError, UsageError
 from minigpt.model.transformer import GPT
 from minigpt.serving import export as exporting
@@ -33,7 +33,7 @@ def trained(tmp_path_factory):
   state = TrainState(model)
   recipe = TrainConfig(learning_rate=1e-2, warmup_steps=10, steps=60)
   steps = compiled_train_steps(state, run.model, recipe)
-  (batch,) = sources.train_batches(windows, (1, 8), 0, [range(60)], 60)
+  (batch,) = train_batches(windows, (1, 8), 0, [range(60)], 60)
   loss = steps(batch, 60)[0]
   assert loss[-1] < 1
   folder = tmp_path_factory.mktemp('run')

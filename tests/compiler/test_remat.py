@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from minigpt.compiler import jit, remat
 from minigpt.config import COMPILE_MODES
-from minigpt.data.sequence_packing import Packed
+from minigpt.data.sequence_packing import PackedBatch
 from minigpt.kernels.mlp import memory_efficient_mlp
 from minigpt.model import lora
 from minigpt.model.transformer import GPT, mlp
@@ -17,10 +17,10 @@ from minigpt.training.step import TrainState, loss_and_grads
 RNG = tf.constant([5, 6])
 
 
-def packed(tokens) -> Packed:
+def packed(tokens) -> PackedBatch:
   n_rows, n = tokens.shape
   segments = tf.repeat([[1] * 5 + [2] * (n - 6)], n_rows, axis=0)
-  return Packed(tokens, tf.ones([n_rows, n - 1]) / 7, segments)
+  return PackedBatch(tokens, tf.ones([n_rows, n - 1]) / 7, segments)
 
 
 def gradients(state, batch, config, dtype='float32'):

@@ -12,8 +12,8 @@ from minigpt import tokenizers
 from minigpt.checkpoints import workdir
 from minigpt.config import GPTConfig, TrainConfig, preset_values, settle
 from minigpt.data import sequence_packing
+from minigpt.data.batches import train_batches
 from minigpt.data.jsonl import Pair
-from minigpt.data.sources import train_batches
 from minigpt.errors import InputError
 from minigpt.model import attention
 from minigpt.model.layers import cross_entropy
@@ -74,7 +74,7 @@ def test_segments_hide_other_segments_and_the_future():
 
 def test_the_loss_of_packed_rows_is_the_sum_of_their_examples(model):
   rows = sequence_packing.pack(PAIRS, TOKENIZER, 15)
-  assert rows.count == 2
+  assert rows.n_examples == 2
   batch = rows.batch(np.arange(2))
   found = segments_loss_fn(*batch, model.params, CONFIG)
   want = sum(alone(pair, model.params).sum() for pair in PAIRS)
@@ -84,8 +84,8 @@ def test_the_loss_of_packed_rows_is_the_sum_of_their_examples(model):
 def test_evaluation_is_the_mean_over_all_targets(model):
   step = compiled_eval_step(model.params, CONFIG, 'float32')
   rows = sequence_packing.pack(PAIRS, TOKENIZER, 11)
-  assert rows.count == 3
-  found = evaluate_batches(step, sequence_packing.eval_batches(rows, 2))
+  assert rows.n_examples == 3
+  found = evaluate_batches(step, sequence_packing.packed_eval_batches(rows, 2))
   losses = np.concatenate([alone(pair, model.params) for pair in PAIRS])
   np.testing.assert_allclose(found.loss, losses.mean(), rtol=1e-5)
 
@@ -124,7 +124,7 @@ def test_rows_are_filled_without_overlap(lengths):
 
 def test_batches_are_the_same_for_the_same_seed_and_cover_all_rows():
   rows = sequence_packing.pack(PAIRS * 4, TOKENIZER, 11)
-  n = rows.count
+  n = rows.n_examples
   [first], [again] = (
     list(train_batches(rows, (1, n), 5, [range(1)], 1)) for _ in range(2)
   )

@@ -18,7 +18,7 @@ import tensorflow as tf
 from minigpt.checkpoints import checkpoint, workdir
 from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.config import preset_values, settle
-from minigpt.data import sources
+from minigpt.data.windows import fingerprint
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.runtime import lock
@@ -325,16 +325,16 @@ def test_metrics_survive_a_kill_while_the_file_is_reopened(
 
 def test_changed_text_is_noticed(whole):
   windows, val = whole.prepared.windows, whole.prepared.val
-  workdir.check_same_data(whole.path, sources.fingerprint(windows.tokens, val))
+  workdir.check_same_data(whole.path, fingerprint(windows.tokens, val))
   changed = np.array(windows.tokens)
   changed[0] ^= 1
   with pytest.raises(InputError, match='the text has changed'):
-    workdir.check_same_data(whole.path, sources.fingerprint(changed, val))
+    workdir.check_same_data(whole.path, fingerprint(changed, val))
 
 
 def test_the_fingerprint_does_not_depend_on_the_chunks():
-  a = sources.fingerprint(np.arange(10), np.arange(5), chunk=3)
-  assert a == sources.fingerprint(np.arange(10), np.arange(5))
+  a = fingerprint(np.arange(10), np.arange(5), chunk=3)
+  assert a == fingerprint(np.arange(10), np.arange(5))
   assert a.n_tokens == 15
 
 

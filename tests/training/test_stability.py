@@ -8,8 +8,7 @@ import tensorflow as tf
 from helpers import start_run as start
 
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.data import sources
-from minigpt.data.sequence_packing import Packed
+from minigpt.data.sequence_packing import PackedBatch
 from minigpt.errors import InputError
 from minigpt.model import lora
 from minigpt.model.loss import loss_fn
@@ -79,7 +78,7 @@ def test_an_overflow_of_the_gradient_alone_is_named(state):
 def test_adapters_and_packed_rows_are_looked_into():
   model = GPT(CONFIG, seed=1)
   state = TrainState(model, lora.init_adapters(CONFIG, 2), 1.0)
-  packed = Packed(
+  packed = PackedBatch(
     np.array([[[1, 2, 3, 4, 5]]], np.int32),
     np.array([[[0, 1, 0, 1]]], np.float32),
     np.array([[[1, 1, 2, 2]]], np.int32),
@@ -120,11 +119,6 @@ def test_spikes_are_measured_in_deviations_of_the_last_losses():
   assert not spikes(100.0, width=0)
   assert not spikes(100.0, losses=losses[1:])
   assert not spikes(6.01, losses=[100.0, 200.0, *losses][:50])
-
-
-def test_skipped_batches_are_given_to_no_step():
-  numbers = sources.batch_numbers(np.arange(6), [1, 2, 6])
-  np.testing.assert_array_equal(numbers, [0, 3, 4, 5, 7, 8])
 
 
 def test_a_damaged_list_of_skipped_batches_is_refused(tmp_path):

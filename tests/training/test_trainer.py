@@ -106,7 +106,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
 
 
 def one_call(run, call):
-  from minigpt.data.sources import train_batches
+  from minigpt.data.batches import train_batches
 
   recipe = run.run.train
   shape = (recipe.grad_accum, recipe.batch_size)

@@ -1,0 +1,123 @@
+"""What a run trains on and is evaluated on: its text, read and tokenized."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from minigpt import tokenizers
+from minigpt.config import DataConfig
+from minigpt.data import batches, jsonl, sequence_packing, sources
+from minigpt.data.batches import EvalBatch
+from minigpt.data.sequence_packing import PackedBatch, PackedExamples
+from minigpt.data.token_shards import Tokens, token_dtype
+from minigpt.data.windows import Fingerprint, Windows, fingerprint, make_windows
+from minigpt.errors import InputError
+from minigpt.tokenizers import Tokenizer
+
+
+class TrainingData(NamedTuple):
+  """Tokens for training and validation, and what made them."""
+
+  tokenizer: Tokenizer
+  train: Windows | PackedExamples
+  val: Tokens | PackedExamples
+  fingerprint: Fingerprint
+  opening: str  # what samples continue
+  stop: tuple[str, ...] = ()  # what ends samples
+
+  @property
+  def n_val_tokens(self) -> int:
+    """Counts the tokens of the validation part."""
+    if isinstance(self.val, PackedExamples):
+      return self.val.n_tokens
+    return len(self.val)
+
+  def eval_batches(
+    self, batch_size: int, context_length: int, stride: int, limit: int
+  ) -> Iterator[EvalBatch | PackedBatch]:
+    """Yields the validation part; see `batches.eval_batches`."""
+    if isinstance(self.val, PackedExamples):
+      return sequence_packing.packed_eval_batches(self.val, batch_size, limit)
+    return batches.eval_batches(
+      self.val, context_length, batch_size, stride, limit
+    )
+
+
+def read_training_data(
+  config: DataConfig, context_length: int, tokenizer: Tokenizer | None = None
+) -> TrainingData:
+  """Reads the data set, and builds a tokenizer where there is none yet.
+
+  Args:
+    config: names the data set, and says how to split it.
+    context_length: of the model.
+    tokenizer: the tokenizer of the run that is continued or of the model to
+      start from; None takes that of a token directory, or builds one.
+
+  Raises:
+    UsageError: there is no such data set, or it is too short.
+    InputError: it cannot be read, or holds what the tokenizer does not know.
+  """
+  read = _read_pairs if config.dataset.endswith('.jsonl') else _read_text
+  return read(config, context_length, tokenizer)
+
+
+def _read_text(
+  config: DataConfig, context_length: int, tokenizer: Tokenizer | None
+) -> TrainingData:
+  split = sources.read_split(config)
+  tokenizer = tokenizer or _build_tokenizer(config, split)
+  train = _tokens(split.train, tokenizer)
+  # Without a validation part both are the same text: it is encoded once.
+  val = train if split.val is split.train else _tokens(split.val, tokenizer)
+  windows = make_windows(
+    train, context_length, config.stride, tokenizer.vocab_size
+  )
+  if len(val) < 2:
+    raise InputError(
+      'the validation part has fewer than 2 tokens; raise --val_fraction, or '
+      'set it to 0 to evaluate on the training text'
+    )
+  opening = tokenizer.decode(val[:8])
+  return TrainingData(tokenizer, windows, val, fingerprint(train, val), opening)
+
+
+def _build_tokenizer(config: DataConfig, split: sources.Split) -> Tokenizer:
+  train, val = split
+  if isinstance(train, str) and isinstance(val, str):
+    text = train if val is train else train + val
+    return tokenizers.build(config.tokenizer, text)
+  return sources.directory_tokenizer(config.dataset) or tokenizers.build(
+    config.tokenizer, ''
+  )
+
+
+def _tokens(part: str | Tokens, tokenizer: Tokenizer) -> Tokens:
+  if not isinstance(part, str):
+    return part
+  return tokenizer.encode(part).astype(token_dtype(tokenizer.vocab_size))
+
+
+def _read_pairs(
+  config: DataConfig, context_length: int, tokenizer: Tokenizer | None
+) -> TrainingData:
+  pairs = jsonl.read_pairs(config.dataset)
+  if tokenizer is None:
+    texts = [text for p in pairs for text in (p.prompt, p.completion)]
+    # With a line feed, which may have to end completions.
+    tokenizer = tokenizers.build(config.tokenizer, '\n'.join([*texts, '']))
+  n_train = int(len(pairs) * (1 - config.val_fraction))
+  parts = pairs[:n_train], pairs[n_train:]
+  if not config.val_fraction:
+    parts = pairs, pairs
+  if not all(parts):
+    raise InputError(
+      f'{config.dataset} has {len(pairs)} examples, too few for a '
+      'validation part; give more, or --val_fraction=0'
+    )
+  train, val = (
+    sequence_packing.pack(part, tokenizer, context_length, config.truncate)
+    for part in parts
+  )
+  found = fingerprint(train.tokens.ravel(), val.tokens.ravel())
+  stop = ('\n',) if sequence_packing.ends_with_line(tokenizer) else ()
+  return TrainingData(tokenizer, train, val, found, parts[1][0].prompt, stop)

@@ -1,0 +1,154 @@
+"""Training windows of running text, and the order in which a run reads them.
+
+Nothing is shuffled in memory: the window at place i of an epoch is the image
+of i under a keyed permutation, so any step's batch can be asked for again and
+a token file of any size is only ever read through its memory map.
+
+Shapes: N tokens in all, T context.
+"""
+
+import zlib
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt.data.token_shards import Tokens, TokenShards, checksum
+from minigpt.errors import InputError, UsageError
+
+_CHUNK = 1 << 24  # Tokens that are looked at together where all are.
+
+
+class Examples(Protocol):
+  """What training batches are made of: windows of text, or packed examples."""
+
+  @property
+  def n_examples(self) -> int:
+    """Counts the examples of one epoch."""
+    ...
+
+  @property
+  def n_tokens(self) -> int:
+    """Counts the tokens of one epoch."""
+    ...
+
+  @property
+  def stride(self) -> int:
+    """Returns the distance between the starts of neighbouring examples."""
+    ...
+
+  def at(self, starts: np.ndarray) -> Any:  # int [..., A, B] -> [..., T + 1]
+    """Returns the examples that start there, as an array or nest of arrays."""
+    ...
+
+
+class Windows(NamedTuple):
+  """Every window of T + 1 tokens whose start is a multiple of the stride."""
+
+  tokens: Tokens  # [N], in memory or memory-mapped
+  context_length: int
+  stride: int
+
+  @property
+  def n_examples(self) -> int:
+    """Counts the windows."""
+    return (len(self.tokens) - self.context_length - 1) // self.stride + 1
+
+  @property
+  def n_tokens(self) -> int:
+    """Counts the tokens of the text."""
+    return len(self.tokens)
+
+  def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
+    """Reads the windows that start there."""
+    offsets = np.arange(self.context_length + 1)
+    return self.tokens[starts[..., None] + offsets].astype(np.int32)
+
+
+def make_windows(
+  tokens: Tokens, context_length: int, stride: int, vocab_size: int
+) -> Windows:
+  """Checks that the text fills a window; a stride of 0 is `context_length`.
+
+  Raises:
+    UsageError: the text is shorter than one window.
+    InputError: a token id is outside the vocabulary.
+  """
+  if len(tokens) <= context_length:
+    raise UsageError(
+      f'the training text has {len(tokens)} tokens, fewer than '
+      f'context_length + 1 = {context_length + 1}: lower --context_length or '
+      'give more text'
+    )
+  check_ids(tokens, vocab_size)
+  return Windows(tokens, context_length, stride or context_length)
+
+
+def check_ids(tokens: Tokens, vocab_size: int, chunk: int = _CHUNK) -> None:
+  """Raises InputError for the first id outside [0, vocab_size)."""
+  for start in range(0, len(tokens), chunk):
+    part = tokens[start : start + chunk]
+    wrong = np.flatnonzero((part < 0) | (part >= vocab_size))
+    if len(wrong):
+      raise InputError(
+        f'token id {part[wrong[0]]} at position {start + wrong[0]} is outside '
+        f'the vocabulary of {vocab_size}; was it made by another tokenizer?'
+      )
+
+
+class Fingerprint(NamedTuple):
+  """Tells one text from another, without keeping either."""
+
+  n_tokens: int
+  crc32: int
+
+
+def fingerprint(*parts: Tokens, chunk: int = _CHUNK) -> Fingerprint:
+  """Computes it over arrays [N], one after another, in bounded memory."""
+  crc = 0
+  for tokens in parts:
+    if isinstance(tokens, TokenShards):
+      crc = zlib.crc32(str(tokens.crc32).encode(), crc)
+    else:
+      crc = checksum(tokens, crc, chunk)
+  return Fingerprint(sum(map(len, parts)), crc)
+
+
+def window_order(
+  windows: Examples, places: np.ndarray, seed: int
+) -> np.ndarray:  # int64 [...] -> int64 [...]
+  """Returns the starts of windows by their places in a shuffled stream.
+
+  The stream is endless: each epoch is a fresh permutation of all windows.
+
+  Args:
+    windows: the windows that are shuffled.
+    places: counted from 0 over all epochs.
+    seed: the run's.
+  """
+  n = windows.n_examples
+  epoch, place = np.divmod(places.reshape(-1), n)
+  # The kernel of tf.random.experimental.index_shuffle, which itself fails on
+  # one key for each index.
+  index = tf.raw_ops.RandomIndexShuffle(
+    index=place,
+    seed=_epoch_keys(seed, epoch),
+    max_index=np.int64(n - 1),
+    rounds=8,
+  )
+  return index.numpy().reshape(places.shape) * windows.stride
+
+
+def _epoch_keys(seed: int, epochs: np.ndarray) -> np.ndarray:
+  """Hashes seed and epoch, as near keys would give near orders.
+
+  Args:
+    seed: the run's.
+    epochs: int64 [n].
+
+  Returns:
+    int64 [n, 3].
+  """
+  distinct, places = np.unique(epochs, return_inverse=True)
+  keys = [np.random.SeedSequence([seed, e]).generate_state(3) for e in distinct]
+  return np.array(keys, np.int64)[places]

@@ -1,0 +1,97 @@
+"""A corpus becomes a token directory, whatever happens meanwhile."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigpt import tokenizers
+from minigpt.data import token_shards
+from minigpt.data.corpus import make_tokenizer, prepare
+from minigpt.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_tokens_are_those_of_the_documents_each_with_its_end(
+  tokens, tokenizer, documents
+):
+  expected = [
+    part
+    for document in documents
+    for part in (tokenizer.encode(document), [tokenizer.end_of_text])
+  ]
+  found = token_shards.open_tokens(tokens)
+  np.testing.assert_array_equal(found[:], np.concatenate(expected))
+  assert found.dtype == np.uint8
+  manifest = json.loads((tokens / 'manifest.json').read_text())
+  assert manifest['n_documents'] == len(documents)
+  assert manifest['n_tokens'] == len(found)
+  assert len(manifest['shards']) > 8
+  assert {p.suffix for p in tokens.iterdir()} == {'.npy', '.json'}
+  assert not list(tokens.glob('shard-*.json'))
+
+
+def test_a_killed_preparation_goes_on(story, tokenizer, tmp_path):
+  tokenizers.save(tokenizer, tmp_path / 'words.json')
+  big = tmp_path / 'big.txt'
+  big.write_text(story * 300, encoding='utf-8')
+  folder = tmp_path / 'out'
+  command = [
+    sys.executable,
+    '-c',
+    'from pathlib import Path\n'
+    'from minigpt.data.corpus import *\n'
+    'if __name__ == "__main__":\n'
+    f'  prepare([{str(big)!r}], make_tokenizer({str(tmp_path)!r} '
+    f'+ "/words.json"), Path({str(folder)!r}), 2, 1 << 16)\n',
+  ]
+  folder.mkdir()
+  with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as first:
+    deadline = time.monotonic() + 60
+    while not list(folder.glob('shard-*.json')):
+      assert time.monotonic() < deadline and first.poll() is None
+      time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+  time.sleep(1)  # Its workers notice and leave.
+  made = {p: os.stat(p).st_mtime_ns for p in folder.glob('shard-*.npy')}
+  assert made and not (folder / 'manifest.json').exists()
+  prepare([str(big)], tokenizer, folder, 2, 1 << 16)
+  kept = [p for p, time_ in made.items() if os.stat(p).st_mtime_ns == time_]
+  assert kept
+  expected = [*tokenizer.encode(story * 300), tokenizer.end_of_text]
+  np.testing.assert_array_equal(token_shards.open_tokens(folder)[:], expected)
+  assert not list(folder.glob('.tmp-*'))
+
+
+def test_other_text_or_a_finished_directory_is_refused(
+  corpus_paths, tokenizer, tokens, tmp_path
+):
+  with pytest.raises(UsageError, match='holds tokens already'):
+    prepare(corpus_paths, tokenizer, tokens, 1, 300)
+  (tmp_path / 'plan.json').write_text('{}')
+  with pytest.raises(UsageError, match='holds part of other text'):
+    prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
+
+
+def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):
+  tokenizers.save(tokenizers.build('char', 'abc'), tmp_path / 'c.json')
+  with pytest.raises(UsageError, match='no end-of-text'):
+    make_tokenizer(str(tmp_path / 'c.json'))
+  with pytest.raises(UsageError, match="unknown tokenizer 'char'"):
+    make_tokenizer('char')
+
+
+def test_preparing_does_without_tensorflow():
+  """Half a gigabyte in each process, and seconds before the first line."""
+  code = (
+    'import sys, minigpt.commands.prepare\n'
+    'sys.exit("tensorflow" in sys.modules)'
+  )
+  assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

@@ -1,0 +1,74 @@
+"""Data sets by name and path."""
+
+import os
+
+import pytest
+
+from minigpt.config import DataConfig
+from minigpt.data import sources
+from minigpt.errors import InputError, UsageError
+
+
+def test_the_last_part_of_the_text_is_for_validation(tmp_path):
+  (tmp_path / 'a.txt').write_text('abcdefghi')
+  (tmp_path / 'b.txt').write_text('J' * 10)
+  split = sources.read_split(
+    DataConfig(str(tmp_path / '*.txt'), val_fraction=0.5)
+  )
+  assert split == ('abcdefghi\n', 'J' * 10)
+
+
+def test_the_sample_is_the_specifications():
+  assert len(sources.SAMPLE) == 82
+  assert sources.read_split(DataConfig('sample', val_fraction=0)) == (
+    sources.SAMPLE,
+    sources.SAMPLE,
+  )
+
+
+def test_stdlib_is_python_source_and_the_same_each_time():
+  text = sources.read_split(DataConfig('stdlib', val_fraction=0)).train
+  assert len(text) > 5_000_000 and text.isascii()
+  assert 'def ' in text and 'site-packages/numpy' not in text
+
+
+@pytest.mark.skipif(
+  not os.path.isdir(
+    os.path.join(os.environ.get('TFDS_DATA_DIR', ''), 'tiny_shakespeare')
+  ),
+  reason='TFDS_DATA_DIR holds no tiny_shakespeare',
+)
+def test_tiny_shakespeare_has_both_splits():
+  ours = sources.read_split(DataConfig('tiny_shakespeare'))
+  assert list(map(len, ours)) == [1_003_854, 111_540]
+  theirs = sources.read_split(DataConfig('tiny_shakespeare', own_splits=True))
+  assert list(map(len, theirs)) == [1_003_854, 55_770]
+  assert ours.train == theirs.train and ours.val.startswith(theirs.val)
+
+
+def test_faults_of_text_name_the_culprit(tmp_path):
+  empty, latin = tmp_path / 'empty.txt', tmp_path / 'latin.txt'
+  empty.touch()
+  latin.write_bytes(b'caf\xe9')
+  for dataset, fault in (
+    (str(empty), 'holds no text'),
+    (str(latin), 'not UTF-8 .byte 3'),
+    (str(tmp_path / 'none.txt'), 'no such file'),
+    (str(tmp_path), 'is a directory'),
+  ):
+    with pytest.raises(InputError, match=fault):
+      sources.read_split(DataConfig(dataset))
+  with pytest.raises(UsageError, match="did you mean 'tiny_shakespeare'"):
+    sources.read_split(DataConfig('tinyshakespeare'))
+  with pytest.raises(UsageError, match='own_splits'):
+    sources.read_split(DataConfig('sample', own_splits=True))
+
+
+def test_the_tokenizer_comes_with_the_tokens(tokens):
+  given = {'dataset': str(tokens)}
+  assert sources.resolve_tokenizer(given)['tokenizer'] == 'word'
+  assert sources.resolve_tokenizer({'dataset': 'sample'}) == {
+    'dataset': 'sample'
+  }
+  with pytest.raises(UsageError, match='were made with word'):
+    sources.resolve_tokenizer({**given, 'tokenizer': 'char'})

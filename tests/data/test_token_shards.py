@@ -1,0 +1,100 @@
+"""Token directories, read."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minigpt.config import DataConfig
+from minigpt.data import sources, token_shards
+from minigpt.data.windows import fingerprint, make_windows
+from minigpt.errors import InputError
+
+
+def test_shards_index_like_one_array():
+  whole = np.arange(23, dtype=np.uint16)
+  found = token_shards.TokenShards([whole[:5], whole[5:6], whole[6:]])
+  np.testing.assert_array_equal(found[:], whole)
+  np.testing.assert_array_equal(found[3:9], whole[3:9])
+  places = np.array([[0, 4, 5], [6, 22, 4]])
+  np.testing.assert_array_equal(found[places], whole[places])
+  part = found.part(4, 20).part(1, 10)
+  assert len(part) == 9
+  np.testing.assert_array_equal(part[:], whole[5:14])
+  np.testing.assert_array_equal(part[np.array([0, 8])], [5, 13])
+  assert part[2] == 7
+  assert part.crc32 != found.crc32
+  with pytest.raises(IndexError):
+    part[np.array([9])]
+
+
+def test_windows_and_fingerprints_of_a_token_directory(tokens):
+  split = sources.read_split(DataConfig(dataset=str(tokens), val_fraction=0.25))
+  whole = token_shards.open_tokens(tokens)[:]
+  n = len(split.train)
+  assert n == int(len(whole) * 0.75)
+  windows = make_windows(split.train, 7, 0, 256)
+  starts = np.array([[0, n - 8], [290, 5]])
+  expected = whole[starts[..., None] + np.arange(8)]
+  np.testing.assert_array_equal(windows.at(starts), expected)
+  found = fingerprint(split.train, split.val)
+  assert found.n_tokens == len(whole)
+  assert found != fingerprint(split.val, split.train)
+
+
+def test_damaged_directories_are_refused(tokens, tmp_path):
+  copy = tmp_path / 'copy'
+  copy.mkdir()
+  for path in tokens.iterdir():
+    (copy / path.name).write_bytes(path.read_bytes())
+  shard = copy / 'shard-00003.npy'
+  content = shard.read_bytes()
+  shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+  with pytest.raises(InputError, match=r'shard-00003.npy is damaged'):
+    token_shards.open_tokens(copy)
+  shard.write_bytes(content[:-1])
+  with pytest.raises(InputError, match=r'shard-00003.npy'):
+    token_shards.open_tokens(copy)
+  manifest = copy / 'manifest.json'
+  fields = json.loads(manifest.read_text())
+  fields['shards'][0]['name'] = '../shard-00000.npy'
+  manifest.write_text(json.dumps(fields))
+  with pytest.raises(InputError, match='is not a manifest'):
+    token_shards.open_tokens(copy)
+
+
+def test_token_arrays_take_the_smallest_dtype():
+  for vocab_size, dtype in (
+    (65, 'u1'),
+    (256, 'u1'),
+    (257, 'u2'),
+    (50257, 'u2'),
+  ):
+    assert token_shards.token_dtype(vocab_size) == dtype
+
+
+def test_tokens_are_read_through_the_memory_map(tmp_path):
+  path = str(tmp_path / 'tokens.npy')
+  np.save(path, np.arange(1000, dtype=np.uint16))
+  split = sources.read_split(DataConfig(dataset=path, val_fraction=0.1))
+  assert len(split.train) == 900 and split.val[0] == 900
+  windows = make_windows(split.train, 8, 1, 1000)
+  assert isinstance(windows.tokens, np.memmap)
+  assert windows.at(np.array([5, 7]))[1].tolist() == list(range(7, 16))
+
+
+def test_faults_of_token_files_name_the_culprit(tmp_path):
+  path = tmp_path / 'tokens.npy'
+  for content, fault in (
+    (b'', 'is not a'),
+    (b'garbage', 'is not a'),
+  ):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=fault):
+      sources.read_split(DataConfig(str(path)))
+  np.save(path, np.zeros([2, 2]))
+  with pytest.raises(InputError, match='one-dimensional integer'):
+    sources.read_split(DataConfig(str(path)))
+  np.save(path, np.array([{}]), allow_pickle=True)
+  with pytest.raises(InputError, match='is not a'):
+    sources.read_split(DataConfig(str(path)))
