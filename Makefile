@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/python train.py --workdir=runs/demo --preset=shakespeare-char \
 	  --dataset=stdlib --steps=1000 --eval_batches=16 --sample_every=250
-	$(BIN)/python -m minigpt.commands.generate --workdir=runs/demo \
+	$(BIN)/python -m minigpt generate --workdir=runs/demo \
 	  --prompt="def main(" --max_new_tokens=300 --seed=1
 	test -d models/demo/1 || \
 	  $(BIN)/python export.py --workdir=runs/demo --export_dir=models/demo

@@ -5,7 +5,7 @@
 Each run is a process of its own and does nothing beside it; in each round the
 order is turned around, so that a machine that slows down slows all. Whoever
 cannot do what is asked is named with the reason. --what, --preset, the shapes,
---compute_dtype and --weights mean what they mean to minigpt.commands.bench; --weights
+--compute_dtype and --weights mean what they mean to `minigpt bench`; --weights
 may name several formats, and all are compared in the one table.
 
 All train, read and write with GPT-2's layers: a head tied to the embedding,
@@ -17,18 +17,16 @@ import sys
 import runs
 from absl import flags
 
-from minigpt.runtime import startup  # First: it silences TensorFlow's import.
-
-# isort: split
 from minigpt.config import (
   COMPILE_MODES,
+  WEIGHTS,
   GPTConfig,
   TrainConfig,
   preset_values,
   settle,
 )
 from minigpt.errors import UsageError, unknown
-from minigpt.kernels.quantize import WEIGHTS
+from minigpt.runtime import app
 
 _KINDS = ('train', 'prefill', 'decode')
 # What the peers' model is, whatever the preset says.
@@ -41,31 +39,53 @@ _SAME = {
   'grad_accum': 1,
 }
 
-_WHAT = flags.DEFINE_string('what', 'train', f'one of {", ".join(_KINDS)}')
-_PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
-_VOCAB = flags.DEFINE_integer('vocab_size', 50257, 'tokens the model knows')
-_PEERS_PYTHON = flags.DEFINE_string(
-  'peers_python', None, "the interpreter of the peers' environment"
+_FLAGS = flags.FlagValues()
+_WHAT = flags.DEFINE_string(
+  'what', 'train', f'one of {", ".join(_KINDS)}', flag_values=_FLAGS
 )
-_ROUNDS = flags.DEFINE_integer('rounds', 3, 'runs of each')
-_REPEATS = flags.DEFINE_integer('repeats', 3, 'calls timed in each run')
-_PROMPT = flags.DEFINE_integer('prompt_length', 128, 'tokens read before')
-_NEW = flags.DEFINE_integer('new_tokens', 64, 'tokens decoded a row')
+_PRESET = flags.DEFINE_string(
+  'preset', 'gpt2-124m', 'model and its recipe', flag_values=_FLAGS
+)
+_VOCAB = flags.DEFINE_integer(
+  'vocab_size', 50257, 'tokens the model knows', flag_values=_FLAGS
+)
+_PEERS_PYTHON = flags.DEFINE_string(
+  'peers_python',
+  None,
+  "the interpreter of the peers' environment",
+  flag_values=_FLAGS,
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'runs of each', flag_values=_FLAGS)
+_REPEATS = flags.DEFINE_integer(
+  'repeats', 3, 'calls timed in each run', flag_values=_FLAGS
+)
+_PROMPT = flags.DEFINE_integer(
+  'prompt_length', 128, 'tokens read before', flag_values=_FLAGS
+)
+_NEW = flags.DEFINE_integer(
+  'new_tokens', 64, 'tokens decoded a row', flag_values=_FLAGS
+)
 _WEIGHTS = flags.DEFINE_list(
-  'weights', ['float32'], f'formats: {", ".join(WEIGHTS)}'
+  'weights', ['float32'], f'formats: {", ".join(WEIGHTS)}', flag_values=_FLAGS
 )
 _MODES = flags.DEFINE_list(
-  'modes', list(COMPILE_MODES), 'what minigpt is compiled as'
+  'modes',
+  list(COMPILE_MODES),
+  'what minigpt is compiled as',
+  flag_values=_FLAGS,
 )
 _PEERS = flags.DEFINE_list(
-  'peers', list(runs.PEERS), 'whom to compare with; none where empty'
+  'peers',
+  list(runs.PEERS),
+  'whom to compare with; none where empty',
+  flag_values=_FLAGS,
 )
-startup.define_flags(GPTConfig, TrainConfig)
+app.define_flags(_FLAGS, GPTConfig, TrainConfig)
 
 
 def main() -> None:
   _check()
-  given = startup.given(GPTConfig, TrainConfig)
+  given = app.explicit_flags(_FLAGS, GPTConfig, TrainConfig)
   if wrong := [n for n, v in _SAME.items() if given.get(n, v) != v]:
     raise UsageError(
       f'{wrong[0]}={given[wrong[0]]}: the peers have '
@@ -107,7 +127,7 @@ def _minigpt(weights, given):
     **given,
   }
   typed = [f'--{name}={value}' for name, value in options.items()]
-  command = [sys.executable, '-m', 'minigpt.commands.bench', *typed]
+  command = [sys.executable, '-m', 'minigpt', 'bench', *typed]
   return {
     (f'minigpt {mode}', weights): [*command, f'--compile={mode}']
     for mode in _MODES.value
@@ -153,4 +173,4 @@ def _figures(commands):
 
 
 if __name__ == '__main__':
-  startup.run(main)
+  app.run(_FLAGS, __doc__, main)

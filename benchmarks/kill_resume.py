@@ -6,7 +6,7 @@ A run that is killed by SIGKILL at random moments (while it starts, between
 steps, inside saving) and continued each time must end with the weights, the
 optimizer's moments and the logged losses of one that was left alone, bit for
 bit, and each time continue from the last checkpoint that was whole. The same
-for `minigpt.commands.prepare` and its tokens.
+for `minigpt prepare` and its tokens.
 """
 
 import argparse
@@ -22,9 +22,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
-
-# isort: split
 import numpy as np
 import tensorflow as tf
 
@@ -44,7 +41,7 @@ def train(path: Path) -> list[str]:
 
 def prepare(folder: Path, path: Path) -> list[str]:
   return [
-    *(sys.executable, '-m', 'minigpt.commands.prepare', f'--output={path}'),
+    *(sys.executable, '-m', 'minigpt', 'prepare', f'--output={path}'),
     *(f'--input={folder}/text.txt', f'--tokenizer={folder}/words.json'),
     *('--shard_mb=1', '--workers=2'),
   ]

@@ -1,4 +1,4 @@
-"""How much memory `minigpt.commands.prepare` takes for a corpus of any size.
+"""How much memory `minigpt prepare` takes for a corpus of any size.
 
   python benchmarks/prepare_memory.py --gigabytes=2
 
@@ -86,7 +86,8 @@ def main() -> None:
         *(
           sys.executable,
           '-m',
-          'minigpt.commands.prepare',
+          'minigpt',
+          'prepare',
           f'--output={folder}/tokens',
         ),
         *(f'--input={folder}/*.txt', *options.flags),

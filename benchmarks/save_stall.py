@@ -13,9 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from minigpt.runtime import startup  # First: it silences TensorFlow's import.
-
-# isort: split
 import numpy as np
 
 from minigpt import tokenizers
@@ -23,6 +20,7 @@ from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Run
 from minigpt.config import preset_values, settle
 from minigpt.data.windows import fingerprint, make_windows
+from minigpt.runtime import app, startup
 from minigpt.training.trainer import Fit, Prepared, fit
 
 
@@ -50,6 +48,7 @@ def step_times(path: Path, run: Prepared) -> dict[int, float]:
 
 
 def main() -> int:
+  startup.configure()
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--preset', default='gpt2-124m')
   parser.add_argument('--steps', type=int, default=24)
@@ -83,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  raise SystemExit(startup.guarded(main))
+  raise SystemExit(app.exit_code(main))

@@ -1,4 +1,4 @@
-"""Holds `minigpt.commands.plan` against runs of 1, 2 and 4 workers on this machine.
+"""Holds `minigpt plan` against runs of 1, 2 and 4 workers on this machine.
 
   python benchmarks/scaling.py
 
@@ -15,9 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
-
-# isort: split
 from minigpt.checkpoints import workdir
 from minigpt.profiling import flops as costs
 from minigpt.training.metrics import read_metrics
@@ -33,7 +30,8 @@ def measure(path: Path, n: int, flags: list[str]) -> float:
       *(
         sys.executable,
         '-m',
-        'minigpt.commands.launch',
+        'minigpt',
+        'launch',
         f'--workers={n}',
         '--',
       ),

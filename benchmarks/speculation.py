@@ -11,18 +11,16 @@ import statistics
 import time
 from pathlib import Path
 
-from minigpt.compiler import jit
-from minigpt.runtime import startup  # First: it silences TensorFlow's import.
-
-# isort: split
 import numpy as np
 import tensorflow as tf
 
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import Trained
+from minigpt.compiler import jit
 from minigpt.config import Settings
 from minigpt.generation import decode, prompt_lookup
 from minigpt.kernels.quantize import quantize
+from minigpt.runtime import app, startup
 from minigpt.training import trainer
 
 _CALLS = 4  # Of which the first may compile.
@@ -30,9 +28,7 @@ _CALLS = 4  # Of which the first may compile.
 
 def writers(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
-  p = quantize(
-    trained.model.params, 'float32'
-  )  # As minigpt.commands.generate has it.
+  p = quantize(trained.model.params, 'float32')  # As `minigpt generate` has it.
   config = trained.run.model
   greedy = decode.greedy_sampling(1)
 
@@ -77,6 +73,7 @@ def prompts(trained: Trained, n_places: int, length: int) -> np.ndarray:
 
 
 def main() -> int:
+  startup.configure()
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--workdir', required=True)
   parser.add_argument('--speculate', type=int, default=8)
@@ -117,4 +114,4 @@ def report(
 
 
 if __name__ == '__main__':
-  raise SystemExit(startup.guarded(main))
+  raise SystemExit(app.exit_code(main))

@@ -128,7 +128,7 @@ class DataConfig:
     'sample',
     "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
     'files, a .npy file of token ids, a .jsonl file of prompts and '
-    'completions, or a directory that minigpt.commands.prepare made',
+    'completions, or a directory that `minigpt prepare` made',
   )
   tokenizer: str = _option('char', "'char', 'word' or 'gpt2'")
   val_fraction: float = _option(
@@ -156,6 +156,9 @@ class DataConfig:
 # How a function becomes machine code; see `lowering`.
 COMPILE_MODES = ('xla', 'hybrid', 'graph')
 COMPUTE_DTYPES = ('float32', 'bfloat16')
+# How weights are kept: in an export, and in memory.
+STORED_WEIGHTS = ('float32', 'bfloat16', 'int8')
+WEIGHTS = (*STORED_WEIGHTS, 'w8a8')
 OPTIMIZERS = ('adamw', 'muon')
 SCHEDULES = ('cosine', 'wsd')
 

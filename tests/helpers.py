@@ -1,9 +1,10 @@
-"""Programs as a user starts them, but for the seconds that TensorFlow takes.
+"""Commands as a user starts them, but without the seconds TensorFlow takes.
 
 Each is a process of its own, with its own flags, folder and streams: the fork
 of a server that has imported TensorFlow and done nothing with it.
 """
 
+import importlib
 import multiprocessing
 import os
 import runpy
@@ -28,13 +29,11 @@ TINY = dict(
   eval_batches=1,
 )
 
-# So that the server finds the package wherever a test has gone.
-os.environ['PYTHONPATH'] = str(ROOT)
+# So that the server finds the package whatever folder a test has changed to.
+os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
 _context = multiprocessing.get_context('forkserver')
 # minigpt.data.corpus uses the same server.
-_context.set_forkserver_preload(
-  ['minigpt.runtime.startup', 'minigpt.data.shard_writer']
-)
+_context.set_forkserver_preload(['preload'])
 
 
 def run(*command, cwd=ROOT) -> subprocess.CompletedProcess:
@@ -60,6 +59,27 @@ def start(
   )
   process.start()
   return process
+
+
+def run_here(name: str, *argv) -> int:
+  """Runs a command in this process; returns its exit code."""
+  from minigpt.commands import TAKE_ARGUMENTS, module_name
+  from minigpt.runtime import app
+
+  module = module_name(name)
+  flags = importlib.import_module(f'minigpt.commands.flags.{module}').FLAGS
+  command = importlib.import_module(f'minigpt.commands.{module}')
+  takes_arguments = name in TAKE_ARGUMENTS
+
+  def main():
+    argv_ = [name, *map(str, argv)]
+    _, *rest = app.parse_flags(flags, argv_, takes_arguments)
+    return command.main(*[rest] if takes_arguments else [])
+
+  try:
+    return app.exit_code(main)
+  finally:
+    flags.unparse_flags()
 
 
 def _run(command, cwd, files):

@@ -38,9 +38,9 @@ TOY = {
     '--eval_batches=1',
     '--compile=graph',
   ],
-  'minigpt.commands.generate': ['--max_new_tokens=4'],
+  'minigpt generate': ['--max_new_tokens=4'],
   'serve_check.py': ['--json'],
-  'minigpt.commands.bench': [
+  'minigpt bench': [
     '--preset=mini',
     '--prompt_length=8',
     '--new_tokens=2',
@@ -128,12 +128,16 @@ def commands(code, folder):
 
 def cut(command):
   """The command at toy size; scripts by their full path."""
-  program, *flags = command if command[0] != '-m' else command[1:]
+  program, *flags = command
+  if command[:2] == ['-m', 'minigpt']:
+    program, flags = f'minigpt {command[2]}', command[3:]
+  elif command[0] == '-m':
+    program, flags = command[1], command[2:]
   flags = [INSTEAD.get(flag, flag) for flag in flags] + TOY.get(program, [])
   if program == 'train.py' and not any('--init_from' in f for f in flags):
     flags += SMALL.split()
   if command[0] == '-m':
-    return ['-m', program, *flags]
+    return ['-m', *program.split(), *flags]
   return [ROOT / program, *flags]
 
 

@@ -1,4 +1,4 @@
-"""Sets what minigpt.commands.evaluate found beside leaving every word as it was typed.
+"""Compares what `minigpt evaluate` found with words left as they were typed.
 
 python -m examples.spelling.compare --workdir=runs/spelling/model
 """
@@ -7,9 +7,6 @@ import argparse
 import json
 from pathlib import Path
 
-import minigpt.runtime.startup  # noqa: F401  First: it silences TensorFlow's import.
-
-# isort: split
 from minigpt.analysis.perplexity import character_error_rate
 from minigpt.data.jsonl import read_pairs
 

@@ -16,7 +16,7 @@ $python train.py --init_from="$runs/words" --dataset="$runs/data/train.jsonl" \
   --min_learning_rate=1e-4 --steps_per_call=10 --workdir="$runs/model"
 
 for pairs in test unknown; do
-  $python -m minigpt.commands.evaluate --workdir="$runs/model" --task=pairs \
+  $python -m minigpt evaluate --workdir="$runs/model" --task=pairs \
     --dataset="$runs/data/$pairs.jsonl"
 done
 $python -m examples.spelling.compare --workdir="$runs/model"

@@ -1,6 +1,6 @@
-"""Measures how fast this machine trains, reads prompts and writes text.
+"""Measures how fast this machine trains, reads prompts and generates.
 
-  python -m minigpt.commands.bench --what=decode --preset=gpt2-124m
+  python -m minigpt bench --what=decode --preset=gpt2-124m
 
 Random weights and random tokens; the first call, which compiles, and one more
 are kept apart. The share of the roofline is the time that the counted work
@@ -11,11 +11,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from absl import flags
-
-from minigpt.runtime import startup  # First: it silences TensorFlow's import.
-
-# isort: split
+from minigpt.commands.flags import bench as flags
 from minigpt.compiler import backend
 from minigpt.config import (
   GPTConfig,
@@ -24,129 +20,104 @@ from minigpt.config import (
   settle,
 )
 from minigpt.errors import UsageError, unknown
-from minigpt.kernels.quantize import WEIGHTS
 from minigpt.profiling import timing as benchmarking
+from minigpt.runtime import app
 from minigpt.runtime.atomic_io import write_text
 from minigpt.serving import stablehlo
 
-_KINDS = ('train', 'prefill', 'decode', 'roofline')
-
-_WHAT = flags.DEFINE_string('what', 'train', f'one of {", ".join(_KINDS)}')
-_PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
-_VOCAB = flags.DEFINE_integer('vocab_size', 50257, 'tokens the model knows')
-_WEIGHTS = flags.DEFINE_string(
-  'weights', 'float32', f'one of {", ".join(WEIGHTS)}; not for training'
-)
-_PROMPT = flags.DEFINE_integer('prompt_length', 128, 'tokens read before')
-_NEW = flags.DEFINE_integer('new_tokens', 64, 'tokens decoded a row')
-_REPEATS = flags.DEFINE_integer('repeats', 5, 'calls that are timed')
-_JSON = flags.DEFINE_string('json', None, 'file for the figures')
-_STABLEHLO = flags.DEFINE_string(
-  'stablehlo', None, 'time nothing: write what would run into this new folder'
-)
-_DEVICE = flags.DEFINE_string(
-  'device', 'any', 'with --stablehlo, what is to run it: any, or cuda alone'
-)
-_EXPECTED = flags.DEFINE_bool(
-  'expected', True, 'with --stablehlo: run it, too, and write what came out'
-)
-startup.define_flags(GPTConfig, TrainConfig)
-
 
 def main() -> None:
-  if _WHAT.value not in _KINDS:
-    raise unknown('what', _WHAT.value, _KINDS)
-  given = startup.given(GPTConfig, TrainConfig)
-  settings = settle(preset_values(_PRESET.value, given))
-  config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
+  if flags.WHAT.value not in flags.KINDS:
+    raise unknown('what', flags.WHAT.value, flags.KINDS)
+  given = app.explicit_flags(flags.FLAGS, GPTConfig, TrainConfig)
+  settings = settle(preset_values(flags.PRESET.value, given))
+  config = GPTConfig(**settings.model, vocab_size=flags.VOCAB.value)
   recipe = settings.train
   _check(config)
-  trains = _WHAT.value == 'train'
+  trains = flags.WHAT.value == 'train'
   mode = backend.resolve_mode(recipe.compile, recipe.compute_dtype, trains)
-  if _STABLEHLO.value:
-    return _write(Path(_STABLEHLO.value), config, recipe)
+  if flags.STABLEHLO.value:
+    return _write(Path(flags.STABLEHLO.value), config, recipe)
   figures = _figures(config, recipe, mode)
   asked = {**_asked(config, recipe), 'compile': mode}
   for name, value in (asked | figures).items():
     shown = f'{value:,.4g}' if isinstance(value, float) else value
     print(f'{name:<22} {shown}')
-  if _JSON.value:
-    write_text(Path(_JSON.value), json.dumps(asked | figures) + '\n')
+  if flags.JSON.value:
+    write_text(Path(flags.JSON.value), json.dumps(asked | figures) + '\n')
 
 
 def _asked(config, recipe):
   return {
-    'what': _WHAT.value,
-    'preset': _PRESET.value,
+    'what': flags.WHAT.value,
+    'preset': flags.PRESET.value,
     'batch_size': recipe.batch_size,
     'context_length': config.context_length,
     'compute_dtype': recipe.compute_dtype,
-    'weights': _WEIGHTS.value,
+    'weights': flags.WEIGHTS.value,
   }
 
 
 def _write(folder, config, recipe):
-  if _WHAT.value == 'roofline':
+  if flags.WHAT.value == 'roofline':
     raise UsageError('--stablehlo: the roofline is measured here; give --what')
   # Only a function that is one XLA program can leave TensorFlow.
   recipe = dataclasses.replace(recipe, compile='xla')
   about = {
     'model': dataclasses.asdict(config),
     **_asked(config, recipe),
-    'prompt_length': _PROMPT.value,
-    'new_tokens': _NEW.value,
+    'prompt_length': flags.PROMPT.value,
+    'new_tokens': flags.NEW.value,
   }
-  given = {_WHAT.value: _subject(config, recipe, 'xla').call}
+  given = {flags.WHAT.value: _subject(config, recipe, 'xla').call}
   stablehlo.write(
-    folder, given, about, _DEVICE.value, _EXPECTED.value, drawn=True
+    folder, given, about, flags.DEVICE.value, flags.EXPECTED.value, drawn=True
   )
   print(f'{folder}: run it with benchmarks/pjrt.py')
 
 
 def _figures(config, recipe, mode):
-  dtype, repeats = recipe.compute_dtype, _REPEATS.value
-  if _WHAT.value == 'roofline':
-    return benchmarking.roofline(dtype, repeats, _WEIGHTS.value)._asdict()
+  dtype, repeats = recipe.compute_dtype, flags.REPEATS.value
+  if flags.WHAT.value == 'roofline':
+    return benchmarking.roofline(dtype, repeats, flags.WEIGHTS.value)._asdict()
   subject = _subject(config, recipe, mode)
   timing = benchmarking.measure(subject.call, repeats)
   # After it, as large operands would count as the subject's memory.
-  limits = benchmarking.roofline(dtype, repeats, _WEIGHTS.value)
+  limits = benchmarking.roofline(dtype, repeats, flags.WEIGHTS.value)
   return benchmarking.result(subject, timing, limits)._asdict()
 
 
 def _check(config):
-  if _DEVICE.value not in backend.DEVICES:
-    raise unknown('device', _DEVICE.value, backend.DEVICES)
-  if _DEVICE.value != 'any' and not _STABLEHLO.value:
+  if flags.DEVICE.value not in backend.DEVICES:
+    raise unknown('device', flags.DEVICE.value, backend.DEVICES)
+  if flags.DEVICE.value != 'any' and not flags.STABLEHLO.value:
     raise UsageError(
-      f'--device={_DEVICE.value}: this machine is what is timed; give '
+      f'--device={flags.DEVICE.value}: this machine is what is timed; give '
       '--stablehlo to write what another is to run'
     )
-  for flag in (_PROMPT, _NEW, _REPEATS):
+  for flag in (flags.PROMPT, flags.NEW, flags.REPEATS):
     if flag.value < 1:
       raise UsageError(f'{flag.name}={flag.value}: it must be 1 or more')
-  n = _PROMPT.value + (_NEW.value if _WHAT.value == 'decode' else 0)
-  if _WHAT.value in ('prefill', 'decode') and n > config.context_length:
+  n = flags.PROMPT.value + (
+    flags.NEW.value if flags.WHAT.value == 'decode' else 0
+  )
+  if flags.WHAT.value in ('prefill', 'decode') and n > config.context_length:
     raise UsageError(
       f'{n} tokens do not fit context_length={config.context_length}; lower '
       '--prompt_length or --new_tokens'
     )
-  if _WHAT.value == 'train' and _WEIGHTS.value != 'float32':
+  if flags.WHAT.value == 'train' and flags.WEIGHTS.value != 'float32':
     raise UsageError(
-      f'--weights={_WEIGHTS.value} is for reading and writing text; training '
+      f'--weights={flags.WEIGHTS.value} is for prefill and decode; training '
       'keeps float32 weights, so choose --compute_dtype'
     )
 
 
 def _subject(config, recipe, mode):
-  if _WHAT.value == 'train':
+  if flags.WHAT.value == 'train':
     return benchmarking.train(config, recipe)
-  model = (config, _WEIGHTS.value, recipe.compute_dtype, mode)
-  sizes = (recipe.batch_size, _PROMPT.value)
-  if _WHAT.value == 'prefill':
+  model = (config, flags.WEIGHTS.value, recipe.compute_dtype, mode)
+  sizes = (recipe.batch_size, flags.PROMPT.value)
+  if flags.WHAT.value == 'prefill':
     return benchmarking.prefill(*model, *sizes)
-  return benchmarking.decode(*model, *sizes, _NEW.value)
-
-
-if __name__ == '__main__':
-  startup.run(main)
+  return benchmarking.decode(*model, *sizes, flags.NEW.value)

@@ -1,8 +1,8 @@
-"""Measures a model.
+"""Measures a model: perplexity, multiple choice, last words, pairs.
 
-  python -m minigpt.commands.evaluate --workdir=runs/s
-  python -m minigpt.commands.evaluate --workdir=runs/s --dataset=book.txt --stride=32
-  python -m minigpt.commands.evaluate --workdir=downloads/gpt2 --task=choice \
+  python -m minigpt evaluate --workdir=runs/s
+  python -m minigpt evaluate --workdir=runs/s --dataset=book.txt --stride=32
+  python -m minigpt evaluate --workdir=downloads/gpt2 --task=choice \\
     --dataset=hellaswag_val.jsonl --json
 
 Tasks: `text` (perplexity and bits per byte of running text; without --dataset
@@ -16,11 +16,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
-from minigpt.runtime import startup  # First: it silences TensorFlow's import.
-
-# isort: split
 import numpy as np
 import tensorflow as tf
 
@@ -28,32 +23,13 @@ from minigpt.analysis import perplexity
 from minigpt.analysis.perplexity import Model
 from minigpt.checkpoints import checkpoint, huggingface, workdir
 from minigpt.checkpoints.loading import load
+from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
 from minigpt.data.sources import read_split
 from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
 from minigpt.training.metrics import watch
-
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, "run, or directory in Hugging Face's or OpenAI's format"
-)
-_DATASET = flags.DEFINE_string(
-  'dataset', None, 'what to measure on; as in train.py, or a .jsonl file'
-)
-_TASK = flags.DEFINE_enum(
-  'task', 'text', ['text', 'choice', 'last_word', 'pairs'], 'what to measure'
-)
-_STRIDE = flags.DEFINE_integer(
-  'stride', 0, 'new tokens in each window of a text; 0: all of the window'
-)
-_WINDOW = flags.DEFINE_integer(
-  'window', 0, 'tokens the model may look back on; 0: all it can'
-)
-_LIMIT = flags.DEFINE_integer(
-  'limit', 0, 'measure on the first examples (of a text: tokens); 0: on all'
-)
-_JSON = flags.DEFINE_bool('json', False, 'print one JSON object')
 
 _EXAMPLES = {
   'choice': (jsonl.read_choices, perplexity.multiple_choice),
@@ -63,18 +39,18 @@ _EXAMPLES = {
 
 
 def main() -> None:
-  if _WORKDIR.value is None:
+  if flags.WORKDIR.value is None:
     raise UsageError('--workdir is missing; say which model to measure')
-  if _LIMIT.value < 0:
-    raise UsageError(f'limit={_LIMIT.value}: it must be 0 or more')
-  path = Path(_WORKDIR.value)
+  if flags.LIMIT.value < 0:
+    raise UsageError(f'limit={flags.LIMIT.value}: it must be 0 or more')
+  path = Path(flags.WORKDIR.value)
   loaded = load(path)
   # As variables, or XLA would copy the weights into each of its programs.
   weights = tf.nest.map_structure(tf.Variable, loaded.weights)
   model = Model(weights, loaded.config, loaded.tokenizer)
-  found = _text(path, model) if _TASK.value == 'text' else _examples(model)
+  found = _text(path, model) if flags.TASK.value == 'text' else _examples(model)
   found = _asked(path) | found
-  if _JSON.value:
+  if flags.JSON.value:
     print(json.dumps(found))
   else:
     for name, value in found.items():
@@ -87,15 +63,15 @@ def _asked(path: Path) -> dict[str, Any]:
   best = checkpoint.best(checkpoint.list_checkpoints(workdir.checkpoints(path)))
   return {
     'checkpoint': best.path.name if best else None,
-    'task': _TASK.value,
-    'dataset': _DATASET.value,
-    'limit': _LIMIT.value,
+    'task': flags.TASK.value,
+    'dataset': flags.DATASET.value,
+    'limit': flags.LIMIT.value,
   }
 
 
 def _text(path: Path, model: Model) -> dict[str, Any]:
-  window = _WINDOW.value or model.config.context_length
-  stride = _STRIDE.value or window
+  window = flags.WINDOW.value or model.config.context_length
+  stride = flags.STRIDE.value or window
   if not 0 < window <= model.config.context_length:
     raise UsageError(
       f'window={window}: the model can look back on '
@@ -111,8 +87,8 @@ def _text(path: Path, model: Model) -> dict[str, Any]:
 
 def _tokens(path: Path, model: Model) -> np.ndarray:
   """The text of --dataset, or the validation part of the run."""
-  if _DATASET.value is not None:
-    config = DataConfig(dataset=_DATASET.value, val_fraction=0)
+  if flags.DATASET.value is not None:
+    config = DataConfig(dataset=flags.DATASET.value, val_fraction=0)
   elif huggingface.is_pretrained(path):
     config = DataConfig(dataset='')
   else:
@@ -123,7 +99,7 @@ def _tokens(path: Path, model: Model) -> np.ndarray:
     raise UsageError(f'{config.dataset}: give --task and --dataset')
   text = read_split(config).val
   tokens = model.tokenizer.encode(text) if isinstance(text, str) else text
-  tokens = tokens[: _LIMIT.value or None]
+  tokens = tokens[: flags.LIMIT.value or None]
   if len(tokens) < 2:
     raise InputError(f'{config.dataset} has fewer than 2 tokens to measure')
   check_ids(tokens, model.config.vocab_size)
@@ -131,10 +107,14 @@ def _tokens(path: Path, model: Model) -> np.ndarray:
 
 
 def _examples(model: Model) -> dict[str, Any]:
-  if _DATASET.value is None:
-    raise UsageError(f'--task={_TASK.value} needs a --dataset of JSON lines')
-  read, measure = _EXAMPLES[_TASK.value]
-  return measure(model, read(_DATASET.value)[: _LIMIT.value or None], watch)
+  if flags.DATASET.value is None:
+    raise UsageError(
+      f'--task={flags.TASK.value} needs a --dataset of JSON lines'
+    )
+  read, measure = _EXAMPLES[flags.TASK.value]
+  return measure(
+    model, read(flags.DATASET.value)[: flags.LIMIT.value or None], watch
+  )
 
 
 def _readable(value: Any) -> str:
@@ -154,7 +134,3 @@ def record(path: Path, found: dict[str, Any]) -> None:
       f'{file} could not be written ({error.strerror}); the figures above are '
       'not recorded'
     ) from None
-
-
-if __name__ == '__main__':
-  startup.run(main)

@@ -1,14 +1,13 @@
 """Starts several workers of one run on this machine.
 
-  python -m minigpt.commands.launch --workers 4 -- train --workdir=runs/a flags...
+  python -m minigpt launch --workers=4 -- train --workdir=runs/a
 
-Each worker gets a free loopback port and TF_CONFIG. The chief's output is
-shown; what another one had to say comes out when it ends badly. Signals are
-passed on, and when one worker ends badly, all are ended. When the launcher is
-killed, its workers save and leave (on Linux).
+Each worker gets a free port of this machine and TF_CONFIG. The chief's output
+is shown; the last line of another worker's errors is shown when it fails.
+Signals are forwarded, and when one worker fails, all are ended. When the
+launcher is killed, its workers save and end (on Linux).
 """
 
-import argparse
 import contextlib
 import ctypes
 import functools
@@ -21,63 +20,62 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from types import FrameType
 from typing import IO, NamedTuple
 
-_TRAIN = Path(__file__).parents[2] / 'train.py'
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds in which the others notice by themselves that one is gone, and in
-# which they may answer a signal after that.
+from minigpt.commands.flags import launch as flags
+from minigpt.errors import UsageError
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds for the others to notice that a worker is gone, and after that to
+# act on a signal.
 _PATIENCE, _GRACE = 20.0, 10.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker(NamedTuple):
+  """A process of the run."""
+
   process: subprocess.Popen
-  errors: IO[str]  # What it writes to stderr; nothing for the chief.
+  errors: IO[str]  # Its standard error; unused for the chief.
 
 
-class _Parser(argparse.ArgumentParser):
-  def error(self, message: str) -> None:
-    self.exit(2, f'launch: {message}; --help shows how it is used\n')
-
-
-def main(argv: list[str]) -> int:
-  parser = _Parser(prog='launch', description=__doc__.splitlines()[0])
-  parser.add_argument('--workers', type=int, required=True)
-  parser.add_argument('command', nargs='+', help="'train' and its flags")
-  options = parser.parse_args(argv)
-  program, *flags = options.command
-  if options.workers < 1:
-    parser.error(f'--workers={options.workers}: at least 1 is needed')
+def main(arguments: list[str]) -> int:
+  """Starts `train` with the flags after `--`; returns its exit code."""
+  n = flags.WORKERS.value
+  if n is None or not arguments:
+    raise UsageError('give --workers, and after -- train and its flags')
+  if n < 1:
+    raise UsageError(f'workers={n}: at least 1 is needed')
+  program, *train_flags = arguments
   if program != 'train':
-    parser.error(f'{program!r}: only train has workers')
-  if not _TRAIN.is_file():
-    parser.error(f'{_TRAIN} is not there; start it from a checkout')
-  return launch([sys.executable, str(_TRAIN), *flags], options.workers)
+    raise UsageError(f'{program!r}: only train has workers')
+  return launch([sys.executable, '-m', 'minigpt', 'train', *train_flags], n)
 
 
 def launch(command: list[str], n: int) -> int:
   """Runs `command` as `n` workers; returns the exit code of the run."""
   addresses = [f'127.0.0.1:{port}' for port in free_ports(n)]
-  workers = []
+  workers: list[Worker] = []
   with contextlib.ExitStack() as stack:
-    heard = stack.enter_context(_passing_on(workers))
+    received = stack.enter_context(_forward_signals(workers))
     stack.callback(_end, workers)
     for index in range(n):
       errors = stack.enter_context(tempfile.TemporaryFile('w+'))
       workers.append(_start(command, addresses, index, errors))
-    culprit = _wait(workers, heard)
+    failed = _wait(workers, received)
     _end(workers)
-    if culprit is not None:
-      print(_told(culprit, workers[culprit]), file=sys.stderr)
+    if failed is not None:
+      print(_failure_message(failed, workers[failed]), file=sys.stderr)
   codes = [w.process.returncode for w in workers]
-  # As shells do: a process that was ended by a signal n gives 128 + n.
+  # As in a shell, a process that a signal n has ended counts as 128 + n.
   return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 def free_ports(n: int) -> list[int]:
+  """Returns ports of this machine that no process uses at the moment."""
   with contextlib.ExitStack() as stack:
+    # All are open at once, so that no port comes twice.
     sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
     for each in sockets:
       each.bind(('127.0.0.1', 0))
@@ -102,54 +100,59 @@ def _start(
     },
     stdout=subprocess.DEVNULL if index else None,
     stderr=errors if index else None,
-    # Ctrl-C in a terminal reaches only the launcher, which passes it on.
+    # Ctrl-C in a terminal then reaches only the launcher, which forwards it.
     start_new_session=True,
-    preexec_fn=_outlived_by_none(),
+    preexec_fn=_end_with_parent(),
   )
   return Worker(process, errors)
 
 
-def _outlived_by_none() -> Callable[[], object] | None:
-  """Called in a new worker: SIGTERM for it when the launcher is killed."""
+def _end_with_parent() -> Callable[[], object] | None:
+  """Returns what a new worker calls to get SIGTERM when the launcher dies."""
   if sys.platform != 'linux':
     return None
-  prctl = ctypes.CDLL(None).prctl  # Found here, as little is safe after a fork.
+  # Looked up before the fork, after which little is safe.
+  prctl = ctypes.CDLL(None).prctl
   return functools.partial(prctl, _PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 @contextlib.contextmanager
-def _passing_on(workers: list[Worker]) -> Iterator[list[int]]:
-  """Gives each signal to all workers; yields the list of those heard."""
-  heard = []
+def _forward_signals(workers: list[Worker]) -> Iterator[list[int]]:
+  """Forwards signals to all workers; yields the list of those received."""
+  received = []
 
-  def pass_on(number, _):
-    heard.append(number)
+  def forward(number: int, _: FrameType | None) -> None:
+    received.append(number)
     for worker in workers:
       worker.process.send_signal(number)
 
-  former = {n: signal.signal(n, pass_on) for n in _PASSED_ON}
+  previous = {n: signal.signal(n, forward) for n in _FORWARDED}
   try:
-    yield heard
+    yield received
   finally:
-    for number, handler in former.items():
+    for number, handler in previous.items():
       signal.signal(number, handler)
 
 
-def _wait(workers: list[Worker], heard: list[int]) -> int | None:
-  """Returns when all have ended, or some time after one ended badly and
-  nobody had asked for it; then that one's number."""
-  culprit, deadline = None, float('inf')
+def _wait(workers: list[Worker], received: list[int]) -> int | None:
+  """Waits until all workers have ended, or a while after one has failed.
+
+  Returns:
+    The index of the worker that failed first and unasked, None where none has.
+  """
+  failed, deadline = None, float('inf')
   while time.monotonic() < deadline:
     codes = [w.process.poll() for w in workers]
     if None not in codes:
       deadline = 0.0
     bad = [i for i, code in enumerate(codes) if code]
-    if bad and culprit is None and not heard:
-      # Whoever was killed comes before those who only missed it.
-      culprit = min(bad, key=lambda i: codes[i])
+    if bad and failed is None and not received:
+      # A worker that a signal ended (a negative code) comes before those that
+      # failed because they missed it.
+      failed = min(bad, key=lambda i: codes[i] or 0)
       deadline = min(deadline, time.monotonic() + _PATIENCE)
     time.sleep(0.05)
-  return culprit
+  return failed
 
 
 def _end(workers: list[Worker]) -> None:
@@ -163,15 +166,11 @@ def _end(workers: list[Worker]) -> None:
         worker.process.wait(max(deadline - time.monotonic(), 0.01))
 
 
-def _told(index: int, worker: Worker) -> str:
+def _failure_message(index: int, worker: Worker) -> str:
   code = worker.process.returncode
   if code < 0:
     return f'launch: worker {index} was ended by signal {-code}'
-  told = f'launch: worker {index} ended with code {code}'
+  message = f'launch: worker {index} ended with code {code}'
   worker.errors.seek(0)
   lines = worker.errors.read().strip().splitlines()
-  return f'{told}: {lines[-1]}' if lines else told
-
-
-if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  return f'{message}: {lines[-1]}' if lines else message

@@ -1,6 +1,6 @@
-"""Tells what a run would cost before it is made.
+"""Estimates what a run would cost before it is made.
 
-  python -m minigpt.commands.plan --preset=gpt2-1558m --batch_size=256 --workers=64 \\
+  python -m minigpt plan --preset=gpt2-1558m --batch_size=256 --workers=64 \\
     --gbps=100 --gflops=50000
 
 --gflops is what one worker reaches in products and --gbps what the network
@@ -9,11 +9,7 @@ between them carries. The model is that of docs/scaling.md.
 
 import dataclasses
 
-from absl import flags
-
-from minigpt.runtime import startup  # First: it silences TensorFlow's import.
-
-# isort: split
+from minigpt.commands.flags import plan as flags
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -23,24 +19,19 @@ from minigpt.config import (
 )
 from minigpt.errors import UsageError
 from minigpt.profiling import flops
+from minigpt.runtime import app
 from minigpt.training import memory_estimate
 from minigpt.training.metrics import clock
 
-_PRESET = flags.DEFINE_string('preset', 'gpt2-124m', 'model and its recipe')
-_WORKERS = flags.DEFINE_integer('workers', 1, 'processes that share a batch')
-_GBPS = flags.DEFINE_float('gbps', 10.0, 'network, gigabits a second')
-_GFLOPS = flags.DEFINE_float('gflops', 100.0, 'products of a worker, GFLOP/s')
-startup.define_flags(GPTConfig, DataConfig, TrainConfig)
-
 
 def main() -> None:
-  given = startup.given(GPTConfig, DataConfig, TrainConfig)
-  settings = settle(preset_values(_PRESET.value, given))
+  given = app.explicit_flags(flags.FLAGS, GPTConfig, DataConfig, TrainConfig)
+  settings = settle(preset_values(flags.PRESET.value, given))
   config, recipe = GPTConfig(**settings.model), settings.train
-  n = _WORKERS.value
+  n = flags.WORKERS.value
   _check(n, recipe)
   step = flops.step(
-    config, recipe, n, flops.Machine(_GFLOPS.value, _GBPS.value)
+    config, recipe, n, flops.Machine(flags.GFLOPS.value, flags.GBPS.value)
   )
   mine = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
   need = memory_estimate.estimate(config, mine)
@@ -64,10 +55,6 @@ def _check(n: int, recipe: TrainConfig) -> None:
       f'batch_size={recipe.batch_size} cannot be shared evenly by {n} workers; '
       'choose a multiple'
     )
-  for flag in (_GBPS, _GFLOPS):
+  for flag in (flags.GBPS, flags.GFLOPS):
     if not 0 < flag.value < float('inf'):
       raise UsageError(f'{flag.name}={flag.value}: it must be greater than 0')
-
-
-if __name__ == '__main__':
-  startup.run(main)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.compiler.dispatch import Op
-from minigpt.config import COMPUTE_DTYPES
+from minigpt.config import COMPUTE_DTYPES, WEIGHTS
 from minigpt.errors import UsageError, unknown
 from minigpt.kernels import onednn_matmul
 from minigpt.kernels.elementwise import add_bias
@@ -35,9 +35,6 @@ from minigpt.model.params import (
   cast,
   is_absent,
 )
-
-STORED = ('float32', 'bfloat16', 'int8')  # in an export
-WEIGHTS = (*STORED, 'w8a8')
 
 
 class Quantized(NamedTuple):
@@ -113,7 +110,7 @@ def quantize(
 
   Args:
     p: the tree, or a part of it.
-    weights: one of `WEIGHTS`; 'w8a8' is int8 that multiplies in 8 bits.
+    weights: one of `config.WEIGHTS`; 'w8a8' is int8 that multiplies in 8 bits.
     compute_dtype: of the activations; bfloat16 keeps all weights in it.
     exported: leave out what helps no other process than this one.
 

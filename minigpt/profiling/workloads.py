@@ -1,6 +1,6 @@
 """The model at work: a compiled function and all that one call of it is given.
 
-What `minigpt.commands.bench` times, and what `stablehlo` writes for other runtimes.
+What `minigpt bench` times, and what `stablehlo` writes for other runtimes.
 Tokens are random: neither speed nor a comparison of results asks for sense.
 """
 

@@ -1,1 +1,6 @@
-"""What a program needs around its work: flags, start-up, files, locks, signals."""
+"""What a process needs around its work, and no model.
+
+Flags and exit codes (`app`), preparing a process for TensorFlow (`startup`,
+`malloc`), files that are never half-written (`atomic_io`), one writer for a
+folder (`lock`), and signals that ask for an end (`signals`).
+"""

@@ -1,29 +1,34 @@
-"""The shell around every program: flags from configs, faults as one line."""
+"""The shell around a command: its flags, its help, and errors as one line.
 
-import functools
+A command keeps its flags in a `FlagValues` of its own, so any number of
+commands can be imported into one process, in any order.
+"""
+
 import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from minigpt.errors import InputError, UsageError
 
-_DEFINE = {
+_DEFINE: dict[type, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean,
   int: flags.DEFINE_integer,
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
 }
+# absl then counts the flags below as those of the module that asks for them.
+flags.disclaim_key_flags()
 
 
-def define_flags(*configs: type) -> None:
+def define_flags(values: flags.FlagValues, *configs: type) -> None:
   """Defines one flag for each field of the dataclasses that has a help text.
 
-  Flags default to None, so that `given` can tell a value that was typed from
-  one that a preset or the dataclass supplies.
+  The flags default to None, so that `explicit_flags` can tell a value that
+  was typed from one that a preset or the dataclass supplies.
   """
   for config in configs:
     types = typing.get_type_hints(config)
@@ -32,45 +37,81 @@ def define_flags(*configs: type) -> None:
         text = (
           f'{field.metadata["help"]} (unless set by preset: {field.default})'
         )
-        _DEFINE[types[name]](name, None, text)
+        _DEFINE[types[name]](name, None, text, flag_values=values)
 
 
-def given(*configs: type) -> dict[str, Any]:
-  """The fields of the dataclasses that were set on the command line."""
+def explicit_flags(values: flags.FlagValues, *configs: type) -> dict[str, Any]:
+  """Returns the dataclasses' fields that were set on the command line."""
   return {
-    name: flags.FLAGS[name].value
+    name: values[name].value
     for config in configs
     for name, field in config.__dataclass_fields__.items()
-    if 'help' in field.metadata and flags.FLAGS[name].value is not None
+    if 'help' in field.metadata and values[name].value is not None
   }
 
 
-def run(main: Callable[..., int | None], takes_arguments: bool = False) -> None:
-  """Parses flags, calls `main`, and exits with its code.
-
-  Args:
-    takes_arguments: call `main` with the list of what is no flag; without
-      it, such an argument is refused.
+def run(
+  values: flags.FlagValues,
+  documentation: str,
+  main: Callable[..., int | None],
+  takes_arguments: bool = False,
+) -> NoReturn:
+  """Parses `sys.argv`, calls `main`, and exits with the code it returns.
 
   A UsageError exits with 2, an InputError with 1, Ctrl-C with 130; each
-  prints one line and no traceback.
+  prints one line and no traceback. `--help` prints `documentation` and every
+  flag in `values`, and exits with 0.
+
+  Args:
+    values: the flags of the command.
+    documentation: what the command does.
+    main: the command itself.
+    takes_arguments: call `main` with the list of arguments that are no flags;
+      without it, such an argument is refused.
   """
   logging.set_verbosity(logging.WARNING)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
-    return _parse_flags(argv, takes_arguments)
+    _adopt(values, documentation)
+    try:
+      rest = parse_flags(flags.FLAGS, argv, takes_arguments)
+    except UsageError as error:
+      sys.exit(_fail(error, 2))
+    values.mark_as_parsed()
+    return rest
 
-  def call(argv: Sequence[str]) -> None:
+  def call(argv: Sequence[str]) -> NoReturn:
     arguments = [argv[1:]] if takes_arguments else []
-    sys.exit(guarded(functools.partial(main, *arguments)))
+    sys.exit(exit_code(main, *arguments))
 
   app.run(call, flags_parser=parse)
+  raise AssertionError('unreachable: `call` exits')
 
 
-def guarded(main: Callable[[], int | None]) -> int:
+def parse_flags(
+  values: flags.FlagValues, argv: Sequence[str], takes_arguments: bool = False
+) -> Sequence[str]:
+  """Sets flags from `argv`; returns its first element and what is no flag.
+
+  Raises:
+    UsageError: an unknown flag, a wrong value, or an unexpected argument.
+  """
+  try:
+    rest = values(argv)
+  except flags.Error as error:
+    raise UsageError(f'{error}; --help lists the flags') from None
+  if len(rest) > 1 and not takes_arguments:
+    raise UsageError(
+      f'unexpected argument {rest[1]!r}; flags start with --; --help lists the '
+      'flags'
+    )
+  return rest
+
+
+def exit_code(main: Callable[..., int | None], *arguments: Any) -> int:
   """Calls `main`; returns its exit code, having printed what went wrong."""
   try:
-    return main() or 0
+    return main(*arguments) or 0
   except UsageError as error:
     return _fail(error, 2)
   except InputError as error:
@@ -79,17 +120,45 @@ def guarded(main: Callable[[], int | None]) -> int:
     return _fail('interrupted', 130)
 
 
-def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> Sequence[str]:
-  try:
-    rest = flags.FLAGS(argv)
-    if len(rest) > 1 and not takes_arguments:
-      raise flags.Error(f'unexpected argument {rest[1]!r}; flags start with --')
-  except flags.Error as error:
-    sys.exit(_fail(f'{error}; --help lists the flags', 2))
-  return rest
+class _HelpFlag(flags.BooleanFlag):
+  """Prints help and exits with 0; absl's own flags exit with 1."""
+
+  def __init__(self, name: str, short_name: str | None, text: str) -> None:
+    super().__init__(
+      name, False, 'show this help', short_name, allow_override=True
+    )
+    self._text = text
+
+  def parse(self, argument: Any) -> None:
+    if self.parser.parse(argument):
+      try:
+        print(self._text, flush=True)
+      except BrokenPipeError:
+        # The reader, like `head`, has seen enough. What is left in the buffer
+        # would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(0)
+
+
+def _adopt(values: flags.FlagValues, documentation: str) -> None:
+  """Adds the command's flags to absl's own, as those of the main program."""
+  flags.FLAGS.append_flag_values(values)
+  for name in values:
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], values[name])
+    flags.FLAGS.register_flag_by_module(sys.argv[0], values[name])
+  own = flags.FLAGS.main_module_help()
+  everything = flags.FLAGS.get_help()
+  short = f'{documentation}\n{own}\n\n--helpfull lists the flags of absl, too.'
+  for name, short_name, text in (
+    ('help', '?', short),
+    ('helpshort', None, short),
+    ('helpfull', None, f'{documentation}\n{everything}'),
+  ):
+    flags.FLAGS[name] = _HelpFlag(name, short_name, text)
 
 
 def _fail(message: object, code: int) -> int:
+  """Prints an error in one line, and returns `code`."""
   name = os.path.basename(sys.argv[0])
   print(f'{name}: {message}', file=sys.stderr)
   return code

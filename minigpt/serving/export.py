@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.checkpoints.workdir import Trained
+from minigpt.config import STORED_WEIGHTS
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.generation.generator import Request
-from minigpt.kernels.quantize import STORED, quantize
+from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
 from minigpt.serving import model_card, stablehlo, versions, warmup
@@ -34,8 +35,8 @@ class Options(NamedTuple):
   attention: bool = False  # also export the signature `attention`
 
   def check(self) -> 'Options':
-    if self.weights not in STORED:
-      raise unknown('weights', self.weights, STORED)
+    if self.weights not in STORED_WEIGHTS:
+      raise unknown('weights', self.weights, STORED_WEIGHTS)
     if self.max_new_tokens_limit < 1:
       raise UsageError(
         f'max_new_tokens_limit={self.max_new_tokens_limit}: it must be 1 or '

@@ -478,5 +478,5 @@ def finish(fit_: Fit, seconds: float) -> str:
     f'{best.info["val_loss"]:.4f} at step {best.step:,}\n'
     f'{fit_.path} holds metrics.jsonl, samples.txt and checkpoints; write '
     'more with\n'
-    f'  python -m minigpt.commands.generate --workdir={fit_.path} --prompt=...'
+    f'  python -m minigpt generate --workdir={fit_.path} --prompt=...'
   )

@@ -83,7 +83,7 @@ def test_a_suffix_chooses_the_format(tmp_path):
 def test_the_program_writes_png_and_svg(tmp_path):
   make_run(tmp_path / 'a', 4)
   make_run(tmp_path / 'b', 4)
-  result = helpers.run('-m', 'minigpt.commands.plots', 'a', 'b', cwd=tmp_path)
+  result = helpers.run('-m', 'minigpt', 'plots', 'a', 'b', cwd=tmp_path)
   assert (result.returncode, result.stdout) == (0, 'losses.png\nlosses.svg\n')
   assert (tmp_path / 'losses.png').read_bytes()[1:4] == b'PNG'
   assert '<svg' in (tmp_path / 'losses.svg').read_text()

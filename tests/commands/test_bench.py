@@ -81,7 +81,7 @@ def test_the_time_of_the_prompt_is_taken_off(monkeypatch):
 def test_the_program_reports_figures(what, tmp_path):
   file = tmp_path / 'figures.json'
   done = helpers.run(
-    '-m', 'minigpt.commands.bench', f'--what={what}', f'--json={file}', *TOY
+    '-m', 'minigpt', 'bench', f'--what={what}', f'--json={file}', *TOY
   )
   assert done.returncode == 0, done.stderr
   figures = json.loads(file.read_text())
@@ -96,9 +96,9 @@ def test_the_program_reports_figures(what, tmp_path):
 
 def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
   made = []
-  real = benchmarking.ops.matmul
+  real = benchmarking.layers.matmul
   monkeypatch.setattr(
-    benchmarking.ops, 'matmul', lambda x, w: made.append(w) or real(x, w)
+    benchmarking.layers, 'matmul', lambda x, w: made.append(w) or real(x, w)
   )
   for weights, kinds in (
     ('bfloat16', []),
@@ -115,7 +115,7 @@ def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
   'flags, said',
   [
     (['--what=trian'], "unknown what 'trian': did you mean 'train'?"),
-    (['--weights=int8'], '--weights=int8 is for reading and writing text'),
+    (['--weights=int8'], '--weights=int8 is for prefill and decode'),
     (['--compile=xls'], "unknown compile 'xls': did you mean 'xla'?"),
     (['--what=decode', '--new_tokens=99'], '103 tokens do not fit'),
     (['--repeats=0'], 'repeats=0: it must be 1 or more'),
@@ -125,7 +125,7 @@ def test_the_rate_of_products_is_that_of_their_weights(monkeypatch):
   ids=lambda value: value if isinstance(value, str) else '',
 )
 def test_what_cannot_be_measured_is_one_line(flags, said):
-  done = helpers.run('-m', 'minigpt.commands.bench', *TOY, *flags)
+  done = helpers.run('-m', 'minigpt', 'bench', *TOY, *flags)
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert said in done.stderr

@@ -1,4 +1,4 @@
-"""python -m minigpt.commands.convert, and loading a model whatever its format."""
+"""python -m minigpt convert, and loading a model whatever its format."""
 
 import json
 import os
@@ -23,7 +23,7 @@ GOLDEN = ROOT / 'tests' / 'golden' / 'gpt2-wide'
 
 def convert(**flags):
   flags = [f'--{name}={value}' for name, value in flags.items()]
-  return helpers.run('-m', 'minigpt.commands.convert', *flags)
+  return helpers.run('-m', 'minigpt', 'convert', *flags)
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Perplexity, choices, last words and pairs; python -m minigpt.commands.evaluate."""
+"""Perplexity, choices, last words and pairs; python -m minigpt evaluate."""
 
 import functools
 import importlib.util
@@ -210,7 +210,7 @@ def test_completions_are_greedy_up_to_the_end_of_the_line(model):
 
 def evaluate(**flags):
   flags = [f'--{name}={value}' for name, value in flags.items()]
-  return helpers.run('-m', 'minigpt.commands.evaluate', *flags)
+  return helpers.run('-m', 'minigpt', 'evaluate', *flags)
 
 
 def test_the_program_prints_and_records(tmp_path, model):

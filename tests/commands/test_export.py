@@ -191,7 +191,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 PUBLISHER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from minigpt import publishing
+from minigpt.serving import versions
 
 base, seed = Path(sys.argv[1]), int(sys.argv[2])
 random.seed(seed)
@@ -201,16 +201,16 @@ def write(folder, number):
     (folder / f'part-{i}').write_bytes(b'x' * 1000)
 
 started = time.monotonic()
-publishing.publish(base, write)
+versions.publish(base, write)
 once = time.monotonic() - started
 for n_killed in range(100):
   # On a busy machine most are killed before they have published anything.
-  if n_killed >= 12 and publishing.versions(base)[-1] >= 6:
+  if n_killed >= 12 and versions.versions(base)[-1] >= 6:
     break
   child = os.fork()
   if child == 0:
     while True:
-      publishing.publish(base, write, keep=3)
+      versions.publish(base, write, keep=3)
   time.sleep(random.uniform(0, 3 * once))
   os.kill(child, signal.SIGKILL)
   os.waitpid(child, 0)

@@ -222,7 +222,7 @@ def test_the_program_writes_the_page(tmp_path, params, tokenizer, found):
   workdir.write(tmp_path / 'run', CONFIG, params, tokenizer)
   flags = [f'--workdir={tmp_path / "run"}', f'--prompt={PROMPT}']
   result = helpers.run(
-    '-m', 'minigpt.commands.inspect', *flags, f'--output={tmp_path / "r.html"}'
+    '-m', 'minigpt', 'inspect', *flags, f'--output={tmp_path / "r.html"}'
   )
   assert (result.returncode, result.stdout) == (0, f'{tmp_path / "r.html"}\n')
   data = read_data((tmp_path / 'r.html').read_text(encoding='utf-8'))

@@ -1,26 +1,11 @@
-"""train.py as a user meets it: in its own process, or with parsed flags."""
+"""`minigpt train` in a process of its own, and in this one."""
 
 import json
 
 import helpers
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-import train
 from minigpt.data import sources
-from minigpt.runtime import startup
-
-
-def run(capsys, *argv):
-  """The exit code and the lines on stderr."""
-  with flagsaver.flagsaver():
-    try:
-      flags.FLAGS(['train.py', *map(str, argv)])
-      code = startup.guarded(train.main)
-    except flags.Error:
-      code = 2
-  return code, capsys.readouterr().err.strip().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -47,8 +32,8 @@ def test_bad_input_gets_one_line(
   capsys, tmp_path, monkeypatch, argv, code, words
 ):
   monkeypatch.chdir(tmp_path)
-  found, lines = run(capsys, '--dataset=sample', *argv)
-  assert found == code
+  assert helpers.run_here('train', '--dataset=sample', *argv) == code
+  lines = capsys.readouterr().err.strip().splitlines()
   assert len(lines) == 1 and words in lines[0]
   assert list(tmp_path.iterdir()) == []
 
@@ -57,9 +42,8 @@ def test_a_dry_run_counts_parameters_and_writes_nothing(
   capsys, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
-  with flagsaver.flagsaver():
-    flags.FLAGS(['train.py', '--dry_run', '--preset=mini', '--dataset=sample'])
-    assert startup.guarded(train.main) == 0
+  argv = '--dry_run', '--preset=mini', '--dataset=sample'
+  assert helpers.run_here('train', *argv) == 0
   assert '38,528' in capsys.readouterr().out
   assert list(tmp_path.iterdir()) == []
 
@@ -79,7 +63,8 @@ def test_the_specifications_run_learns_its_text(tmp_path):
   for dtype in ('float32', 'bfloat16'):
     written = helpers.run(
       '-m',
-      'minigpt.commands.generate',
+      'minigpt',
+      'generate',
       f'--workdir={workdir}',
       f'--compute_dtype={dtype}',
       *flags,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt.compiler import backend, barriers, jit, subgraphs
-from minigpt.config import COMPILE_MODES
+from minigpt.config import COMPILE_MODES, WEIGHTS
 from minigpt.errors import UsageError
 from minigpt.kernels import quantize
 from minigpt.kernels.attention import attention_weights
@@ -239,13 +239,13 @@ def test_what_has_no_gradient_is_traced_once_where_xla_compiles_it(mode):
 
 
 @pytest.mark.parametrize('n_rows', [1, 2, 8, 16, None])
-@pytest.mark.parametrize('weights', quantize.WEIGHTS)
+@pytest.mark.parametrize('weights', WEIGHTS)
 def test_few_rows_and_many_are_multiplied_alike(weights, n_rows):
   rng = np.random.default_rng(0)
   w = rng.standard_normal([8, 5]).astype(np.float32)
   x = rng.standard_normal([n_rows or 3, 8]).astype(np.float32)
   kept = quantize.quantize(Linear(tf.Variable(w)), weights)
-  allowed = dict.fromkeys(quantize.WEIGHTS, 0.1) | {
+  allowed = dict.fromkeys(WEIGHTS, 0.1) | {
     'float32': 1e-5,
     'bfloat16': 0.05,
   }

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt.compiler import backend, jit
-from minigpt.config import COMPILE_MODES, GPTConfig
+from minigpt.config import COMPILE_MODES, STORED_WEIGHTS, GPTConfig
 from minigpt.kernels import onednn_matmul, quantize
 from minigpt.model import layers
 from minigpt.model.params import Linear
@@ -140,7 +140,7 @@ def test_which_products_are_left_to_onednn(weights):
 
 
 @needs_units
-@pytest.mark.parametrize('weights', quantize.STORED)
+@pytest.mark.parametrize('weights', STORED_WEIGHTS)
 def test_nothing_of_it_is_exported(weights):
   config = GPTConfig(50, 16, 32, 1, 2, drop_rate=0.0)
   exported = quantize.quantize(GPT(config).params, weights, exported=True)

@@ -6,9 +6,9 @@ import sys
 _COUNT = """
 import resource
 import numpy as np
-from minigpt import allocator
+from minigpt.runtime import malloc
 
-allocator.keep()
+malloc.keep()
 
 
 def faults():
@@ -25,7 +25,7 @@ def resident():
 faults()
 print(faults())
 kept = resident()
-allocator.give_back()
+malloc.give_back()
 print(kept - resident())
 """
 

@@ -1,6 +1,5 @@
 """The client and the gate, over gRPC and REST, against an emulator."""
 
-import json
 import socket
 
 import helpers
@@ -226,28 +225,8 @@ def test_percentiles_and_errors_are_shown():
 
 # The program.
 
-# absl's flags belong to a process, and several programs have a --workdir: so
-# all calls of this one run in one process of their own.
-_DRIVER = """
-import contextlib, io, json, sys
-from absl import flags
-from absl.testing import flagsaver
-import serve_check
-from minigpt import program
 
-def call(argv):
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    with flagsaver.flagsaver():
-      flags.FLAGS(['serve_check.py', *argv])
-      code = program.guarded(serve_check.main)
-  return [code, out.getvalue(), err.getvalue()]
-
-print(json.dumps([call(argv) for argv in json.loads(sys.argv[1])]))
-"""
-
-
-def test_the_program_against_a_server(server, tmp_path):
+def test_the_command_against_a_server(server, tmp_path, capsys):
   target, name = f'--target={server.grpc}', f'--model_name={MODEL}'
   load = [target, name, '--load_test', '--requests=6', '--concurrency=2']
   small = '--max_new_tokens=4'
@@ -266,13 +245,10 @@ def test_the_program_against_a_server(server, tmp_path):
     ([f'--export_dir={tmp_path}'], 1, 'holds no SavedModel'),
     ([target, name, f'--workdir={tmp_path}'], 1, 'holds no run'),
   ]
-  given = json.dumps([argv for argv, _, _ in calls])
-  done = helpers.run('-c', _DRIVER, given)
-  assert done.returncode == 0, done.stderr
-  answers = json.loads(done.stdout)
-  for (argv, code, words), answer in zip(calls, answers, strict=True):
-    found, out, err = answer
-    assert found == code, (argv, answer)
-    assert words in out + err, (argv, answer)
+  for argv, code, words in calls:
+    found = helpers.run_here('serve-check', *argv)
+    out, err = capsys.readouterr()
+    assert found == code, (argv, out, err)
+    assert words in out + err, (argv, out, err)
     if 'errors:' not in words and code:
-      assert len(err.splitlines()) == 1 and out == '', (argv, answer)
+      assert len(err.splitlines()) == 1 and out == '', (argv, out, err)

@@ -48,13 +48,7 @@ def launched(path: Path, n: int) -> subprocess.Popen:
   program, *flags = train(path)
   return subprocess.Popen(
     [
-      *(
-        sys.executable,
-        '-m',
-        'minigpt.commands.launch',
-        f'--workers={n}',
-        '--',
-      ),
+      *(sys.executable, '-m', 'minigpt', 'launch', f'--workers={n}', '--'),
       *(program.removesuffix('.py'), *flags),
     ],
     cwd=ROOT,
@@ -174,7 +168,8 @@ def test_several_devices_of_one_process_follow_the_losses_of_one(
   code = f"""
 import sys
 from pathlib import Path
-from minigpt import program
+from minigpt.runtime import startup
+startup.configure()
 import tensorflow as tf
 cpu = tf.config.list_physical_devices('CPU')[0]
 tf.config.set_logical_device_configuration(
@@ -199,23 +194,21 @@ fit(run, lambda fit_, _: fit_.step < 6 or sys.exit(0))
 @pytest.mark.parametrize(
   ('argv', 'words'),
   [
-    (['--workers=0', '--', 'train'], '--workers=0: at least 1'),
+    (['--workers=0', '--', 'train'], 'workers=0: at least 1'),
     (['--workers=2', '--', 'evaluate'], "'evaluate': only train"),
     (['--', 'train'], '--workers'),
-    (['--workers=2'], 'command'),
+    (['--workers=2'], 'its flags'),
   ],
 )
 def test_a_launch_that_makes_no_sense_gets_one_line(capsys, argv, words):
-  with pytest.raises(SystemExit) as ended:
-    launch.main(argv)
-  assert ended.value.code == 2
+  assert helpers.run_here('launch', *argv) == 2
   [line] = capsys.readouterr().err.splitlines()
   assert words in line
 
 
 def test_workers_leave_when_their_launcher_is_killed(tmp_path):
   code = f"""
-from minigpt import launch
+from minigpt.commands import launch
 launch.launch(['sh', '-c', 'echo $$ > {tmp_path}/pid; exec sleep 60'], 1)
 """
   launcher = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT)

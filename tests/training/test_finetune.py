@@ -35,7 +35,7 @@ CONFIG = GPTConfig(
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
-  """A model as minigpt.commands.convert leaves it, and its weights."""
+  """A model as `minigpt convert` leaves it, and its weights."""
   path = tmp_path_factory.mktemp('source') / 'model'
   weights = params.init_params(CONFIG, seed=3)
   workdir.write(path, CONFIG, weights, tokenizers.build('char', TEXT))

@@ -1,0 +1,29 @@
+"""Flags of `minigpt prepare`."""
+
+import os
+
+from absl import flags
+
+FLAGS = flags.FlagValues()
+INPUT = flags.DEFINE_multi_string(
+  'input', [], 'a path or glob of text; may be repeated', flag_values=FLAGS
+)
+TOKENIZER = flags.DEFINE_string(
+  'tokenizer',
+  'gpt2',
+  "'gpt2', or a tokenizer.json with an end-of-text token",
+  flag_values=FLAGS,
+)
+OUTPUT = flags.DEFINE_string(
+  'output', None, 'directory for the tokens', flag_values=FLAGS
+)
+WORKERS = flags.DEFINE_integer(
+  'workers', os.cpu_count(), 'processes', lower_bound=1, flag_values=FLAGS
+)
+SHARD_MB = flags.DEFINE_integer(
+  'shard_mb',
+  64,
+  'megabytes of text in one shard',
+  lower_bound=1,
+  flag_values=FLAGS,
+)

@@ -1,0 +1,136 @@
+"""What holds for every command: its help, its flags, and where it runs."""
+
+import importlib
+import re
+import subprocess
+import sys
+
+import helpers
+import pytest
+from absl import flags
+
+from minigpt import commands
+
+ROOT = helpers.ROOT
+
+
+def started(*command, **options):
+  return subprocess.run(
+    [sys.executable, *command], capture_output=True, text=True, **options
+  )
+
+
+def flags_of(command):
+  module = commands.module_name(command)
+  return importlib.import_module(f'minigpt.commands.flags.{module}').FLAGS
+
+
+@pytest.mark.parametrize('command', commands.COMMANDS)
+def test_help_lists_every_flag_without_tensorflow(command):
+  """Absent modules stand for a slow import, which would not be noticed."""
+  code = f"""
+import sys
+sys.modules['tensorflow'] = None
+sys.argv = ['minigpt', {command!r}, '--help']
+from minigpt.__main__ import main
+main()
+"""
+  done = started('-c', code, cwd=ROOT)
+  assert (done.returncode, done.stderr) == (0, '')
+  shown = set(re.findall(r'^  --(?:\[no\])?(\w+)', done.stdout, re.MULTILINE))
+  assert shown == set(flags_of(command))
+  assert f'python -m minigpt {command} ' in done.stdout
+
+
+def test_full_help_has_the_flags_of_absl_too():
+  done = started('train.py', '--helpfull', cwd=ROOT)
+  assert done.returncode == 0
+  assert '--batch_size' in done.stdout and '--verbosity' in done.stdout
+
+
+def test_all_commands_can_be_imported_into_one_process_in_any_order():
+  """Not into this one, where others have been imported already."""
+  modules = [commands.module_name(name) for name in commands.COMMANDS]
+  names = [f'minigpt.commands.{name}' for name in reversed(modules)]
+  code = f"""
+import importlib, os
+before = dict(os.environ)
+for name in {names}:
+  importlib.import_module(name)
+import tensorflow  # It sets variables of its own.
+changed = {{k for k in os.environ if os.environ[k] != before.get(k)}}
+assert not {{k for k in changed if 'XLA' in k or 'TF_' in k}}, changed
+"""
+  done = started('-c', code, cwd=ROOT)
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('argv', [[], ['--help'], ['-h']])
+def test_without_a_command_all_are_listed(argv):
+  done = started('-m', 'minigpt', *argv, cwd=ROOT)
+  assert (done.returncode, done.stderr) == (0, '')
+  found = re.findall(r'^  (\S+) +[A-Z].*\.$', done.stdout, re.MULTILINE)
+  assert found == list(commands.COMMANDS)
+
+
+def test_an_unknown_command_is_named_and_all_are_listed():
+  done = started('-m', 'minigpt', 'trian', cwd=ROOT)
+  assert (done.returncode, done.stdout) == (2, '')
+  first, *rest = done.stderr.splitlines()
+  assert "unknown command 'trian': did you mean 'train'?" in first
+  assert sum(line.startswith('  ') for line in rest) == len(commands.COMMANDS)
+
+
+@pytest.mark.parametrize(
+  ('argv', 'words'),
+  [
+    (['serve_check'], 'minigpt serve-check: give --export_dir'),
+    (['plan', '--worker=2'], 'plan: Unknown command line flag'),
+    (['plan', '2'], "plan: unexpected argument '2'"),
+  ],
+)
+def test_wrong_usage_is_one_line(argv, words):
+  done = helpers.run('-m', 'minigpt', *argv)
+  assert done.returncode == 2
+  [line] = done.stderr.splitlines()
+  assert line.startswith(words) or words in line
+
+
+@pytest.mark.parametrize('script', ['train.py', 'export.py', 'serve_check.py'])
+def test_scripts_of_the_checkout_are_commands(script):
+  done = helpers.run(script)
+  assert done.returncode == 2
+  assert done.stderr.startswith(f'{script}: ')
+
+
+@pytest.mark.parametrize('missing', ['absl', 'tensorflow', 'numpy'])
+@pytest.mark.parametrize('command', ['train.py', '-m minigpt convert'])
+def test_a_python_without_the_dependencies_is_told_to_install(
+  command, missing, tmp_path
+):
+  (tmp_path / 'sitecustomize.py').write_text(
+    f'import sys\nsys.modules[{missing!r}] = None\n'
+  )
+  paths = {'PYTHONPATH': f'{tmp_path}:{ROOT}', 'PATH': ''}
+  argv = ['--workdir=w', '--dry_run'] if command == 'train.py' else []
+  done = started(*command.split(), *argv, cwd=ROOT, env=paths)
+  assert done.returncode == 1
+  [line] = done.stderr.splitlines()
+  assert f'has no {missing};' in line and 'pip install' in line
+
+
+def test_the_names_of_the_dependencies_are_those_of_setup_cfg():
+  from minigpt import __main__
+
+  text = (ROOT / 'setup.cfg').read_text()
+  block = re.search(r'install_requires =\n((?:  .*\n)+)', text)[1]
+  names = re.findall(r'^  ([a-z][\w-]*)', block, re.MULTILINE)
+  imported = {n.replace('-', '_') for n in names} - {'absl_py'} | {'absl'}
+  assert imported == set(__main__._REQUIRED)
+
+
+def test_flags_of_commands_are_apart_from_those_of_the_process():
+  before = set(flags.FLAGS)
+  for command in commands.COMMANDS:
+    flags_of(command)
+  assert set(flags.FLAGS) == before
