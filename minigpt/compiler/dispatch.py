@@ -35,6 +35,11 @@ class Implementation(NamedTuple):
   supports: Callable[..., bool]
   function: Callable[..., Any]
 
+  @property
+  def name(self) -> str:
+    """The name of the function."""
+    return self.function.__name__
+
 
 class Op(Generic[P, R]):
   """A definition, and the implementations that may be traced in its place.
@@ -90,15 +95,20 @@ class Op(Generic[P, R]):
     name = backend.current().name
     if name != backend.EAGER:
       load_plugins()
-    bound = self._signature.bind(*args, **kwargs)
-    bound.apply_defaults()
+    arguments = self.bound(*args, **kwargs)
     for other in self.overloads:
-      if other.supports(**bound.arguments):
+      if other.supports(**arguments):
         return other.function
     for kernel in self.implementations:
-      if name in kernel.backends and kernel.supports(**bound.arguments):
+      if name in kernel.backends and kernel.supports(**arguments):
         return kernel.function
     return self.definition
+
+  def bound(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+    """Returns the arguments of a call by name, defaults among them."""
+    found = self._signature.bind(*args, **kwargs)
+    found.apply_defaults()
+    return found.arguments
 
   def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
     """Runs the definition, or what is registered for backend and arguments."""
