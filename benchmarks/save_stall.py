@@ -17,7 +17,7 @@ import numpy as np
 
 from minigpt import tokenizers
 from minigpt.checkpoints import workdir
-from minigpt.checkpoints.workdir import Run
+from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import preset_values, settle
 from minigpt.data.windows import fingerprint, make_windows
 from minigpt.runtime import app, startup
@@ -31,7 +31,7 @@ def prepared(preset: str, **given) -> Prepared:
   tokens = drawn.astype(np.uint16)
   windows = make_windows(tokens, model.context_length, 0, model.vocab_size)
   tokenizer = tokenizers.build('char', 'no text')
-  run = Run(model, settings.data, settings.train)
+  run = RunConfig(model, settings.data, settings.train)
   val = tokens[: model.context_length + 1]
   return Prepared(run, tokenizer, windows, val, fingerprint(tokens), 'no')
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from minigpt.checkpoints import workdir
-from minigpt.checkpoints.workdir import Trained
+from minigpt.checkpoints import loading
+from minigpt.checkpoints.loading import Trained
 from minigpt.compiler import jit
 from minigpt.config import Settings
 from minigpt.generation import decode, prompt_lookup
@@ -81,7 +81,7 @@ def main() -> int:
   parser.add_argument('--prompt_length', type=int, default=16)
   parser.add_argument('--new_tokens', type=int, default=32)
   options = parser.parse_args()
-  trained = workdir.load_trained(Path(options.workdir))
+  trained = loading.load_trained(Path(options.workdir))
   n_new = options.new_tokens
   both = writers(trained, n_new, options.speculate)
   rates, tallies, n_same = [], [], 0

@@ -16,7 +16,7 @@ from examples.ngram import NGram
 from examples.queries import check as queries
 from examples.queries import make_queries
 from examples.spelling import compare, make_pairs
-from minigpt.checkpoints import workdir
+from minigpt.checkpoints import loading, workdir
 from minigpt.config import GPTConfig
 from minigpt.model import params
 from minigpt.tokenizers.char import CharTokenizer
@@ -188,7 +188,7 @@ def test_models_write_lines(run_dir, monkeypatch):
   tf.config.run_functions_eagerly(True)  # Sooner done than compiled.
   try:
     found = queries.by_model(run_dir, 3)
-    found += code.by_model(workdir.load_trained(run_dir), ['abc', 'abcd'])
+    found += code.by_model(loading.load_trained(run_dir), ['abc', 'abcd'])
   finally:
     tf.config.run_functions_eagerly(False)
   assert len(found) == 5 and len(set(found[:3])) == 3

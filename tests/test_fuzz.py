@@ -129,7 +129,7 @@ def damaged(valid):
 
 
 def _saved(path, config, tokenizer):
-  run = workdir.Run(config, DataConfig(), TrainConfig())
+  run = workdir.RunConfig(config, DataConfig(), TrainConfig())
   workdir.create(path, run, tokenizer, windows.Fingerprint(9, 9))
 
 
@@ -254,7 +254,7 @@ def test_damaged_models_are_read_or_refused(hf_folder, name):
 def test_damaged_notes_of_a_checkpoint_are_passed_over(content):
   try:
     text = content.decode()
-    found = checkpoint._unsealed(text)
+    found = checkpoint.unseal(text)
   except ValueError:
     return
   assert isinstance(found, dict)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from examples.ngram import NGram
-from minigpt.checkpoints.workdir import Trained, load_trained
+from minigpt.checkpoints.loading import Trained, load_trained
 from minigpt.data.sources import read_split
 from minigpt.generation.generator import Completer, Request
 

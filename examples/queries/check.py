@@ -16,7 +16,8 @@ from pathlib import Path
 
 from examples.ngram import NGram
 from examples.queries.make_queries import SCHEMA
-from minigpt.checkpoints.workdir import load_config, load_trained
+from minigpt.checkpoints.loading import load_trained
+from minigpt.checkpoints.workdir import load_config
 from minigpt.generation.generator import Completer, Request
 
 LONGEST = 256  # Characters; no query of the data has more.

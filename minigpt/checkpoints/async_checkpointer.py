@@ -15,11 +15,12 @@ from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 
 
-class Saver:
+class AsyncCheckpointer:
   """Writes one checkpoint at a time in a thread of its own."""
 
-  def __init__(self, folder: Path, keep: int):
-    self._folder = folder
+  def __init__(self, folder: str | Path, keep: int):
+    """Keeps the newest `keep` checkpoints in `folder`, and the best one."""
+    self._folder = Path(folder)
     self._keep = keep
     self._thread: threading.Thread | None = None
     self._error: InputError | None = None
@@ -28,7 +29,9 @@ class Saver:
     """Starts writing once the checkpoint before is there.
 
     Args:
+      step: names the checkpoint.
       state: trees of tf.Variable by the name they have in the checkpoint.
+      info: what else is kept, as JSON.
 
     Raises:
       InputError: the checkpoint before could not be written.
@@ -42,7 +45,11 @@ class Saver:
     self._thread.start()
 
   def wait(self) -> None:
-    """Returns when all is on the disk; raises the InputError of a failure."""
+    """Returns when all is on the disk.
+
+    Raises:
+      InputError: a checkpoint could not be written.
+    """
     if self._thread:
       self._thread.join()
       self._thread = None
@@ -54,7 +61,9 @@ class Saver:
       error, self._error = self._error, None
       raise error
 
-  def _write(self, step, snapshot, info) -> None:
+  def _write(
+    self, step: int, snapshot: dict[str, Any], info: dict[str, Any]
+  ) -> None:
     try:
       check_finite(step, snapshot)
       variables = tf.nest.map_structure(tf.Variable, snapshot)

@@ -24,6 +24,8 @@ _NAME = re.compile(r'step-(\d{8})')
 
 
 class Checkpoint(NamedTuple):
+  """A checkpoint whose info could be read."""
+
   path: Path
   step: int
   info: dict[str, Any]
@@ -37,28 +39,35 @@ class Damage(NamedTuple):
 
 
 def save(
-  folder: Path, step: int, state: tf.train.Checkpoint, info: dict[str, Any]
+  folder: str | Path,
+  step: int,
+  state: tf.train.Checkpoint,
+  info: dict[str, Any],
 ) -> Path:
   """Writes `folder/step-<step>` in one stroke; a complete one stays as it is.
 
   Raises:
     InputError: the disk is full or cannot be written; nothing is left behind.
   """
-  path = folder / f'step-{step:08d}'
+  path = Path(folder) / f'step-{step:08d}'
   if path.exists():
     return path
   with new_directory(path) as scratch:
     state.write(str(scratch / 'state'))
-    (scratch / 'info.json').write_text(_sealed({'step': step, **info}))
+    (scratch / 'info.json').write_text(_seal({'step': step, **info}))
   return path
 
 
-def _sealed(info: dict[str, Any]) -> str:
+def _seal(info: dict[str, Any]) -> str:
   return json.dumps({**info, 'crc32': zlib.crc32(json.dumps(info).encode())})
 
 
-def _unsealed(text: str) -> dict[str, Any]:
-  """Raises ValueError for what `_sealed` cannot have written."""
+def unseal(text: str) -> dict[str, Any]:
+  """Reads info.json.
+
+  Raises:
+    ValueError: it is not as it was written.
+  """
   info = json.loads(text)
   if not isinstance(info, dict):
     raise ValueError('not an object')
@@ -98,29 +107,34 @@ def publish(scratch: Path, path: Path) -> None:
     fsync(file)
   fsync(scratch)
   scratch.rename(path)
+  # The name itself is on the disk only when its folder is.
   fsync(path.parent)
 
 
-def list_checkpoints(folder: Path) -> list[Checkpoint]:
-  """The checkpoints in `folder` whose info can be read, oldest first."""
-  return [c for c in _listed(folder) if isinstance(c, Checkpoint)]
+def list_checkpoints(folder: str | Path) -> list[Checkpoint]:
+  """Returns the checkpoints whose info can be read, oldest first."""
+  return [c for c in _scan(Path(folder)) if isinstance(c, Checkpoint)]
 
 
-def _listed(folder: Path) -> Iterator[Checkpoint | Damage]:
+def _scan(folder: Path) -> Iterator[Checkpoint | Damage]:
   for path in sorted(folder.glob('step-*')):
     match = _NAME.fullmatch(path.name)
     if match:
       try:
-        info = _unsealed((path / 'info.json').read_text(encoding='utf-8'))
+        info = unseal((path / 'info.json').read_text(encoding='utf-8'))
         yield Checkpoint(path, int(match[1]), info)
       except (OSError, ValueError) as error:
         yield Damage(path, f'info.json: {reason(error)}')
 
 
 def restore_newest(
-  folder: Path, state: tf.train.Checkpoint
+  folder: str | Path, state: tf.train.Checkpoint
 ) -> tuple[Checkpoint | None, list[Damage]]:
   """Reads the newest checkpoint that is whole.
+
+  Args:
+    folder: where the checkpoints lie.
+    state: what is restored. It may have been changed when this returns None.
 
   Returns:
     The checkpoint, None where there is not one, and the damaged newer ones.
@@ -129,7 +143,7 @@ def restore_newest(
     InputError: there are checkpoints, but none is whole; `state` is spoilt.
   """
   damages = []
-  for found in reversed(list(_listed(folder))):
+  for found in reversed(list(_scan(Path(folder)))):
     if isinstance(found, Damage):
       damages.append(found)
       continue
@@ -154,7 +168,7 @@ def set_aside(damage: Damage) -> Path:
 
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
-  """The one of lowest validation loss; the newest where none was evaluated."""
+  """Returns the one of lowest validation loss, or the newest without one."""
   scored = [c for c in checkpoints if c.info.get('val_loss') is not None]
   if scored:
     return min(scored, key=lambda c: c.info['val_loss'])
@@ -167,6 +181,8 @@ def restore(
   """Reads every tensor of `state` back and makes sure that all matched.
 
   Args:
+    checkpoint: the one to read.
+    state: what is restored.
     partial: the checkpoint may hold more than `state` asks for.
 
   Raises:
@@ -183,19 +199,18 @@ def restore(
       f'{checkpoint.path} does not fit the model in config.json '
       f'({reason(error)})'
     ) from None
-  except (
-    Exception
-  ) as error:  # Damage makes the reader raise errors of all kinds.
+  # Damage makes the reader raise errors of all kinds.
+  except Exception as error:
     raise InputError(
       f'{checkpoint.path} is damaged ({reason(error)}); continue its run '
       'with train.py, which falls back on the one before'
     ) from None
 
 
-def prune(folder: Path, keep: int) -> None:
+def prune(folder: str | Path, keep: int) -> None:
   """Deletes all but the newest `keep` checkpoints and the best one."""
   checkpoints = list_checkpoints(folder)
-  kept = {c.path for c in checkpoints[-keep:]} | {best(checkpoints).path}
+  kept = {c.path for c in [*checkpoints[-keep:], best(checkpoints)] if c}
   for checkpoint in checkpoints:
     if checkpoint.path not in kept:
       # Renamed first, so that a kill leaves no half of it under its name.

@@ -7,7 +7,6 @@ weights is a table of names. Nothing that is read can run code.
 import dataclasses
 import functools
 import json
-import os
 import re
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from minigpt import tokenizers
-from minigpt.checkpoints import openai_gpt2
 from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
 from minigpt.config import GPTConfig
@@ -31,17 +29,8 @@ INDEX = 'model.safetensors.index.json'
 TOKENIZER = 'minigpt_tokenizer.json'
 
 
-def is_pretrained(path: str | os.PathLike) -> bool:
-  """Whether `read` is to read `path`: it holds Hugging Face's or OpenAI's."""
-  path = Path(path)
-  if (path / openai_gpt2.HPARAMS).is_file():
-    return True
-  file = path / 'config.json'
-  return file.is_file() and 'model_type' in read_json(file)
-
-
-def read(path: str | os.PathLike) -> tuple[GPTConfig, params.Params]:
-  """Reads a directory in Hugging Face's or OpenAI's format.
+def read(path: str | Path) -> tuple[GPTConfig, params.Params]:
+  """Reads a directory in Hugging Face's format.
 
   GPT-2 has three dropout rates; the config's `drop_rate` is `resid_pdrop`.
 
@@ -52,8 +41,6 @@ def read(path: str | os.PathLike) -> tuple[GPTConfig, params.Params]:
     InputError: the directory is no GPT-2, or its files do not fit together.
   """
   path = Path(path)
-  if (path / openai_gpt2.HPARAMS).is_file():
-    return openai_gpt2.read(path)
   description = Description(path / 'config.json')
   _check_is_gpt2(description)
   stored = _open(path)
@@ -65,7 +52,7 @@ def read(path: str | os.PathLike) -> tuple[GPTConfig, params.Params]:
 
 
 def write(
-  path: str | os.PathLike,
+  path: str | Path,
   config: GPTConfig,
   weights: params.Params,
   tokenizer: Tokenizer,
@@ -100,7 +87,7 @@ def write(
 
 
 def name_of(leaf: str) -> str:
-  """'blocks.0.attn.c_attn.w' -> 'h.0.attn.c_attn.weight'."""
+  """Turns 'blocks.0.attn.c_attn.w' into 'h.0.attn.c_attn.weight'."""
   if leaf in ('wte', 'wpe'):
     return f'{leaf}.weight'
   if leaf == 'head':
@@ -132,7 +119,7 @@ def _check_is_gpt2(description: Description) -> None:
 
 
 def _is_tied(description: Description, stored: dict[str, Stored]) -> bool:
-  """Whether wte is the head, judged by the tensors as `transformers` does."""
+  """Tells whether wte is the head, by the tensors, as `transformers` does."""
   if not description.content.get('tie_word_embeddings', True):
     return False
   wte, head = stored.get('wte.weight'), stored.get('lm_head.weight')
@@ -170,7 +157,7 @@ def _mlp_ratio(description: Description, width: int) -> int:
 
 
 def _vocab_size(description: Description, rows: int) -> int:
-  """How many of the embedding's rows are tokens; the rest is padding."""
+  """Counts the rows of the embedding that are tokens; the rest is padding."""
   if 'vocab_padding' in description.content:
     n_tokens = rows - description.integer('vocab_padding', least=0)
   else:
@@ -187,12 +174,12 @@ def _vocab_size(description: Description, rows: int) -> int:
 
 
 def vocabulary(path: Path) -> dict[str, int]:
-  """The ids of the tokens in the tokenizer's files, as far as there are any.
+  """Reads the ids of the tokens from the tokenizer's files, if there are any.
 
   Raises:
     InputError: the files hold no such table.
   """
-  ids = {}
+  ids: dict[str, Any] = {}
   for name in ('encoder.json', 'vocab.json', 'added_tokens.json'):
     ids |= read_json(path / name) if (path / name).is_file() else {}
   file = path / 'tokenizer.json'
@@ -228,7 +215,7 @@ _MASK = re.compile(r'h\.\d+\.attn\.(masked_)?bias')
 
 
 def _open(path: Path) -> dict[str, Stored]:
-  """All tensors by name, without the prefix that a head puts before them."""
+  """Lists all tensors by name, without the prefix that a head adds to it."""
   safetensors = _import_safetensors()
   tensors = {}
   for file in _safetensors_files(path):
@@ -327,6 +314,6 @@ def _describe_generation(
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, int | None]:
-  """Without them `transformers` would assume GPT-2's in any vocabulary."""
+  """Names the special tokens; `transformers` would assume GPT-2's."""
   token = tokenizer.end_of_text
   return {'bos_token_id': token, 'eos_token_id': token}

@@ -1,60 +1,225 @@
-"""A model to start from, in whichever format it lies on the disk."""
+"""Reads a model, in whichever format it lies on the disk.
 
+This module alone decides what a path holds: a work directory, or GPT-2 as
+Hugging Face or OpenAI publish it.
+"""
+
+import dataclasses
+import enum
 from pathlib import Path
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from minigpt import tokenizers
-from minigpt.checkpoints import huggingface as hf
-from minigpt.checkpoints import workdir
+from minigpt.checkpoints import checkpoint, huggingface, openai_gpt2, workdir
+from minigpt.checkpoints.checkpoint import Checkpoint
+from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
+from minigpt.model import lora, params
 from minigpt.model.params import Params
+from minigpt.model.transformer import GPT
+from minigpt.runtime.atomic_io import read_json
 from minigpt.tokenizers import Tokenizer, hf_files
 
+# What may differ between a run and the model that it starts from.
+CHANGEABLE_AT_START = {'drop_rate', 'context_length', 'remat'}
 
-class Pretrained(NamedTuple):
+
+class Format(enum.Enum):
+  """How a model lies on the disk."""
+
+  WORKDIR = 'a work directory'
+  HUGGINGFACE = "a GPT-2 in Hugging Face's format"
+  OPENAI = "a GPT-2 in OpenAI's format"
+
+
+def detect_format(path: str | Path) -> Format:
+  """Tells what kind of model a directory holds.
+
+  Raises:
+    InputError: it is no directory, or holds no model.
+  """
+  path = Path(path)
+  if not path.is_dir():
+    raise InputError(f'{path} is not a directory; give the one of the model')
+  if (path / openai_gpt2.HPARAMS).is_file():
+    return Format.OPENAI
+  if not (path / 'config.json').is_file():
+    raise InputError(
+      f'{path} holds no model: neither a run of train.py nor a GPT-2 with its '
+      'config.json or hparams.json'
+    )
+  # Both have a config.json; that of a run has no model_type.
+  if 'model_type' in read_json(path / 'config.json'):
+    return Format.HUGGINGFACE
+  return Format.WORKDIR
+
+
+class Trained(NamedTuple):
+  """A model read back from a work directory."""
+
+  run: RunConfig
+  model: GPT
+  tokenizer: Tokenizer
+  checkpoint: Checkpoint
+
+
+class LoadedModel(NamedTuple):
+  """A model of any format."""
+
   config: GPTConfig
   weights: Params  # arrays or variables, float32
   tokenizer: Tokenizer
+  trained: Trained | None = None  # None where it is no run of minigpt
 
 
-def load(path: Path, tokenizer: Tokenizer | None = None) -> Pretrained:
+def load(path: str | Path, tokenizer: Tokenizer | None = None) -> LoadedModel:
   """Reads a work directory, or GPT-2 in Hugging Face's or OpenAI's format.
 
   Args:
+    path: the directory.
     tokenizer: takes the place of the one that lies in `path`.
 
   Raises:
     InputError: there is no such model, its files are damaged, or its
       tokenizer is none of minigpt's.
   """
-  if not path.is_dir():
-    raise InputError(f'{path} is not a directory; give the one of the model')
-  if hf.is_pretrained(path):
-    config, weights = hf.read(path)
-    tokenizer = tokenizer or _tokenizer(path, config)
-  elif workdir.holds_run(path):
-    trained = workdir.load_trained(path)
+  path = Path(path)
+  if detect_format(path) is Format.WORKDIR:
+    trained = load_trained(path)
     config, weights = trained.run.model, trained.model.params
     tokenizer = tokenizer or trained.tokenizer
   else:
-    raise InputError(
-      f'{path} holds no model: neither a run of train.py nor a GPT-2 with its '
-      'config.json or hparams.json'
-    )
+    trained = None
+    config, weights = load_weights(path)
+    tokenizer = tokenizer or _published_tokenizer(path, config)
   if tokenizer.vocab_size != config.vocab_size:
     raise InputError(
       f'{path}: the model knows {config.vocab_size} tokens, the '
       f'{tokenizer.name} tokenizer {tokenizer.vocab_size}; give the tokenizer '
       'that it was trained with'
     )
-  return Pretrained(config, weights, tokenizer)
+  return LoadedModel(config, weights, tokenizer, trained)
 
 
-def _tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
-  if (path / hf.TOKENIZER).is_file():
-    return tokenizers.load(path / hf.TOKENIZER)
-  ids = hf.vocabulary(path)
+def load_weights(path: str | Path) -> tuple[GPTConfig, Params]:
+  """Reads a model of any format without its tokenizer.
+
+  Raises:
+    InputError: there is no such model, or its files are damaged.
+  """
+  path = Path(path)
+  found = detect_format(path)
+  if found is Format.OPENAI:
+    return openai_gpt2.read(path)
+  if found is Format.HUGGINGFACE:
+    return huggingface.read(path)
+  trained = load_trained(path)
+  return trained.run.model, trained.model.params
+
+
+def load_trained(path: str | Path) -> Trained:
+  """Reads the best checkpoint of a run; adapters are merged into the model.
+
+  Raises:
+    InputError: there is no run or checkpoint, or it is damaged.
+  """
+  path = Path(path)
+  if workdir.holds_run(path) and detect_format(path) is not Format.WORKDIR:
+    raise InputError(
+      f'{path} holds {detect_format(path).value}, not a run; make one of it '
+      f'with minigpt convert --from={path}'
+    )
+  run = workdir.load_config(path)
+  found = checkpoint.best(
+    checkpoint.list_checkpoints(workdir.checkpoints(path))
+  )
+  if found is None:
+    raise InputError(
+      f'{path} holds no checkpoint yet; train it with train.py --workdir={path}'
+    )
+  _check_size(path, run, found)
+  model = GPT(run.model)
+  if run.train.lora_rank:
+    _load_merged(run, found, model)
+  else:
+    checkpoint.restore(
+      found, tf.train.Checkpoint(params=model.params), partial=True
+    )
+  tokenizer = tokenizers.load(path / 'tokenizer.json')
+  return Trained(run, model, tokenizer, found)
+
+
+def load_start(
+  run: RunConfig,
+  wanted: int | None = None,
+  loaded: LoadedModel | None = None,
+) -> tuple[Params, int]:
+  """Reads what a run starts from; a shorter context cuts wpe.
+
+  Args:
+    run: names the model in `init_from`.
+    wanted: checksum of the weights that adapters were trained beside.
+    loaded: the model, where it has been read already.
+
+  Returns:
+    The weights and their checksum.
+
+  Raises:
+    InputError: they are not there, or no longer the ones of this run.
+  """
+  path, config = run.train.init_from, run.model
+  found, weights = loaded[:2] if loaded else load_weights(path)
+  ours = {name: getattr(config, name) for name in CHANGEABLE_AT_START}
+  fits = (
+    dataclasses.replace(found, **ours) == config
+    and config.context_length <= found.context_length
+  )
+  if fits:
+    weights = weights._replace(wpe=weights.wpe[: config.context_length])
+  checksum = params.checksum(weights)
+  if not fits or wanted not in (None, checksum):
+    raise InputError(
+      f'{path} is no longer the model that this run started from'
+    )
+  return weights, checksum
+
+
+def assign(variables: Params, weights: Params) -> None:
+  """Sets each variable of a tree to a value."""
+  tf.nest.map_structure(lambda v, w: v.assign(w), variables, weights)
+
+
+def _load_merged(run: RunConfig, found: Checkpoint, model: GPT) -> None:
+  """Sets the model to what the run started from and its adapters became."""
+  recipe = run.train
+  adapters = lora.init_adapters(run.model, recipe.lora_rank)
+  checkpoint.restore(found, tf.train.Checkpoint(params=adapters), partial=True)
+  start, _ = load_start(run, found.info.get('start'))
+  assign(model.params, lora.merge(start, adapters, lora.scale(recipe)))
+
+
+def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
+  """Refuses a model larger than its checkpoint before memory is taken.
+
+  A config may claim any size; the checkpoint is what there is.
+  """
+  c, files = run.model, found.path.glob('state.data-*')
+  held = sum(file.stat().st_size for file in files)
+  least = 4 * c.emb_dim * (c.vocab_size + 4 * c.n_layers * c.emb_dim)
+  if least > held and not run.train.lora_rank:
+    raise InputError(
+      f'{path}/config.json describes a model larger than {found.path}'
+    )
+
+
+def _published_tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
+  """Reads minigpt's tokenizer beside the weights, or recognizes GPT-2's."""
+  if (path / huggingface.TOKENIZER).is_file():
+    return tokenizers.load(path / huggingface.TOKENIZER)
+  ids = huggingface.vocabulary(path)
   if config.vocab_size == 50257:
     gpt2 = tokenizers.build('gpt2', '')
     if not ids or ids == hf_files.vocabulary(gpt2.tokens):

@@ -20,7 +20,7 @@ from minigpt.model import params
 HPARAMS = 'hparams.json'
 
 
-def read(path: Path) -> tuple[GPTConfig, params.Params]:
+def read(path: str | Path) -> tuple[GPTConfig, params.Params]:
   """Reads hparams.json, model.ckpt.index and model.ckpt.data-*.
 
   Returns:
@@ -29,6 +29,7 @@ def read(path: Path) -> tuple[GPTConfig, params.Params]:
   Raises:
     InputError: the files are damaged or do not fit together.
   """
+  path = Path(path)
   hparams = Description(path / HPARAMS)
   config = hparams.config(
     vocab_size=hparams.integer('n_vocab'),
@@ -42,13 +43,13 @@ def read(path: Path) -> tuple[GPTConfig, params.Params]:
 
 
 def name_of(leaf: str) -> str:
-  """'blocks.0.attn.c_attn.w' -> 'model/h0/attn/c_attn/w'."""
+  """Turns 'blocks.0.attn.c_attn.w' into 'model/h0/attn/c_attn/w'."""
   return 'model/' + leaf.replace('blocks.', 'h').replace('.', '/')
 
 
 def _open(path: Path) -> dict[str, Stored]:
   prefix = _checkpoint_prefix(path)
-  with _faults_of(f'{prefix}: damaged checkpoint'):
+  with _reader_errors(f'{prefix}: damaged checkpoint'):
     reader = tf.train.load_checkpoint(prefix)
   shapes = reader.get_variable_to_shape_map()
   dtypes = reader.get_variable_to_dtype_map()
@@ -57,7 +58,7 @@ def _open(path: Path) -> dict[str, Stored]:
   )
 
   def load(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    with _faults_of(f'{prefix}: {name} cannot be read'):
+    with _reader_errors(f'{prefix}: {name} cannot be read'):
       return reader.get_tensor(name).reshape(shape)
 
   def stored(name: str) -> Stored:
@@ -85,7 +86,7 @@ def _checkpoint_prefix(path: Path) -> str:
 
 
 def _check_size(prefix: str, claimed: int) -> None:
-  """An index may claim any size; the data beside it is what there is."""
+  """Refuses an index that claims more than the data beside it holds."""
   directory, name = Path(prefix).parent, Path(prefix).name
   held = sum(f.stat().st_size for f in directory.glob(f'{name}.data-*'))
   if claimed > held:
@@ -95,9 +96,10 @@ def _check_size(prefix: str, claimed: int) -> None:
 
 
 @contextlib.contextmanager
-def _faults_of(culprit: str) -> Iterator[None]:
+def _reader_errors(what: str) -> Iterator[None]:
+  """Turns what TensorFlow's reader raises into an InputError."""
   try:
     yield
   except (tf.errors.OpError, RuntimeError, ValueError) as e:
     line = str(e).partition('\n')[0]
-    raise InputError(f'{culprit}: {line}') from None
+    raise InputError(f'{what}: {line}') from None

@@ -1,7 +1,7 @@
 """From tensors in somebody else's files to a tree of parameters.
 
 A reader of a format opens its files, says what their headers claim (`Stored`)
-and how they name the leaves of `params`. Here the claims are held against the
+and how they name the leaves of `params`. Here the claims are compared with the
 config; only when everything fits is memory taken.
 """
 
@@ -38,7 +38,9 @@ def assemble(
   """Reads the tree of `config` as float32 arrays.
 
   Args:
-    path: what errors name as the culprit.
+    path: the directory, for error messages.
+    config: says which tensors there must be.
+    stored: the tensors that there are, by name.
     name_of: 'blocks.0.attn.c_attn.w' to the name of that leaf in `stored`.
 
   Raises:
@@ -61,13 +63,13 @@ def assemble(
 
 
 def _check_names(path: Path, wanted: set[str], found: set[str]) -> None:
-  for names, fault in (
+  for names, complaint in (
     (wanted - found, 'it lacks'),
     (found - wanted, 'a GPT-2 of this size does not have'),
   ):
     if names:
       more = f' and {len(names) - 1} more' if len(names) > 1 else ''
-      raise InputError(f'{path}: {fault} the tensor {min(names)}{more}')
+      raise InputError(f'{path}: {complaint} the tensor {min(names)}{more}')
 
 
 def _check_header(
@@ -92,13 +94,17 @@ def _load(path: Path, name: str, stored: Stored) -> np.ndarray:
 
 
 class Description:
-  """The sizes that a JSON file states; each fault names the file."""
+  """The sizes that a JSON file states; each error names the file."""
 
   def __init__(self, file: Path):
+    """Reads the file, or raises InputError."""
     self.file = file
     self.content = read_json(file)
 
-  def integer(self, key: str, default: int | None = None, least: int = 1):
+  def integer(
+    self, key: str, default: int | None = None, least: int = 1
+  ) -> int:
+    """Returns the integer at `key`, or raises InputError."""
     value = self.content.get(key, default)
     if type(value) is not int or not least <= value < 2**31:
       raise InputError(
@@ -108,6 +114,7 @@ class Description:
     return value
 
   def config(self, **sizes: Any) -> GPTConfig:
+    """Makes a config of these sizes, or raises InputError."""
     try:
       return GPTConfig(**sizes)
     except (UsageError, TypeError) as e:

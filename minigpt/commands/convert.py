@@ -12,7 +12,6 @@ from pathlib import Path
 
 from minigpt import tokenizers
 from minigpt.checkpoints import workdir
-from minigpt.checkpoints.huggingface import is_pretrained
 from minigpt.checkpoints.huggingface import write as write_huggingface
 from minigpt.checkpoints.loading import load
 from minigpt.commands.flags import convert as flags
@@ -30,10 +29,10 @@ def main() -> None:
     tokenizers.load(flags.TOKENIZER.value) if flags.TOKENIZER.value else None
   )
   model = load(source, tokenizer)
-  if is_pretrained(source):
-    workdir.write(target, *model)
+  if model.trained is None:
+    workdir.write(target, *model[:3])
     kind = 'a work directory'
   else:
-    write_huggingface(target, *model)
+    write_huggingface(target, *model[:3])
     kind = 'a GPT2LMHeadModel of transformers'
   print(f'{target}: {count(specs(model.config)):,} parameters as {kind}')

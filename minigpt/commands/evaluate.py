@@ -21,8 +21,7 @@ import tensorflow as tf
 
 from minigpt.analysis import perplexity
 from minigpt.analysis.perplexity import Model
-from minigpt.checkpoints import checkpoint, huggingface, workdir
-from minigpt.checkpoints.loading import load
+from minigpt.checkpoints.loading import LoadedModel, load
 from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
@@ -48,8 +47,9 @@ def main() -> None:
   # As variables, or XLA would copy the weights into each of its programs.
   weights = tf.nest.map_structure(tf.Variable, loaded.weights)
   model = Model(weights, loaded.config, loaded.tokenizer)
-  found = _text(path, model) if flags.TASK.value == 'text' else _examples(model)
-  found = _asked(path) | found
+  is_text = flags.TASK.value == 'text'
+  found = _text(loaded, model) if is_text else _examples(model)
+  found = _asked(loaded) | found
   if flags.JSON.value:
     print(json.dumps(found))
   else:
@@ -58,18 +58,18 @@ def main() -> None:
   record(path, found)
 
 
-def _asked(path: Path) -> dict[str, Any]:
+def _asked(loaded: LoadedModel) -> dict[str, Any]:
   """What the figures are of."""
-  best = checkpoint.best(checkpoint.list_checkpoints(workdir.checkpoints(path)))
+  trained = loaded.trained
   return {
-    'checkpoint': best.path.name if best else None,
+    'checkpoint': trained.checkpoint.path.name if trained else None,
     'task': flags.TASK.value,
     'dataset': flags.DATASET.value,
     'limit': flags.LIMIT.value,
   }
 
 
-def _text(path: Path, model: Model) -> dict[str, Any]:
+def _text(loaded: LoadedModel, model: Model) -> dict[str, Any]:
   window = flags.WINDOW.value or model.config.context_length
   stride = flags.STRIDE.value or window
   if not 0 < window <= model.config.context_length:
@@ -79,22 +79,24 @@ def _text(path: Path, model: Model) -> dict[str, Any]:
     )
   if not 0 < stride <= window:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
-  tokens = _tokens(path, model)
+  tokens = _tokens(loaded, model)
   return {'window': window, 'stride': stride} | perplexity.running_text(
     model, tokens, window, stride, watch
   )
 
 
-def _tokens(path: Path, model: Model) -> np.ndarray:
+def _tokens(loaded: LoadedModel, model: Model) -> np.ndarray:
   """The text of --dataset, or the validation part of the run."""
   if flags.DATASET.value is not None:
     config = DataConfig(dataset=flags.DATASET.value, val_fraction=0)
-  elif huggingface.is_pretrained(path):
+  elif loaded.trained is None:
     config = DataConfig(dataset='')
   else:
-    config = workdir.load_config(path).data
+    config = loaded.trained.run.data
   if not config.dataset:
-    raise UsageError(f'{path} has no text of its own: give --dataset')
+    raise UsageError(
+      f'{flags.WORKDIR.value} has no text of its own: give --dataset'
+    )
   if config.dataset.endswith('.jsonl'):
     raise UsageError(f'{config.dataset}: give --task and --dataset')
   text = read_split(config).val

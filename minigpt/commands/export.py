@@ -14,7 +14,7 @@ docs/performance.md tells how they are run.
 
 from pathlib import Path
 
-from minigpt.checkpoints.workdir import load_trained
+from minigpt.checkpoints.loading import load_trained
 from minigpt.commands.flags import export as flags
 from minigpt.errors import UsageError
 from minigpt.serving import versions

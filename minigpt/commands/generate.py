@@ -9,7 +9,7 @@ than once, with seeds --seed, --seed + 1, ...
 import sys
 from pathlib import Path
 
-from minigpt.checkpoints.workdir import load_trained
+from minigpt.checkpoints.loading import load_trained
 from minigpt.commands.flags import generate as flags
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Completer, Request

@@ -26,7 +26,7 @@ def main() -> None:
     raise UsageError(
       f'output={output}: it must end in .html, {", ".join(figures.FORMATS)}'
     )
-  config, weights, tokenizer = loading.load(Path(flags.WORKDIR.value))
+  config, weights, tokenizer, _ = loading.load(flags.WORKDIR.value)
   found = inspect(tokenizer.encode(flags.PROMPT.value), weights, config)
   if output.suffix == '.html':
     title = f'{flags.WORKDIR.value}: {flags.PROMPT.value}'

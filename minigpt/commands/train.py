@@ -20,7 +20,8 @@ from pathlib import Path
 
 from minigpt import tokenizers
 from minigpt.analysis import tensorboard
-from minigpt.checkpoints import finetune, loading, workdir
+from minigpt.checkpoints import loading, workdir
+from minigpt.checkpoints.loading import LoadedModel
 from minigpt.commands.flags import train as flags
 from minigpt.config import (
   DataConfig,
@@ -33,13 +34,12 @@ from minigpt.data.sources import resolve_tokenizer
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import specs
 from minigpt.runtime import app, lock
-from minigpt.training import distribution
+from minigpt.training import distribution, run_setup
 from minigpt.training.distribution import Alone
 from minigpt.training.trainer import (
   Fit,
   Observer,
   Prepared,
-  Start,
   describe,
   finish,
   fit,
@@ -107,14 +107,14 @@ def _observer(path: Path) -> Observer:
   return no_observer
 
 
-def _prepared(given: dict) -> tuple[Prepared, Start | None]:
+def _prepared(given: dict) -> tuple[Prepared, LoadedModel | None]:
   if not given.get('init_from'):
     preset = flags.PRESET.value or 'shakespeare-char'
     return prepare(settle(preset_values(preset, given))), None
   start = loading.load(Path(given['init_from']))
   values = preset_values(flags.PRESET.value or 'finetune', given)
-  values |= finetune.start_values(start, given)
-  return prepare(settle(values), start.tokenizer), (start.config, start.weights)
+  values |= run_setup.start_values(start, given)
+  return prepare(settle(values), start.tokenizer), start
 
 
 def _joined(path: Path) -> Prepared:
@@ -136,7 +136,7 @@ def _read(path: Path, values: dict) -> Prepared:
 
 def _new(
   path: Path, given: dict, workers: Alone
-) -> tuple[Prepared, Start | None]:
+) -> tuple[Prepared, LoadedModel | None]:
   prepared, start = _prepared(given)
   workers.check(prepared.run.train)
   workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)

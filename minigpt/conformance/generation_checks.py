@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from minigpt.checkpoints.workdir import Trained
+from minigpt.checkpoints.loading import Trained
 from minigpt.config import GPTConfig
 from minigpt.conformance.signature_checks import Subject, rows, same
 from minigpt.generation import decode, logits_processors

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt import tokenizers
-from minigpt.checkpoints.workdir import load_trained
+from minigpt.checkpoints.loading import load_trained
 from minigpt.conformance import generation_checks, signature_checks
 from minigpt.conformance.signature_checks import Check, Subject
 from minigpt.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt.checkpoints.workdir import Trained
+from minigpt.checkpoints.loading import Trained
 from minigpt.config import STORED_WEIGHTS
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown

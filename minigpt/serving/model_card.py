@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 import minigpt
-from minigpt.checkpoints.workdir import Trained
+from minigpt.checkpoints.loading import Trained
 from minigpt.model.params import count, specs
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.analysis import figures
-from minigpt.checkpoints import checkpoint, workdir
-from minigpt.checkpoints.async_checkpointer import Saver
-from minigpt.checkpoints.workdir import Run
+from minigpt.checkpoints import checkpoint, loading, workdir
+from minigpt.checkpoints.async_checkpointer import AsyncCheckpointer
+from minigpt.checkpoints.loading import LoadedModel
+from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import GPTConfig, Settings, TrainConfig
 from minigpt.data.batches import batch_numbers, eval_batches, train_batches
 from minigpt.data.sequence_packing import PackedExamples, packed_eval_batches
@@ -23,7 +24,7 @@ from minigpt.data.windows import Fingerprint, Windows
 from minigpt.errors import InputError
 from minigpt.generation.generator import Completer, Request
 from minigpt.model import lora
-from minigpt.model.params import Params, specs
+from minigpt.model.params import specs
 from minigpt.model.summary import summary
 from minigpt.model.transformer import GPT
 from minigpt.runtime import malloc
@@ -44,17 +45,13 @@ from minigpt.training.step import (
 class Prepared(NamedTuple):
   """A run with its text read and tokenized."""
 
-  run: Run
+  run: RunConfig
   tokenizer: Tokenizer
   windows: Windows | PackedExamples
   val: Tokens | PackedExamples
   fingerprint: Fingerprint
   opening: str  # what samples continue
   stop: tuple[str, ...] = ()  # what ends them
-
-
-# A model to start from.
-Start = tuple[GPTConfig, Params]
 
 
 def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
@@ -69,7 +66,7 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> Prepared:
     **{'vocab_size': data.tokenizer.vocab_size, **settings.model}
   )
   recipe = _with_steps(settings.train, data.train.n_examples)
-  run = Run(model, settings.data, recipe)
+  run = RunConfig(model, settings.data, recipe)
   _memory_line(run)  # Refuses what cannot fit before anything is written.
   return Prepared(run, *data)
 
@@ -98,7 +95,7 @@ def describe(prepared: Prepared, p) -> str:
   )
 
 
-def _describe_adapters(run: Run) -> str:
+def _describe_adapters(run: RunConfig) -> str:
   rank = run.train.lora_rank
   if not rank:
     return ''
@@ -110,7 +107,7 @@ def _describe_adapters(run: Run) -> str:
   return f'{"adapters, all that trains":<20} rank {rank:<13} {n:>13,}\n'
 
 
-def _memory_line(run: Run) -> str:
+def _memory_line(run: RunConfig) -> str:
   if tf.config.list_physical_devices('GPU'):
     return ''  # Its memory is what counts, and TensorFlow's to tell.
   return '\n' + memory_estimate.check(
@@ -151,7 +148,9 @@ class Fit:
     self.eval_step = compiled_eval_step(
       whole, self.run.model, recipe.compute_dtype, recipe.compile
     )
-    self.saver = Saver(workdir.checkpoints(path), recipe.keep_checkpoints)
+    self.saver = AsyncCheckpointer(
+      workdir.checkpoints(path), recipe.keep_checkpoints
+    )
     self.skipped = [
       s['batch'] for s in stability.skipped(path / 'skipped.json')
     ]
@@ -163,7 +162,9 @@ class Fit:
   def step(self) -> int:
     return int(self.state.step.numpy())
 
-  def restore(self, start: Start | None = None) -> list[checkpoint.Damage]:
+  def restore(
+    self, start: LoadedModel | None = None
+  ) -> list[checkpoint.Damage]:
     """Goes to the newest whole checkpoint; without one, to the first step.
 
     Args:
@@ -179,7 +180,7 @@ class Fit:
     self.n_worse = int(n_worse)
     return damages
 
-  def _read_newest(self, start: Start | None) -> list[checkpoint.Damage]:
+  def _read_newest(self, start: LoadedModel | None) -> list[checkpoint.Damage]:
     folder = workdir.checkpoints(self.path)
     self._load_start(start)
     found, damages = checkpoint.restore_newest(folder, self.checkpoint)
@@ -190,14 +191,14 @@ class Fit:
       self._start_over()
     return [d._replace(path=checkpoint.set_aside(d)) for d in damages]
 
-  def _load_start(self, start: Start | None = None) -> None:
+  def _load_start(self, start: LoadedModel | None = None) -> None:
     """Reads the weights of `init_from`, where no checkpoint holds them."""
     recipe = self.run.train
     found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
     if recipe.init_from and (recipe.lora_rank or not found):
       wanted = found[-1].info.get('start') if found else None
-      weights, self.start = workdir.load_start(self.run, wanted, start)
-      workdir.assign(self.model.params, weights)
+      weights, self.start = loading.load_start(self.run, wanted, start)
+      loading.assign(self.model.params, weights)
 
   def _start_over(self) -> None:
     recipe = self.run.train

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.checkpoints import huggingface, openai_gpt2
+from minigpt.checkpoints import huggingface
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.generation import decode
@@ -264,98 +264,8 @@ def test_the_tokenizer_says_which_rows_are_padding(model, files):
 # OpenAI's checkpoint.
 
 
-def write_openai(path, config, weights):
-  """Saves a graph whose variables are those of OpenAI's src/model.py."""
-  path.mkdir()
-  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-    for leaf, value in leaves(weights).items():
-      if leaf.endswith('.w'):
-        value = value[None]
-      tf.compat.v1.get_variable(openai_gpt2.name_of(leaf), initializer=value)
-    session.run(tf.compat.v1.global_variables_initializer())
-    saver = tf.compat.v1.train.Saver()
-    saver.save(session, str(path / 'model.ckpt'), write_meta_graph=False)
-  hparams = dict(
-    n_vocab=config.vocab_size,
-    n_ctx=config.context_length,
-    n_embd=config.emb_dim,
-    n_head=config.n_heads,
-    n_layer=config.n_layers,
-  )
-  (path / 'hparams.json').write_text(json.dumps(hparams))
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-  path = tmp_path / 'openai'
-  write_openai(path, *huggingface.read(GOLDEN / 'gpt2-deep'))
-  return path
-
-
-def test_openai_names():
-  assert (
-    openai_gpt2.name_of('blocks.11.attn.c_attn.w') == 'model/h11/attn/c_attn/w'
-  )
-  assert openai_gpt2.name_of('ln_f.g') == 'model/ln_f/g'
-  assert openai_gpt2.name_of('wte') == 'model/wte'
-
-
-@pytest.mark.parametrize('index_file', [True, False])
-def test_openai_checkpoint_is_the_same_model(checkpoint, index_file, tmp_path):
-  if not index_file:
-    (checkpoint / 'checkpoint').unlink()
-  assert huggingface.is_pretrained(checkpoint)
-  config, weights = huggingface.read(checkpoint)
-  wanted = huggingface.read(GOLDEN / 'gpt2-deep')
-  assert config == wanted[0]
-  assert_same_bytes(leaves(weights), leaves(wanted[1]))
-  write(tmp_path / 'new', config, weights)
-  assert_same_bytes(
-    tensors_of(tmp_path / 'new'), tensors_of(GOLDEN / 'gpt2-deep')
-  )
-
-
 def truncate(file, n=1):
   file.write_bytes(file.read_bytes()[:-n])
-
-
-def flip(file):
-  content = bytearray(file.read_bytes())
-  content[len(content) // 2] ^= 1
-  file.write_bytes(content)
-
-
-DATA = 'model.ckpt.data-00000-of-00001'
-
-
-@pytest.mark.parametrize(
-  ('break_', 'message'),
-  [
-    (lambda p: (p / DATA).unlink(), 'its data holds 0'),
-    (lambda p: truncate(p / DATA), 'lists 20,960 bytes, its data holds 20,959'),
-    (lambda p: flip(p / DATA), 'cannot be read'),
-    (lambda p: truncate(p / 'model.ckpt.index', 9), 'damaged checkpoint'),
-    (lambda p: (p / 'model.ckpt.index').unlink(), '0 TensorFlow checkpoints'),
-    (lambda p: (p / 'hparams.json').write_text('{"n_vocab": 40}'), 'n_ctx'),
-  ],
-)
-def test_damaged_openai_checkpoints(checkpoint, break_, message):
-  break_(checkpoint)
-  with pytest.raises(InputError, match=message):
-    huggingface.read(checkpoint)
-
-
-def test_an_openai_checkpoint_that_does_not_fit_its_hparams(checkpoint):
-  hparams = json.loads((checkpoint / 'hparams.json').read_text())
-  for field, message in (
-    ({'n_ctx': 70}, r'model/wpe has shape \[68, 8\]'),
-    ({'n_layer': 6}, 'lacks the tensor model/h5/attn/c_attn/b and 11 more'),
-    ({'n_layer': 4}, 'does not have the tensor model/h4/attn/c_attn/b'),
-    ({'n_layer': 10**9}, 'too few'),
-  ):
-    (checkpoint / 'hparams.json').write_text(json.dumps(hparams | field))
-    with pytest.raises(InputError, match=message):
-      huggingface.read(checkpoint)
 
 
 # Bad input.

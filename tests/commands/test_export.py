@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.checkpoint import Checkpoint
-from minigpt.checkpoints.workdir import Trained
+from minigpt.checkpoints.loading import Trained
 from minigpt.config import TrainConfig, preset_values, settle
 from minigpt.data.batches import train_batches
 from minigpt.errors import InputError, UsageError

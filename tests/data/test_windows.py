@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigpt.data.windows import make_windows, window_order
+from minigpt.data.windows import fingerprint, make_windows, window_order
 from minigpt.errors import InputError, UsageError
 
 
@@ -41,3 +41,9 @@ def test_short_texts_and_foreign_ids_are_refused():
     make_windows(np.arange(4), 4, 1, 100)
   with pytest.raises(InputError, match='id 70 at position 3'):
     make_windows(np.array([1, 2, 3, 70, 4, 80]), 4, 1, 65)
+
+
+def test_the_fingerprint_does_not_depend_on_the_chunks():
+  a = fingerprint(np.arange(10), np.arange(5), chunk=3)
+  assert a == fingerprint(np.arange(10), np.arange(5))
+  assert a.n_tokens == 15

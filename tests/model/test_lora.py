@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt import tokenizers
-from minigpt.checkpoints import checkpoint, workdir
+from minigpt.checkpoints import checkpoint, loading, workdir
 from minigpt.config import DataConfig, GPTConfig, Settings, TrainConfig
 from minigpt.errors import InputError
 from minigpt.model import lora, params
@@ -165,7 +165,7 @@ def test_a_checkpoint_holds_only_adapters(trained):
 
 
 def test_a_run_reads_back_merged_and_continues(trained, source):
-  read = workdir.load_trained(trained.path)
+  read = loading.load_trained(trained.path)
   assert read.checkpoint.step == 6
   want = gpt(TOKENS, trained.state.whole(trained.state.params), CONFIG)
   found = gpt(TOKENS, read.model.params, CONFIG)
@@ -186,10 +186,10 @@ def test_adapters_are_refused_beside_other_weights(trained, source, model):
   other = GPT(CONFIG, seed=5)
   try:
     with pytest.raises(InputError, match='model'):
-      workdir.load_trained(trained.path)
+      loading.load_trained(trained.path)
     workdir.write(source[0], CONFIG, other.params, source[1])
     with pytest.raises(InputError, match='no longer the model'):
-      workdir.load_trained(trained.path)
+      loading.load_trained(trained.path)
   finally:
     shutil.rmtree(source[0], ignore_errors=True)
     pathlib.Path(aside).rename(source[0])

@@ -6,7 +6,7 @@ import helpers
 import numpy as np
 import pytest
 
-from minigpt.checkpoints import workdir
+from minigpt.checkpoints import loading
 from minigpt.conformance import signature_checks
 from minigpt.conformance import subject as gate
 from minigpt.conformance.load_test import Load, load_test, summary
@@ -96,7 +96,7 @@ def test_a_stream_is_what_generate_writes_even_beyond_the_context(
   server, run_dir, protocol
 ):
   endpoint = connect(server, protocol)
-  trained = workdir.load_trained(run_dir)
+  trained = loading.load_trained(run_dir)
   context = trained.run.model.context_length
   for prompt in ['ab', 'abcdefghijkl' * 2]:
     (whole,) = client.generate(endpoint, [prompt], HOW)

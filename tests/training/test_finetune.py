@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minigpt import tokenizers
-from minigpt.checkpoints import finetune, loading, workdir
+from minigpt.checkpoints import loading, workdir
 from minigpt.config import (
   DataConfig,
   GPTConfig,
@@ -19,6 +19,7 @@ from minigpt.config import (
 from minigpt.errors import InputError, UsageError
 from minigpt.model import params
 from minigpt.model.transformer import gpt
+from minigpt.training import run_setup
 from minigpt.training.trainer import Fit, prepare
 
 TEXT = 'abcdefgh ' * 30
@@ -58,7 +59,7 @@ def a_fit(path, source, text, **given):
   given = {'init_from': str(source), 'dataset': str(text), **GRAPH, **given}
   start = loading.load(source)
   values = preset_values('finetune', given)
-  values |= finetune.start_values(start, given)
+  values |= run_setup.start_values(start, given)
   return Fit(path, prepare(settle(values), start.tokenizer))
 
 
@@ -83,8 +84,8 @@ def test_weights_that_were_read_already_are_not_read_again(
 ):
   path, weights = source
   fit = a_fit(tmp_path, path, text)
-  monkeypatch.setattr(workdir, 'load_weights', None)
-  fit.restore((CONFIG, weights))
+  monkeypatch.setattr(loading, 'load_weights', None)
+  fit.restore(loading.LoadedModel(CONFIG, weights, None))
   np.testing.assert_array_equal(fit.model.params.wte, weights.wte)
 
 
@@ -98,17 +99,17 @@ def test_weights_that_were_read_already_are_not_read_again(
 )
 def test_what_contradicts_the_model_is_refused(source, given, message):
   with pytest.raises(UsageError, match=message):
-    finetune.start_values(loading.load(source[0]), given)
+    run_setup.start_values(loading.load(source[0]), given)
 
 
 def test_another_model_in_the_same_place_is_refused(source):
-  other = workdir.Run(
+  other = workdir.RunConfig(
     dataclasses.replace(CONFIG, n_heads=4),
     DataConfig(),
     TrainConfig(init_from=str(source[0])),
   )
   with pytest.raises(InputError, match='no longer the model'):
-    workdir.load_start(other)
+    loading.load_start(other)
 
 
 def test_the_program_trains_on_and_continues_without_its_source(
@@ -123,7 +124,7 @@ def test_the_program_trains_on_and_continues_without_its_source(
   again = train(steps=3, **flags)
   assert again.returncode == 0, again.stderr
   assert 'after step 2' in again.stdout
-  trained = workdir.load_trained(tmp_path / 'run')
+  trained = loading.load_trained(tmp_path / 'run')
   assert trained.run.model == CONFIG
   drift = np.abs(trained.model.params.wte - source[1].wte).max()
   assert 0 < drift < 0.01  # A random start would be 0.08 away.

@@ -1,9 +1,7 @@
 """Runs that are stopped, killed, damaged and continued."""
 
 import contextlib
-import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,16 +11,14 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from minigpt.checkpoints import checkpoint, workdir
-from minigpt.checkpoints.async_checkpointer import Saver
 from minigpt.config import preset_values, settle
 from minigpt.data.windows import fingerprint
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.runtime import lock
-from minigpt.training.metrics import MetricsFile, read_metrics
+from minigpt.training.metrics import read_metrics
 from minigpt.training.trainer import Fit, fit, prepare
 
 ROOT = Path(__file__).parents[2]
@@ -131,150 +127,6 @@ def test_a_second_signal_leaves_at_once():
       program.kill()
 
 
-class State:
-  """A stand-in for a train state: two variables."""
-
-  def __init__(self, value: float):
-    self.x = tf.Variable(tf.fill([50], value))
-    self.step = tf.Variable(0, dtype=tf.int64)
-
-  def parts(self):
-    return {'x': self.x, 'step': self.step}
-
-  def checkpoint(self):
-    return tf.train.Checkpoint(**self.parts())
-
-
-@pytest.fixture
-def two_checkpoints(tmp_path):
-  for step in (1, 2):
-    info = {'val_loss': 1.0 / step}
-    checkpoint.save(tmp_path, step, State(float(step)).checkpoint(), info)
-  return tmp_path
-
-
-def damage_cut(content: bytes, where: float) -> bytes:
-  return content[: int(len(content) * where)]
-
-
-def damage_flip(content: bytes, where: float) -> bytes:
-  place = int((len(content) - 1) * where)
-  return content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
-
-
-@pytest.mark.parametrize('damage', [damage_cut, damage_flip])
-@pytest.mark.parametrize('where', [0.0, 0.3, 0.6])
-@pytest.mark.parametrize(
-  'name', ['state.index', 'state.data-00000-of-00001', 'info.json']
-)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-  two_checkpoints, name, where, damage
-):
-  file = two_checkpoints / 'step-00000002' / name
-  file.write_bytes(damage(file.read_bytes(), where))
-  state = State(0.0)
-  found, [damaged] = checkpoint.restore_newest(
-    two_checkpoints, state.checkpoint()
-  )
-  assert found.step == 1
-  np.testing.assert_array_equal(state.x, np.ones(50, np.float32))
-  assert damaged.path == file.parent
-  moved = checkpoint.set_aside(damaged)
-  assert moved.name == 'damaged-step-00000002'
-  assert [c.step for c in checkpoint.list_checkpoints(two_checkpoints)] == [1]
-
-
-def test_without_a_whole_checkpoint_a_run_does_not_start_over(two_checkpoints):
-  for path in two_checkpoints.iterdir():
-    (path / 'state.index').unlink()
-  with pytest.raises(InputError, match='no checkpoint in'):
-    checkpoint.restore_newest(two_checkpoints, State(0.0).checkpoint())
-
-
-def test_what_killed_writers_left_is_swept(tmp_path):
-  folder = workdir.checkpoints(tmp_path)
-  (folder / '.tmp-step-00000001-99').mkdir(parents=True)
-  (folder / '.tmp-step-00000001-99' / 'state.index').touch()
-  (folder / 'step-00000001').mkdir()
-  (tmp_path / '.tmp-config.json-99').touch()
-  (tmp_path / 'tokenizer.json.tmp-99').touch()
-  (tmp_path / 'config.json').touch()
-  workdir.sweep(tmp_path)
-  assert {p.name for p in tmp_path.rglob('*')} == {
-    'checkpoints',
-    'step-00000001',
-    'config.json',
-  }
-
-
-def test_a_snapshot_is_of_the_moment_it_was_taken(tmp_path):
-  state = State(1.0)
-
-  @tf.function(jit_compile=True)
-  def step():
-    state.x.assign_add(tf.ones([50]))
-
-  saver = Saver(tmp_path, keep=2)
-  saver.save(1, state.parts(), {'val_loss': None})
-  for _ in range(20):
-    step()
-  saver.wait()
-  back = State(0.0)
-  checkpoint.restore_newest(tmp_path, back.checkpoint())
-  np.testing.assert_array_equal(back.x, np.ones(50, np.float32))
-  np.testing.assert_array_equal(state.x, np.full(50, 21, np.float32))
-
-
-def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
-  saver = Saver(tmp_path, keep=2)
-  saver.save(1, State(np.nan).parts(), {})
-  with pytest.raises(InputError, match='x is not finite after step 1'):
-    saver.wait()
-  assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
-  def full(_):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(os, 'fsync', full)
-  saver = Saver(tmp_path, keep=2)
-  saver.save(1, State(1.0).parts(), {})
-  with pytest.raises(InputError, match='No space left on device'):
-    saver.save(2, State(1.0).parts(), {})
-  assert not list(tmp_path.iterdir())
-
-
-@contextlib.contextmanager
-def files_of_at_most(n_bytes: int):
-  """The kernel itself refuses to let a file grow beyond that."""
-  former = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, former[1]))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, former)
-
-
-def test_files_that_cannot_grow_leave_nothing_half_written(two_checkpoints):
-  before = sorted(two_checkpoints.rglob('*'))
-  saver = Saver(two_checkpoints, keep=2)
-  with files_of_at_most(64):
-    saver.save(3, State(1.0).parts(), {})
-    with pytest.raises(InputError, match='step-00000003 could not be written'):
-      saver.wait()
-    metrics = MetricsFile(two_checkpoints / 'metrics.jsonl', 0)
-    with pytest.raises(InputError, match='continues from its last checkpoint'):
-      metrics.write([{'step': 1, 'train_loss': 1.0}] * 9)
-    metrics.close()
-  (two_checkpoints / 'metrics.jsonl').unlink()
-  assert sorted(two_checkpoints.rglob('*')) == before
-  found, damages = checkpoint.restore_newest(
-    two_checkpoints, State(0.0).checkpoint()
-  )
-  assert (found.step, damages) == (2, [])
-
-
 def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
   whole, tmp_path, monkeypatch
 ):
@@ -302,27 +154,6 @@ def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
     prepare(settle(values), text.tokenizer)
 
 
-def test_metrics_survive_a_kill_while_the_file_is_reopened(
-  tmp_path, monkeypatch
-):
-  path = tmp_path / 'metrics.jsonl'
-  path.write_text(
-    ''.join(
-      json.dumps({'step': s, 'train_loss': 1.0}) + '\n' for s in (1, 2, 3)
-    )
-  )
-
-  def killed(*_):
-    raise KeyboardInterrupt
-
-  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(Path, 'replace', killed)
-    MetricsFile(path, 2)
-  assert [m['step'] for m in read_metrics(path)] == [1, 2, 3]
-  MetricsFile(path, 2).close()
-  assert [m['step'] for m in read_metrics(path)] == [1, 2]
-
-
 def test_changed_text_is_noticed(whole):
   windows, val = whole.prepared.windows, whole.prepared.val
   workdir.check_same_data(whole.path, fingerprint(windows.tokens, val))
@@ -330,18 +161,3 @@ def test_changed_text_is_noticed(whole):
   changed[0] ^= 1
   with pytest.raises(InputError, match='the text has changed'):
     workdir.check_same_data(whole.path, fingerprint(changed, val))
-
-
-def test_the_fingerprint_does_not_depend_on_the_chunks():
-  a = fingerprint(np.arange(10), np.arange(5), chunk=3)
-  assert a == fingerprint(np.arange(10), np.arange(5))
-  assert a.n_tokens == 15
-
-
-def test_a_lock_leaves_no_folder_where_nothing_was_written(tmp_path):
-  with lock.held(tmp_path / 'new', 'workdir'):
-    pass
-  assert not (tmp_path / 'new').exists()
-  refused = pytest.raises(InputError, match='choose another --workdir')
-  with refused, lock.held(Path('/proc/nowhere'), 'workdir'):
-    pass

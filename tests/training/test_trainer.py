@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from minigpt.checkpoints import checkpoint, workdir
+from minigpt.checkpoints import checkpoint, loading, workdir
 from minigpt.config import preset_values, settle
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import named_leaves
@@ -71,7 +71,7 @@ def test_a_run_leaves_what_the_documentation_says(finished):
 
 
 def test_a_trained_model_reads_back_as_it_was(finished):
-  trained = workdir.load_trained(finished.path)
+  trained = loading.load_trained(finished.path)
   assert trained.run == finished.run
   assert trained.tokenizer.decode([0, 1]) == ' .'
   if trained.checkpoint.step == 12:
@@ -116,26 +116,6 @@ def one_call(run, call):
   return batch
 
 
-def test_only_the_newest_and_the_best_checkpoint_are_kept(finished, tmp_path):
-  state = finished.checkpoint
-  for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 4.0), (5, 5.0)):
-    checkpoint.save(tmp_path, step, state, {'val_loss': loss})
-    checkpoint.prune(tmp_path, keep=2)
-  left = checkpoint.list_checkpoints(tmp_path)
-  assert [c.step for c in left] == [2, 4, 5]
-  assert checkpoint.best(left).step == 2
-
-
-def test_a_failed_save_leaves_nothing(finished, tmp_path, monkeypatch):
-  def full_disk(path):
-    raise OSError(28, 'No space left on device')
-
-  monkeypatch.setattr(checkpoint, 'fsync', full_disk)
-  with pytest.raises(InputError, match='No space left'):
-    checkpoint.save(tmp_path, 1, finished.checkpoint, {})
-  assert list(tmp_path.iterdir()) == []
-
-
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
   path = checkpoint.save(tmp_path, 1, finished.checkpoint, {})
   other = start(tmp_path / 'other', emb_dim=32)
@@ -165,11 +145,3 @@ def test_epochs_set_the_steps():
   assert run.train.steps == 34  # (82 - 48) windows, two a step, twice
   with pytest.raises(UsageError, match='steps and epochs'):
     preset_values('mini', {'epochs': 2.0, 'steps': 3})
-
-
-def test_broken_configurations_name_the_file(tmp_path):
-  path = tmp_path / 'config.json'
-  for content in ('', '{', '[]', '{"model": {}}', '{"model": 3}', '\ud800'):
-    path.write_bytes(content.encode('utf-8', 'surrogatepass'))
-    with pytest.raises((InputError, UsageError), match=r'config\.json'):
-      workdir.load_config(tmp_path)

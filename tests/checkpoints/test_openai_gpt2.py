@@ -1,0 +1,135 @@
+"""OpenAI's checkpoints, read."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt.checkpoints import huggingface, openai_gpt2
+from minigpt.errors import InputError
+from minigpt.model import params
+from minigpt.tokenizers import build
+
+safetensors = pytest.importorskip('safetensors.numpy')
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+WEIGHTS = 'model.safetensors'
+
+
+def leaves(tree):
+  return {k: np.asarray(v) for k, v in params.named_leaves(tree).items()}
+
+
+def assert_same_bytes(found, wanted):
+  assert found.keys() == wanted.keys()
+  for name in wanted:
+    assert found[name].dtype == wanted[name].dtype, name
+    assert found[name].shape == wanted[name].shape, name
+    assert found[name].tobytes() == wanted[name].tobytes(), name
+
+
+def tensors_of(path):
+  return safetensors.load_file(path / WEIGHTS)
+
+
+def characters(n):
+  return build('char', ''.join(map(chr, range(0x10000, 0x10000 + n))))
+
+
+def write(path, config, weights):
+  huggingface.write(path, config, weights, characters(config.vocab_size))
+
+
+def truncate(file, n=1):
+  file.write_bytes(file.read_bytes()[:-n])
+
+
+def write_openai(path, config, weights):
+  """Saves a graph whose variables are those of OpenAI's src/model.py."""
+  path.mkdir()
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    for leaf, value in leaves(weights).items():
+      if leaf.endswith('.w'):
+        value = value[None]
+      tf.compat.v1.get_variable(openai_gpt2.name_of(leaf), initializer=value)
+    session.run(tf.compat.v1.global_variables_initializer())
+    saver = tf.compat.v1.train.Saver()
+    saver.save(session, str(path / 'model.ckpt'), write_meta_graph=False)
+  hparams = dict(
+    n_vocab=config.vocab_size,
+    n_ctx=config.context_length,
+    n_embd=config.emb_dim,
+    n_head=config.n_heads,
+    n_layer=config.n_layers,
+  )
+  (path / 'hparams.json').write_text(json.dumps(hparams))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+  path = tmp_path / 'openai'
+  write_openai(path, *huggingface.read(GOLDEN / 'gpt2-deep'))
+  return path
+
+
+def test_openai_names():
+  assert (
+    openai_gpt2.name_of('blocks.11.attn.c_attn.w') == 'model/h11/attn/c_attn/w'
+  )
+  assert openai_gpt2.name_of('ln_f.g') == 'model/ln_f/g'
+  assert openai_gpt2.name_of('wte') == 'model/wte'
+
+
+@pytest.mark.parametrize('index_file', [True, False])
+def test_openai_checkpoint_is_the_same_model(checkpoint, index_file, tmp_path):
+  if not index_file:
+    (checkpoint / 'checkpoint').unlink()
+  config, weights = openai_gpt2.read(checkpoint)
+  wanted = huggingface.read(GOLDEN / 'gpt2-deep')
+  assert config == wanted[0]
+  assert_same_bytes(leaves(weights), leaves(wanted[1]))
+  write(tmp_path / 'new', config, weights)
+  assert_same_bytes(
+    tensors_of(tmp_path / 'new'), tensors_of(GOLDEN / 'gpt2-deep')
+  )
+
+
+DATA = 'model.ckpt.data-00000-of-00001'
+
+
+def flip(file):
+  content = bytearray(file.read_bytes())
+  content[len(content) // 2] ^= 1
+  file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+  ('break_', 'message'),
+  [
+    (lambda p: (p / DATA).unlink(), 'its data holds 0'),
+    (lambda p: truncate(p / DATA), 'lists 20,960 bytes, its data holds 20,959'),
+    (lambda p: flip(p / DATA), 'cannot be read'),
+    (lambda p: truncate(p / 'model.ckpt.index', 9), 'damaged checkpoint'),
+    (lambda p: (p / 'model.ckpt.index').unlink(), '0 TensorFlow checkpoints'),
+    (lambda p: (p / 'hparams.json').write_text('{"n_vocab": 40}'), 'n_ctx'),
+  ],
+)
+def test_damaged_openai_checkpoints(checkpoint, break_, message):
+  break_(checkpoint)
+  with pytest.raises(InputError, match=message):
+    openai_gpt2.read(checkpoint)
+
+
+def test_an_openai_checkpoint_that_does_not_fit_its_hparams(checkpoint):
+  hparams = json.loads((checkpoint / 'hparams.json').read_text())
+  for field, message in (
+    ({'n_ctx': 70}, r'model/wpe has shape \[68, 8\]'),
+    ({'n_layer': 6}, 'lacks the tensor model/h5/attn/c_attn/b and 11 more'),
+    ({'n_layer': 4}, 'does not have the tensor model/h4/attn/c_attn/b'),
+    ({'n_layer': 10**9}, 'too few'),
+  ):
+    (checkpoint / 'hparams.json').write_text(json.dumps(hparams | field))
+    with pytest.raises(InputError, match=message):
+      openai_gpt2.read(checkpoint)
