@@ -1,6 +1,6 @@
-"""The two faults a user can meet; programs turn each into one line.
+"""The two errors that a user can cause; commands print each as one line.
 
-Anything else that escapes a program is a bug and keeps its traceback.
+Any other exception that escapes a command is a bug and keeps its traceback.
 """
 
 import difflib
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-  """What was asked for makes no sense: a bad flag or size. Exit code 2."""
+  """The request makes no sense: a bad flag or size. Exit code 2."""
 
 
 class InputError(Exception):
-  """What was given or found cannot be used: a file, a network. Exit code 1."""
+  """Something cannot be used: a file, a network. Exit code 1."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-  """Says that `name` is no `kind`, and which one was probably meant."""
+  """Returns an error that says which `kind` was probably meant by `name`."""
   known = sorted(known)
   near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
   hint = f'did you mean {near[0]!r}? ' if near else ''

@@ -1,0 +1,43 @@
+"""Which text a run reads."""
+
+import dataclasses
+
+from minigpt.config.validation import check_fraction, check_not_negative, option
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which text is read, and how it is cut into examples.
+
+  Raises:
+    UsageError: `val_fraction` is outside [0, 1) or `stride` is negative.
+  """
+
+  dataset: str = option(
+    'sample',
+    "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
+    'files, a .npy file of token ids, a .jsonl file of prompts and '
+    'completions, or a directory that `minigpt prepare` made',
+  )
+  tokenizer: str = option('char', "'char', 'word' or 'gpt2'")
+  val_fraction: float = option(
+    0.1,
+    'last part of the text kept for validation; 0 trains on everything and '
+    'evaluates on the same text',
+  )
+  own_splits: bool = option(
+    False, "use the data set's own splits instead of val_fraction"
+  )
+  stride: int = option(
+    0,
+    'distance between the starts of neighbouring windows; 0: context_length',
+  )
+  truncate: bool = option(
+    False,
+    'cut the beginning of prompts and completions longer than the context',
+  )
+
+  def __post_init__(self) -> None:
+    """Checks the fields."""
+    check_fraction(self, 'val_fraction')
+    check_not_negative(self, 'stride')

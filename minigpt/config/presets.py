@@ -1,0 +1,263 @@
+"""Named recipes, and how the settings of a run are made from one.
+
+The costs and results below were measured on 2 cores of an AMD EPYC with the
+code as it was when each was documented (README.md, docs/performance.md);
+`minigpt plan --preset=NAME` estimates memory and work for another machine.
+"""
+
+from typing import Any, NamedTuple
+
+from minigpt.config.data import DataConfig
+from minigpt.config.model import GPTConfig
+from minigpt.config.training import TrainConfig
+from minigpt.errors import UsageError, unknown
+
+
+class Preset(NamedTuple):
+  """A named starting point: keyword arguments of the three configs."""
+
+  model: dict[str, Any]
+  data: dict[str, Any]
+  train: dict[str, Any]
+
+
+class Settings(NamedTuple):
+  """What a run asks for, before its text has decided the vocabulary."""
+
+  model: dict[str, Any]
+  data: DataConfig
+  train: TrainConfig
+
+
+def _mini() -> Preset:
+  """Returns the specification's character model: 10 epochs at batch size 2.
+
+  python train.py --preset=mini --dataset=sample --workdir=runs/mini
+
+  82 characters, 170 steps of 2 windows; seconds, most of them to compile.
+  Expected: next-character accuracy of at least 0.95 (0.975 was measured), and
+  greedy text that repeats the sample.
+  """
+  return Preset(
+    model=dict(
+      context_length=48,
+      emb_dim=64,
+      n_heads=2,
+      n_layers=1,
+      mlp_ratio=2,
+      drop_rate=0.0,
+      tie_embeddings=False,
+      init_std=0.1,
+    ),
+    data=dict(val_fraction=0.0, stride=1),
+    train=dict(
+      epochs=10.0,
+      batch_size=2,
+      learning_rate=1e-2,
+      min_learning_rate=1e-3,
+      beta2=0.95,
+      warmup_steps=10,
+      eval_every=17,
+      eval_stride=1,
+      steps_per_call=17,
+    ),
+  )
+
+
+_SHAKESPEARE_CHAR = dict(
+  context_length=64,
+  emb_dim=128,
+  n_heads=4,
+  n_layers=4,
+  drop_rate=0.0,
+  bias=False,
+)
+
+
+def _shakespeare_char() -> Preset:
+  """Returns nanoGPT's CPU run of train_shakespeare_char.
+
+  python train.py --preset=shakespeare-char --dataset=tiny_shakespeare \\
+    --workdir=runs/shakespeare
+
+  Its learning rate is three times nanoGPT's, with which the loss falls further
+  in as many steps. 2,000 steps of 12 windows in 2 min 28 s. Expected: a
+  validation loss of 1.778 over the whole validation part.
+  """
+  return Preset(
+    model=_SHAKESPEARE_CHAR,
+    data=dict(stride=1),
+    train=dict(
+      steps=2000, steps_per_call=50, learning_rate=3e-3, eval_every=500
+    ),
+  )
+
+
+def _shakespeare_char_fast() -> Preset:
+  """Returns the same model with a recipe for the least time.
+
+  python train.py --preset=shakespeare-char-fast --dataset=tiny_shakespeare \\
+    --workdir=runs/fast
+
+  Muon on batches of 32 in bfloat16: 200 steps in 15 s with bfloat16 hardware.
+  Expected: a validation loss of 1.835, below the 1.886 that nanoGPT reports.
+  """
+  return Preset(
+    model=dict(**_SHAKESPEARE_CHAR, init_std=0.08),
+    data=dict(stride=1),
+    train=dict(
+      optimizer='muon',
+      compute_dtype='bfloat16',
+      steps=200,
+      batch_size=32,
+      learning_rate=2e-2,
+      min_learning_rate=0.0,
+      warmup_steps=10,
+      schedule='wsd',
+      beta1=0.7,
+      steps_per_call=50,
+      eval_every=0,
+    ),
+  )
+
+
+def _shakespeare_char_large() -> Preset:
+  """Returns nanoGPT's GPU run of train_shakespeare_char.
+
+  python train.py --preset=shakespeare-char-large --dataset=tiny_shakespeare \\
+    --workdir=runs/large
+
+  10.7 million parameters with its 65 characters; 5,000 steps of 64 windows of
+  256 characters, about 1 TFLOP each. Expected: what nanoGPT reports for this
+  model, a best validation loss of about 1.47; not yet run to its end here.
+  """
+  return Preset(
+    model=dict(
+      context_length=256,
+      emb_dim=384,
+      n_heads=6,
+      n_layers=6,
+      drop_rate=0.2,
+      bias=False,
+    ),
+    data=dict(stride=1),
+    train=dict(steps=5000, batch_size=64),
+  )
+
+
+def _finetune() -> Preset:
+  """Returns small steps from good weights, for --init_from.
+
+  python train.py --init_from=path/to/gpt2 --dataset=pairs.jsonl \\
+    --lora_rank=8 --workdir=runs/mine
+
+  The model comes from --init_from, so cost and result depend on it:
+  docs/finetuning.md has examples with their results.
+  """
+  return Preset(
+    model={},
+    data={},
+    train=dict(
+      steps=500,
+      batch_size=4,
+      learning_rate=5e-5,
+      min_learning_rate=5e-6,
+      warmup_steps=20,
+      beta2=0.95,
+      eval_every=100,
+    ),
+  )
+
+
+def _gpt2(emb_dim: int, n_heads: int, n_layers: int) -> Preset:
+  """Returns GPT-2's shapes (Radford et al. 2019, table 2), nanoGPT's recipe.
+
+  python train.py --preset=gpt2-124m --dataset=tokens --workdir=runs/gpt2
+
+  A step is 32,768 tokens. By `minigpt plan`, in float32:
+
+  | preset     | parameters    | memory   | a step     |
+  |------------|---------------|----------|------------|
+  | gpt2-124m  |   124,412,160 |  9.0 GiB |  28 TFLOP  |
+  | gpt2-355m  |   354,749,440 | 21.4 GiB |  79 TFLOP  |
+  | gpt2-774m  |   773,891,840 | 40.5 GiB | 170 TFLOP  |
+  | gpt2-1558m | 1,557,380,800 | 71.2 GiB | 337 TFLOP  |
+
+  2,000 steps are a start, not a trained GPT-2; no result is promised.
+  """
+  return Preset(
+    model=dict(emb_dim=emb_dim, n_heads=n_heads, n_layers=n_layers),
+    data=dict(tokenizer='gpt2'),
+    train=dict(
+      steps=2000,
+      batch_size=4,
+      grad_accum=8,
+      learning_rate=6e-4,
+      min_learning_rate=6e-5,
+      warmup_steps=100,
+      beta2=0.95,
+      eval_every=100,
+      eval_batches=20,
+    ),
+  )
+
+
+PRESETS = {
+  'mini': _mini(),
+  'shakespeare-char': _shakespeare_char(),
+  'shakespeare-char-fast': _shakespeare_char_fast(),
+  'shakespeare-char-large': _shakespeare_char_large(),
+  'finetune': _finetune(),
+  'gpt2-124m': _gpt2(emb_dim=768, n_heads=12, n_layers=12),
+  'gpt2-355m': _gpt2(emb_dim=1024, n_heads=16, n_layers=24),
+  'gpt2-774m': _gpt2(emb_dim=1280, n_heads=20, n_layers=36),
+  'gpt2-1558m': _gpt2(emb_dim=1600, n_heads=25, n_layers=48),
+}
+
+
+def get_preset(name: str) -> Preset:
+  """Returns the preset called `name`.
+
+  Raises:
+    UsageError: there is none.
+  """
+  if name not in PRESETS:
+    raise unknown('preset', name, PRESETS)
+  return PRESETS[name]
+
+
+def preset_values(preset: str, explicit: dict[str, Any]) -> dict[str, Any]:
+  """Returns the values of a preset, overridden by those set explicitly.
+
+  A model to start from (`init_from`) takes the place of the preset's model.
+
+  Raises:
+    UsageError: an unknown preset, or two lengths for one run.
+  """
+  if 'steps' in explicit:
+    if explicit.get('epochs'):
+      raise UsageError('steps and epochs both set the length: give only one')
+    # Or the preset's epochs would win over these steps.
+    explicit = {**explicit, 'epochs': 0.0}
+  base = get_preset(preset)
+  model = {} if explicit.get('init_from') else base.model
+  return {**model, **base.data, **base.train, **explicit}
+
+
+def resolve(values: dict[str, Any]) -> Settings:
+  """Sorts values into the three configs.
+
+  Raises:
+    UsageError: a value is out of its range.
+  """
+
+  def fields_of(config: type) -> dict[str, Any]:
+    names = config.__dataclass_fields__
+    return {name: v for name, v in values.items() if name in names}
+
+  GPTConfig(**fields_of(GPTConfig))  # Rejects a bad shape before text is read.
+  return Settings(
+    fields_of(GPTConfig),
+    DataConfig(**fields_of(DataConfig)),
+    TrainConfig(**fields_of(TrainConfig)),
+  )
