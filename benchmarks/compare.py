@@ -23,7 +23,7 @@ from minigpt.config import (
   GPTConfig,
   TrainConfig,
   preset_values,
-  settle,
+  resolve,
 )
 from minigpt.errors import UsageError, unknown
 from minigpt.runtime import app
@@ -92,7 +92,7 @@ def main() -> None:
       f'{wrong[0]}={_SAME[wrong[0]]}; leave it out'
     )
   given |= _SAME
-  settings = settle(preset_values(_PRESET.value, given))
+  settings = resolve(preset_values(_PRESET.value, given))
   config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
   commands = {}
   for weights in _WEIGHTS.value:

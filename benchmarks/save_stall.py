@@ -18,14 +18,14 @@ import numpy as np
 from minigpt import tokenizers
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import RunConfig
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.data.windows import fingerprint, make_windows
 from minigpt.runtime import app, startup
 from minigpt.training.trainer import Fit, Prepared, fit
 
 
 def prepared(preset: str, **given) -> Prepared:
-  settings = settle(preset_values(preset, given))
+  settings = resolve(preset_values(preset, given))
   model = workdir.GPTConfig(**settings.model)
   drawn = np.random.default_rng(0).integers(0, model.vocab_size, 100_000)
   tokens = drawn.astype(np.uint16)

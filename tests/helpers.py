@@ -103,11 +103,11 @@ def _run(command, cwd, files):
 def start_run(path: Path, **given):
   """Begins or continues a run of toy size; fit it."""
   from minigpt.checkpoints import workdir
-  from minigpt.config import preset_values, settle
+  from minigpt.config import preset_values, resolve
   from minigpt.training.trainer import Fit, prepare
 
   values = preset_values('shakespeare-char', {**TINY, **given})
-  prepared = prepare(settle(values))
+  prepared = prepare(resolve(values))
   if not workdir.holds_run(path):
     workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
   run = Fit(path, prepared)

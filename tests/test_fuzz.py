@@ -20,7 +20,7 @@ from minigpt.config import (
   GPTConfig,
   TrainConfig,
   preset_values,
-  settle,
+  resolve,
 )
 from minigpt.data import jsonl, shard_writer, sources, token_shards, windows
 from minigpt.errors import InputError, UsageError
@@ -77,7 +77,7 @@ def flags(draw):
 @given(st.sampled_from([*sorted(PRESETS), 'nothing']), flags())
 def test_flags_of_any_value_settle_or_are_refused(preset, values):
   try:
-    found = settle(preset_values(preset, values))
+    found = resolve(preset_values(preset, values))
     config = GPTConfig(**found.model)
     if config.n_layers < 100:
       memory_estimate.check(config, found.train, 1 << 34)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.data.batches import train_batches
 from minigpt.generation import decode
 from minigpt.model.kv_cache import cached_gpt, empty_caches
@@ -11,7 +11,7 @@ from minigpt.model.transformer import GPT, gpt, unembed
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare
 
-run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
+run, tokenizer, windows, *_ = prepare(resolve(preset_values('mini', {})))
 config, recipe = run.model, run.train
 model = GPT(config, recipe.seed)
 train_steps = compiled_train_steps(TrainState(model), config, recipe)

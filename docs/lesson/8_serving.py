@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.conformance.serving_session import StockSession
 from minigpt.data.batches import train_batches
 from minigpt.generation.generator import Request
@@ -17,7 +17,7 @@ from minigpt.serving.signatures import Server
 from minigpt.training.step import TrainState, compiled_train_steps
 from minigpt.training.trainer import prepare
 
-run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
+run, tokenizer, windows, *_ = prepare(resolve(preset_values('mini', {})))
 model = GPT(run.model, run.train.seed)
 train_steps = compiled_train_steps(TrainState(model), run.model, run.train)
 calls = [range(i, i + 17) for i in range(0, run.train.steps, 17)]

@@ -17,7 +17,7 @@ from minigpt.config import (
   GPTConfig,
   TrainConfig,
   preset_values,
-  settle,
+  resolve,
 )
 from minigpt.errors import UsageError, unknown
 from minigpt.profiling import timing as benchmarking
@@ -30,7 +30,7 @@ def main() -> None:
   if flags.WHAT.value not in flags.KINDS:
     raise unknown('what', flags.WHAT.value, flags.KINDS)
   given = app.explicit_flags(flags.FLAGS, GPTConfig, TrainConfig)
-  settings = settle(preset_values(flags.PRESET.value, given))
+  settings = resolve(preset_values(flags.PRESET.value, given))
   config = GPTConfig(**settings.model, vocab_size=flags.VOCAB.value)
   recipe = settings.train
   _check(config)

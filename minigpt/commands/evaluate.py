@@ -1,8 +1,8 @@
-"""Measures a model: perplexity, multiple choice, last words, pairs.
+r"""Measures a model: perplexity, multiple choice, last words, pairs.
 
   python -m minigpt evaluate --workdir=runs/s
   python -m minigpt evaluate --workdir=runs/s --dataset=book.txt --stride=32
-  python -m minigpt evaluate --workdir=downloads/gpt2 --task=choice \\
+  python -m minigpt evaluate --workdir=downloads/gpt2 --task=choice \
     --dataset=hellaswag_val.jsonl --json
 
 Tasks: `text` (perplexity and bits per byte of running text; without --dataset

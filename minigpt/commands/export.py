@@ -1,11 +1,11 @@
-"""Exports a model for TensorFlow Serving, or for other runtimes.
+r"""Exports a model for TensorFlow Serving, or for other runtimes.
 
   python -m minigpt export --workdir=runs/s --export_dir=models/shakespeare
 
 Writes the next version, models/shakespeare/1: a SavedModel that takes text and
 returns text. docs/serving.md describes its signatures.
 
-  python -m minigpt export --workdir=runs/s --export_dir=artifacts/s \\
+  python -m minigpt export --workdir=runs/s --export_dir=artifacts/s \
     --format=stablehlo
 
 Writes the model's functions of tokens as StableHLO, one for each batch size.

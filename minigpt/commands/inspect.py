@@ -1,6 +1,6 @@
-"""Shows what a model makes of a prompt, as a page or a picture.
+r"""Shows what a model makes of a prompt, as a page or a picture.
 
-  python -m minigpt inspect --workdir=runs/s --prompt="ROMEO: But soft" \\
+  python -m minigpt inspect --workdir=runs/s --prompt="ROMEO: But soft" \
     --output=report.html
 
 The page holds attention maps, next-token probabilities, the logit lens and

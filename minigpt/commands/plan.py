@@ -1,6 +1,6 @@
-"""Estimates what a run would cost before it is made.
+r"""Estimates what a run would cost before it is made.
 
-  python -m minigpt plan --preset=gpt2-1558m --batch_size=256 --workers=64 \\
+  python -m minigpt plan --preset=gpt2-1558m --batch_size=256 --workers=64 \
     --gbps=100 --gflops=50000
 
 --gflops is what one worker reaches in products and --gbps what the network
@@ -15,7 +15,7 @@ from minigpt.config import (
   GPTConfig,
   TrainConfig,
   preset_values,
-  settle,
+  resolve,
 )
 from minigpt.errors import UsageError
 from minigpt.profiling import flops
@@ -26,7 +26,7 @@ from minigpt.training.metrics import clock
 
 def main() -> None:
   given = app.explicit_flags(flags.FLAGS, GPTConfig, DataConfig, TrainConfig)
-  settings = settle(preset_values(flags.PRESET.value, given))
+  settings = resolve(preset_values(flags.PRESET.value, given))
   config, recipe = GPTConfig(**settings.model), settings.train
   n = flags.WORKERS.value
   _check(n, recipe)

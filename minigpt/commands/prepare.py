@@ -1,6 +1,6 @@
-"""Turns text of any size into tokens to train on.
+r"""Turns text of any size into tokens to train on.
 
-  python -m minigpt prepare --input='data/*.txt' --tokenizer=gpt2 \\
+  python -m minigpt prepare --input='data/*.txt' --tokenizer=gpt2 \
     --output=tokens
   python -m minigpt train --dataset=tokens --preset=gpt2-124m --workdir=runs/a
 

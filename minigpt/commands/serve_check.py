@@ -1,10 +1,10 @@
-"""Checks an exported model, or the server that serves it.
+r"""Checks an exported model, or the server that serves it.
 
-  python -m minigpt serve-check --export_dir=models/shakespeare/1 \\
+  python -m minigpt serve-check --export_dir=models/shakespeare/1 \
     --workdir=runs/s
-  python -m minigpt serve-check --target=localhost:8500 \\
+  python -m minigpt serve-check --target=localhost:8500 \
     --model_name=shakespeare
-  python -m minigpt serve-check --target=localhost:8500 \\
+  python -m minigpt serve-check --target=localhost:8500 \
     --model_name=shakespeare --load_test --concurrency=8 --requests=200
 
 Exits with 0 only if nothing failed.

@@ -1,9 +1,9 @@
-"""Trains a GPT on text.
+r"""Trains a GPT on text.
 
-  python -m minigpt train --preset=shakespeare-char --dataset=stdlib \\
+  python -m minigpt train --preset=shakespeare-char --dataset=stdlib \
     --workdir=runs/s
 
-  python -m minigpt train --init_from=downloads/gpt2 --dataset=a.txt \\
+  python -m minigpt train --init_from=downloads/gpt2 --dataset=a.txt \
     --workdir=runs/a
 
 A preset carries the model and its recipe; any flag overrides it. --init_from
@@ -28,7 +28,7 @@ from minigpt.config import (
   GPTConfig,
   TrainConfig,
   preset_values,
-  settle,
+  resolve,
 )
 from minigpt.data.sources import resolve_tokenizer
 from minigpt.errors import InputError, UsageError
@@ -110,11 +110,11 @@ def _observer(path: Path) -> Observer:
 def _prepared(given: dict) -> tuple[Prepared, LoadedModel | None]:
   if not given.get('init_from'):
     preset = flags.PRESET.value or 'shakespeare-char'
-    return prepare(settle(preset_values(preset, given))), None
+    return prepare(resolve(preset_values(preset, given))), None
   start = loading.load(Path(given['init_from']))
   values = preset_values(flags.PRESET.value or 'finetune', given)
   values |= run_setup.start_values(start, given)
-  return prepare(settle(values), start.tokenizer), start
+  return prepare(resolve(values), start.tokenizer), start
 
 
 def _joined(path: Path) -> Prepared:
@@ -129,7 +129,7 @@ def _joined(path: Path) -> Prepared:
 
 def _read(path: Path, values: dict) -> Prepared:
   tokenizer = tokenizers.load(path / 'tokenizer.json')
-  prepared = prepare(settle(values), tokenizer)
+  prepared = prepare(resolve(values), tokenizer)
   workdir.check_same_data(path, prepared.fingerprint)
   return prepared
 

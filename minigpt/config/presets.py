@@ -75,9 +75,9 @@ _SHAKESPEARE_CHAR = dict(
 
 
 def _shakespeare_char() -> Preset:
-  """Returns nanoGPT's CPU run of train_shakespeare_char.
+  r"""Returns nanoGPT's CPU run of train_shakespeare_char.
 
-  python train.py --preset=shakespeare-char --dataset=tiny_shakespeare \\
+  python train.py --preset=shakespeare-char --dataset=tiny_shakespeare \
     --workdir=runs/shakespeare
 
   Its learning rate is three times nanoGPT's, with which the loss falls further
@@ -94,9 +94,9 @@ def _shakespeare_char() -> Preset:
 
 
 def _shakespeare_char_fast() -> Preset:
-  """Returns the same model with a recipe for the least time.
+  r"""Returns the same model with a recipe for the least time.
 
-  python train.py --preset=shakespeare-char-fast --dataset=tiny_shakespeare \\
+  python train.py --preset=shakespeare-char-fast --dataset=tiny_shakespeare \
     --workdir=runs/fast
 
   Muon on batches of 32 in bfloat16: 200 steps in 15 s with bfloat16 hardware.
@@ -122,9 +122,9 @@ def _shakespeare_char_fast() -> Preset:
 
 
 def _shakespeare_char_large() -> Preset:
-  """Returns nanoGPT's GPU run of train_shakespeare_char.
+  r"""Returns nanoGPT's GPU run of train_shakespeare_char.
 
-  python train.py --preset=shakespeare-char-large --dataset=tiny_shakespeare \\
+  python train.py --preset=shakespeare-char-large --dataset=tiny_shakespeare \
     --workdir=runs/large
 
   10.7 million parameters with its 65 characters; 5,000 steps of 64 windows of
@@ -146,9 +146,9 @@ def _shakespeare_char_large() -> Preset:
 
 
 def _finetune() -> Preset:
-  """Returns small steps from good weights, for --init_from.
+  r"""Returns small steps from good weights, for --init_from.
 
-  python train.py --init_from=path/to/gpt2 --dataset=pairs.jsonl \\
+  python train.py --init_from=path/to/gpt2 --dataset=pairs.jsonl \
     --lora_rank=8 --workdir=runs/mine
 
   The model comes from --init_from, so cost and result depend on it:

@@ -33,7 +33,8 @@ class TrainConfig:
   batch_size: int = option(12, 'windows in one gradient')
   grad_accum: int = option(1, 'gradients averaged into one optimizer step')
   optimizer: str = option(
-    'adamw', 'adamw; or muon, for the matrices of the blocks, and adamw for the rest'
+    'adamw',
+    'adamw; or muon, for the matrices of the blocks, and adamw for the rest',
   )
   learning_rate: float = option(1e-3, 'highest learning rate')
   min_learning_rate: float = option(1e-4, 'learning rate at the last step')
@@ -62,9 +63,7 @@ class TrainConfig:
   steps_per_call: int = option(
     1, 'optimizer steps inside one compiled loop; faster for small models'
   )
-  eval_every: int = option(
-    250, 'steps between evaluations; 0: only at the end'
-  )
+  eval_every: int = option(250, 'steps between evaluations; 0: only at the end')
   eval_batches: int = option(0, 'batches per evaluation; 0: the whole split')
   eval_stride: int = option(
     0, 'distance between evaluated windows; 0: context_length'
@@ -75,7 +74,9 @@ class TrainConfig:
   checkpoint_every: int = option(
     0, 'steps between checkpoints; 0: at every evaluation'
   )
-  keepcheckpoints: int = option(2, 'newest checkpoints to keep, in addition to the best')
+  keep_checkpoints: int = option(
+    2, 'newest checkpoints to keep, in addition to the best'
+  )
   patience: int = option(
     0, 'stop after this many evaluations without a lower loss; 0: never'
   )
@@ -91,11 +92,10 @@ class TrainConfig:
     'OpenAI',
   )
   lora_rank: int = option(
-    0, 'train adapters of this rank on top of a frozen --init_from; 0: all weights'
+    0,
+    'train adapters of this rank on a frozen --init_from; 0: all weights',
   )
-  lora_alpha: float = option(
-    16.0, 'adapters are scaled by alpha / rank'
-  )
+  lora_alpha: float = option(16.0, 'adapters are scaled by alpha / rank')
 
   def __post_init__(self) -> None:
     """Checks the fields."""

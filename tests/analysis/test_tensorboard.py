@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from minigpt.analysis import tensorboard
 from minigpt.checkpoints import workdir
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.errors import UsageError
 from minigpt.model.params import named_leaves
 from minigpt.training import trainer
@@ -33,7 +33,7 @@ SMALL = {
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
-  prepared = trainer.prepare(settle(preset_values('mini', SMALL)))
+  prepared = trainer.prepare(resolve(preset_values('mini', SMALL)))
   workdir.create(path, prepared.run, prepared.tokenizer)
   run = trainer.Fit(path, prepared)
   run.completer = lambda prompts, request: [' and so on']

@@ -11,7 +11,7 @@ import tensorflow as tf
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.checkpoint import Checkpoint
 from minigpt.checkpoints.loading import Trained
-from minigpt.config import TrainConfig, preset_values, settle
+from minigpt.config import TrainConfig, preset_values, resolve
 from minigpt.data.batches import train_batches
 from minigpt.errors import InputError, UsageError
 from minigpt.model.transformer import GPT
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   """A small model that has learned its text."""
-  run, tokenizer, windows, *_ = prepare(settle(preset_values('mini', {})))
+  run, tokenizer, windows, *_ = prepare(resolve(preset_values('mini', {})))
   model = GPT(run.model)
   state = TrainState(model)
   recipe = TrainConfig(learning_rate=1e-2, warmup_steps=10, steps=60)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minigpt import tokenizers
 from minigpt.checkpoints import workdir
-from minigpt.config import GPTConfig, TrainConfig, preset_values, settle
+from minigpt.config import GPTConfig, TrainConfig, preset_values, resolve
 from minigpt.data import sequence_packing
 from minigpt.data.batches import train_batches
 from minigpt.data.jsonl import Pair
@@ -194,7 +194,7 @@ def test_a_run_learns_pairs_with_and_without_accumulation(tmp_path):
     drop_rate=0.0,
     compile='graph',
   )
-  prepared = prepare(settle(preset_values('mini', given)))
+  prepared = prepare(resolve(preset_values('mini', given)))
   workdir.create(tmp_path / 'run', prepared.run, prepared.tokenizer)
   run = Fit(tmp_path / 'run', prepared)
   fit(run)

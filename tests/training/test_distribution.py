@@ -16,7 +16,7 @@ import pytest
 
 from minigpt.checkpoints import workdir
 from minigpt.commands import launch
-from minigpt.config import TrainConfig, preset_values, settle
+from minigpt.config import TrainConfig, preset_values, resolve
 from minigpt.errors import InputError, UsageError
 from minigpt.training import distribution
 from minigpt.training.metrics import read_metrics
@@ -95,7 +95,7 @@ def a_worker_but_not_the_chief(launcher: subprocess.Popen) -> int:
 def alone(tmp_path_factory):
   """The losses of one worker."""
   path = tmp_path_factory.mktemp('runs') / 'alone'
-  prepared = prepare(settle(preset_values('shakespeare-char', FLAGS)))
+  prepared = prepare(resolve(preset_values('shakespeare-char', FLAGS)))
   workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
   fit(Fit(path, prepared))
   return read_metrics(path / 'metrics.jsonl')
@@ -174,11 +174,11 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices('CPU')[0]
 tf.config.set_logical_device_configuration(
   cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.training.distribution import Workers
 from minigpt.training.trainer import Fit, fit, prepare
 given = {FLAGS | dict(compile='hybrid')}
-prepared = prepare(settle(preset_values('shakespeare-char', given)))
+prepared = prepare(resolve(preset_values('shakespeare-char', given)))
 workers = Workers(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))
 run = Fit(Path('.'), prepared, workers)
 run.restore()

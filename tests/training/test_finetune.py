@@ -14,7 +14,7 @@ from minigpt.config import (
   GPTConfig,
   TrainConfig,
   preset_values,
-  settle,
+  resolve,
 )
 from minigpt.errors import InputError, UsageError
 from minigpt.model import params
@@ -60,7 +60,7 @@ def a_fit(path, source, text, **given):
   start = loading.load(source)
   values = preset_values('finetune', given)
   values |= run_setup.start_values(start, given)
-  return Fit(path, prepare(settle(values), start.tokenizer))
+  return Fit(path, prepare(resolve(values), start.tokenizer))
 
 
 def test_a_run_starts_from_the_weights_with_a_shorter_context(

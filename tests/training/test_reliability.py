@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minigpt.checkpoints import checkpoint, workdir
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.data.windows import fingerprint
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
@@ -134,7 +134,7 @@ def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
   tokens = tmp_path / 'tokens.npy'
   np.save(tokens, np.concatenate([text.windows.tokens, text.val]))
   values = preset_values('shakespeare-char', {**TINY, 'dataset': str(tokens)})
-  run = Fit(tmp_path / 'run', prepare(settle(values), text.tokenizer))
+  run = Fit(tmp_path / 'run', prepare(resolve(values), text.tokenizer))
   run.path.mkdir()
 
   def disturb(fit_, _):
@@ -151,7 +151,7 @@ def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
   kept = checkpoint.list_checkpoints(workdir.checkpoints(run.path))
   assert kept[-1].step == 60
   with pytest.raises(InputError, match=r'tokens\.npy: No such file'):
-    prepare(settle(values), text.tokenizer)
+    prepare(resolve(values), text.tokenizer)
 
 
 def test_changed_text_is_noticed(whole):

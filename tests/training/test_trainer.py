@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigpt.checkpoints import checkpoint, loading, workdir
-from minigpt.config import preset_values, settle
+from minigpt.config import preset_values, resolve
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import named_leaves
 from minigpt.training.trainer import Fit, fit, plan_calls, prepare
@@ -24,7 +24,7 @@ SMALL = {
 
 
 def start(path, **changes):
-  prepared = prepare(settle(preset_values('mini', {**SMALL, **changes})))
+  prepared = prepare(resolve(preset_values('mini', {**SMALL, **changes})))
   workdir.create(path, prepared.run, prepared.tokenizer)
   return Fit(path, prepared)
 
@@ -141,7 +141,7 @@ def test_flags_that_contradict_the_saved_run_are_refused(finished):
 
 
 def test_epochs_set_the_steps():
-  run = prepare(settle(preset_values('mini', {'epochs': 2.0}))).run
+  run = prepare(resolve(preset_values('mini', {'epochs': 2.0}))).run
   assert run.train.steps == 34  # (82 - 48) windows, two a step, twice
   with pytest.raises(UsageError, match='steps and epochs'):
     preset_values('mini', {'epochs': 2.0, 'steps': 3})
