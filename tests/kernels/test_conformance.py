@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt.compiler import backend, dispatch, jit, remat
-from minigpt.config import GPTConfig
+from minigpt.config import WEIGHTS, GPTConfig
 from minigpt.kernels import attention as attention_kernels
 from minigpt.kernels import fused_linear_cross_entropy, quantize
 from minigpt.model import attention, kv_cache, layers, loss, transformer
@@ -96,11 +96,7 @@ EXAMPLES = {
     [c(normal(2, 3, 9)), tf.constant([[0, 8, 3], [3, 3, 1]])]
   ],
   quantize.quantized_linear: lambda c: (
-    [
-      [normal(n, 24), quantized(weights)]
-      for weights in quantize.WEIGHTS
-      for n in (1, 3)
-    ]
+    [[normal(n, 24), quantized(weights)] for weights in WEIGHTS for n in (1, 3)]
     if c.dtype == 'float32'
     else [[c(normal(3, 24)), quantized('float32', c(normal(1, 1)).dtype.name)]]
   ),

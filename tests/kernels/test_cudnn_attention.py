@@ -110,7 +110,7 @@ def test_the_kernel_is_told_what_attention_is(played):
   def both(q, k, v):
     with tf.GradientTape() as tape:
       tape.watch([q, k, v])
-      y = att.causal_dot_product_attention(q, k, v)
+      y = att.dot_product_attention(q, k, v, causal=True)
       loss = tf.reduce_sum(tf.sin(tf.cast(y, tf.float32)))
     return [y, *tape.gradient(loss, [q, k, v])]
 
@@ -157,7 +157,7 @@ def test_attention_is_plain_where_the_kernel_does_not_do(case, played):
     how = {'hook': lambda name, x: x}
 
   def attend(q, k, v):
-    return att.causal_dot_product_attention(q, k, v, **how)
+    return att.dot_product_attention(q, k, v, causal=True, **how)
 
   free = tf.TensorSpec([2, 3, None, 16], tf.bfloat16)
   given = [free] * 3 if case == 'unknown length' else [q, k, v]

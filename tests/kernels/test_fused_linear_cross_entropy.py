@@ -15,7 +15,7 @@ from minigpt.model.transformer import GPT
 N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
 
 
-def loss_and_gradients(config, tokens, logits_bytes):
+def loss_and_gradients(config, tokens):
   model = GPT(config, seed=1)
   hidden = tf.random.stateless_normal([*tokens.shape, config.emb_dim], [0, 1])
   weights = tf.random.stateless_uniform(tokens.shape, [2, 3])
@@ -24,9 +24,7 @@ def loss_and_gradients(config, tokens, logits_bytes):
     p = model.params._replace(wte=table)
     with tf.GradientTape() as tape:
       tape.watch([hidden, table])
-      loss = 3 * linear_cross_entropy(
-        hidden, tokens, weights, p, config, logits_bytes
-      )
+      loss = 3 * linear_cross_entropy(hidden, tokens, weights, p, config)
     return loss, tape.gradient(loss, [hidden, table])
 
   return both, (hidden, model.params.wte.read_value())
@@ -47,12 +45,15 @@ def n_kept(monkeypatch):
 @pytest.mark.parametrize('mode', ['xla', 'hybrid', 'graph'])
 @pytest.mark.parametrize('padding', [0, 3])
 @pytest.mark.parametrize('n_texts', [1, 3])
-def test_chunks_change_nothing(config, tokens, mode, padding, n_texts, n_kept):
+def test_chunks_change_nothing(
+  config, tokens, mode, padding, n_texts, n_kept, monkeypatch
+):
   config = dataclasses.replace(config, vocab_padding=padding)
   tokens = tokens[:n_texts]
-  whole, given = loss_and_gradients(config, tokens, 1 << 20)
-  parts, _ = loss_and_gradients(config, tokens, N_BYTES)
-  expected, found = whole(*given), jit.compiled(parts, mode)(*given)
+  monkeypatch.setattr(fused_linear_cross_entropy, 'LOGITS_BYTES', N_BYTES)
+  both, given = loss_and_gradients(config, tokens)
+  # Eager code runs the definition, which makes all logits at a time.
+  expected, found = both(*given), jit.compiled(both, mode)(*given)
   # Gradients of 12 rows of scores are smaller than two of the head's, those of
   # 36 are not.
   assert n_kept() == (mode == 'xla' and n_texts == 1)
@@ -80,9 +81,12 @@ def test_gradients_of_chunks_are_added_in_float32():
 
 
 @pytest.mark.parametrize('n_bytes', [N_BYTES, N_BYTES // 5])
-def test_no_chunk_holds_more_logits_than_it_may(config, tokens, n_bytes):
-  """Or than an eighth of all: more than eight parts would not pay."""
-  parts, given = loss_and_gradients(config, tokens, n_bytes)
+def test_no_chunk_holds_more_logits_than_it_may(
+  config, tokens, n_bytes, monkeypatch
+):
+  """Or than an eighth of all: more than eight parts would be slower."""
+  monkeypatch.setattr(fused_linear_cross_entropy, 'LOGITS_BYTES', n_bytes)
+  parts, given = loss_and_gradients(config, tokens)
   made = jit.compiled(parts, 'graph').get_concrete_function(*given)
   functions = [made.graph, *made.graph._functions.values()]
   shapes = [

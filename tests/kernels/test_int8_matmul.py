@@ -28,7 +28,7 @@ def by_hand(x, w):
 @pytest.fixture(params=['with oneDNN', 'without'])
 def perhaps_onednn(request, monkeypatch):
   if request.param == 'without':
-    monkeypatch.setattr(onednn_matmul, 'reads', lambda *sizes: False)
+    monkeypatch.setattr(onednn_matmul, 'reads_packed', lambda *sizes: False)
   elif not onednn_matmul.reads_packed(2, 64, 64):
     pytest.skip('this machine has no oneDNN that multiplies bytes under XLA')
 
@@ -66,7 +66,7 @@ def test_a_single_row_is_not_rounded():
 
 
 def test_xla_multiplies_bytes(monkeypatch):
-  monkeypatch.setattr(onednn_matmul, 'reads', lambda *sizes: False)
+  monkeypatch.setattr(onednn_matmul, 'reads_packed', lambda *sizes: False)
   p = quantize.quantize(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
   for n_rows in (8, 64):
     f = jit.compiled(lambda x: layers.linear(x, p))

@@ -13,7 +13,7 @@ from minigpt.errors import UsageError
 from minigpt.generation.generator import Completer
 from minigpt.kernels import prepacked_matmul, quantize
 from minigpt.kernels.quantize import Quantized
-from minigpt.model import layers, params
+from minigpt.model import layers, params, transformer
 from minigpt.model.params import Linear
 from minigpt.model.transformer import GPT
 from minigpt.profiling import workloads
@@ -54,13 +54,19 @@ def test_a_packed_product_is_the_product(
     tf.cast(rng.standard_normal(shape), dtype)
     for shape in ([n_rows or 5, 2, 24], [24, 10], [10])
   )
-  stored = tf.Variable(tf.transpose(w) if transpose_w else w)
   bias = b if biased else params.ABSENT
+  layer = Linear(tf.Variable(w), bias)
+  if transpose_w:
+    layer = Linear(Quantized(tf.Variable(tf.transpose(w))), bias)
+  # An MLP that ends with its GELU is what fuses it.
+  identity = Linear(tf.eye(10, dtype=dtype))
 
-  def product(x):
-    return layers.matmul(x, stored, transpose_w, bias, then_gelu)
+  def compute(x):
+    if then_gelu:
+      return transformer.mlp(x, params.MLP(layer, identity))
+    return layers.linear(x, layer)
 
-  f = jit.compiled(product, 'hybrid', frozen=True)
+  f = jit.compiled(compute, 'hybrid', frozen=True)
   made = f.get_concrete_function(tf.TensorSpec([n_rows, 2, 24], dtype))
   assert KERNEL in kinds(made)
   x64, w64, b64 = (np.array(tf.cast(a, tf.float64)) for a in (x, w, b))
@@ -87,7 +93,7 @@ def test_only_weights_that_never_change_are_packed():
   ):
     f = jit.compiled(lambda x, p=weights: layers.linear(x, p), mode, frozen)
     assert KERNEL not in kinds(f.get_concrete_function(x))
-  assert not backend.frozen()
+  assert not backend.current().frozen
 
 
 def test_a_completer_follows_weights_that_train(config):
@@ -148,7 +154,9 @@ def test_what_weights_cannot_be_is_named(config, weights, dtype, said):
 )
 def test_where_the_kernel_is_missing_nothing_is_packed(monkeypatch, spoil):
   w = tf.Variable(tf.ones([4, 4]))
-  product = jit.compiled(lambda x: layers.matmul(x, w), 'hybrid', frozen=True)
+  product = jit.compiled(
+    lambda x: layers.linear(x, Linear(w)), 'hybrid', frozen=True
+  )
   with monkeypatch.context() as patch:
     spoil(patch)
     prepacked_matmul.available.cache_clear()

@@ -2,13 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.compiler import jit, remat
-from minigpt.config import COMPILE_MODES, GPTConfig
-from minigpt.kernels import attention
+from minigpt.compiler import jit
+from minigpt.config import COMPILE_MODES
 from minigpt.model import attention as att
 from minigpt.model import kv_cache
-from minigpt.model.params import Attention, Linear, init_params
-from minigpt.model.transformer import gpt
+from minigpt.model.params import Attention, Linear
 
 
 @pytest.fixture
@@ -102,7 +100,9 @@ def test_one_position_alone_attends_as_it_does_among_all(x, p, cached):
   new = x[:, n_old:]
   every, full = kv_cache.cached_attention(new, p, 2, cache, start)
   only = tf.constant([1, 0])
-  one, kept = kv_cache.cached_attention(new, p, 2, cache, start, only=only)
+  one, kept = kv_cache.cached_attention(
+    new, p, 2, cache, start, query_index=only
+  )
   assert one.shape == [2, 1, 6]
   for row, place in enumerate(only):
     np.testing.assert_allclose(one[row, 0], every[row, place], 1e-5, 1e-6)
@@ -121,91 +121,6 @@ def test_rows_of_a_cache_stand_at_positions_of_their_own(x, p):
   short = att.attention(tf.stack([x[0, 0], x[0, 3]])[None], p, 2)
   np.testing.assert_allclose(y[0, 0], short[0, 1], 1e-5, 1e-6)
   np.testing.assert_allclose(y[1, 0], att.attention(x, p, 2)[1, 3], 1e-5, 1e-6)
-
-
-def test_a_model_without_taps_attends_in_blocks_of_queries():
-  """Half of all scores are of hidden keys: what is made is near a half."""
-  n = 4 * att.N_QUERIES
-  config = GPTConfig(7, n, 4, n_heads=1, n_layers=1)
-  p = init_params(config)
-
-  def n_scores(**how):
-    run = jit.compiled(lambda x: gpt(x, p, config, **how), 'graph')
-    graph = run.get_concrete_function(tf.TensorSpec([1, n], tf.int32)).graph
-    shapes = [
-      op.outputs[0].shape
-      for op in graph.get_operations()
-      if op.outputs and op.type == 'Softmax'
-    ]
-    return sum(shape.num_elements() for shape in shapes)
-
-  assert n_scores() == n * n * 5 / 8
-  assert n_scores(hook=lambda name, x: x) == n * n
-
-
-def test_blocks_of_queries_see_what_all_queries_see():
-  q, k, v = tf.random.stateless_normal([3, 2, 3, 11, 4], [1, 2])
-
-  def run(n_queries):
-    with tf.GradientTape() as tape:
-      tape.watch([q, k, v])
-      y = att.causal_dot_product_attention(q, k, v, n_queries=n_queries)
-      loss = tf.reduce_sum(tf.tanh(y))
-    return [y, *tape.gradient(loss, [q, k, v])]
-
-  whole = run(11)
-  for n_queries in 1, 4, 10:
-    for part, expected in zip(run(n_queries), whole, strict=True):
-      np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize('mode', COMPILE_MODES)
-@pytest.mark.parametrize('rate', [0.0, 0.3])
-def test_thrifty_attention_is_attention_with_the_same_gradient(
-  nothing_is_kept, mode, rate
-):
-  q, k, v = tf.random.stateless_normal([3, 2, 3, 11, 4], [1, 2])
-  how = (att.causal_mask(11), rate, tf.constant([1, 2]))
-
-  def run(attend):
-    def f(q, k, v):
-      with tf.GradientTape() as tape:
-        tape.watch([q, k, v])
-        y = attend(q, k, v, *how)
-        loss = tf.reduce_sum(tf.tanh(y))
-      return [y, *tape.gradient(loss, [q, k, v])]
-
-    return jit.compiled(f, mode)(q, k, v)
-
-  plain = run(att.dot_product_attention)
-  for part, expected in zip(
-    run(attention.memory_efficient_attention), plain, strict=True
-  ):
-    np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_training_keeps_no_weights_of_attention(p, monkeypatch):
-  """The gradient takes q k' again, and makes weights of it once more."""
-
-  def n_exponentials(attend):
-    def f(q):
-      with tf.GradientTape() as tape:
-        tape.watch(q)
-        loss = tf.reduce_sum(attend(q, q, q))
-      return tape.gradient(loss, q)
-
-    spec = tf.TensorSpec([2, 4, 6])
-    graph = jit.compiled(f, 'graph').get_concrete_function(spec).graph
-    types = [op.type for op in graph.get_operations()]
-    return sum(types.count(of) for of in ('Softmax', 'Exp'))
-
-  # Few enough are kept.
-  monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4)
-  assert n_exponentials(attention.memory_efficient_attention) == 1
-  monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4 - 1)
-  assert n_exponentials(att.dot_product_attention) == 1
-  assert n_exponentials(attention.memory_efficient_attention) == 2
-  assert n_exponentials(lambda q, k, v: att.attention(q, p, 2)) == 2
 
 
 @pytest.mark.parametrize('n_texts', [1, 2])

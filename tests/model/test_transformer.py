@@ -104,7 +104,9 @@ def test_one_token_of_each_row_is_what_it_is_among_all(
 
   def last(only):
     start = tf.zeros([3], tf.int32)
-    return cached_gpt(tokens, model.params, config, None, start, only=only)
+    return cached_gpt(
+      tokens, model.params, config, None, start, query_index=only
+    )
 
   found, kept = jit.compiled(last, mode)(only)
   every, full = last(None)

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.kernels import tied_embeddings
-from minigpt.model import lora, transformer
+from minigpt.kernels import block, tied_embeddings
+from minigpt.model import lora
 from minigpt.model.loss import loss_fn
 from minigpt.model.params import named_leaves
 from minigpt.model.transformer import GPT
@@ -151,9 +151,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
 def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   p = GPT(CONFIG).params
   batch = tf.constant(windows(4))
-  args = (batch, p, CONFIG)
-  loss, grads = step.loss_and_grads(*args, 'bfloat16', None)
-  expected = loss_fn(*args)
+  loss, grads = jit.compiled(
+    lambda batch: step.loss_and_grads(batch, p, CONFIG, 'bfloat16', None)
+  )(batch)
+  expected = loss_fn(batch, p, CONFIG)
   np.testing.assert_allclose(loss, expected, rtol=2e-2)
   assert abs(loss.numpy() - expected.numpy()) > 0
   # But those of tied embeddings, a sum, and of gains and biases.
@@ -172,7 +173,7 @@ def test_layers_that_are_traced_once_are_not_computed_twice(
   config = dataclasses.replace(CONFIG, n_layers=2)
   recipe = dataclasses.replace(RECIPE, compute_dtype=dtype, compile='xla')
 
-  def count_products():
+  def count_matmuls():
     adapters = lora.init_adapters(config, rank) if rank else ()
     state = step.TrainState(GPT(config), adapters)
     steps = step.compiled_train_steps(state, config, recipe)
@@ -181,11 +182,12 @@ def test_layers_that_are_traced_once_are_not_computed_twice(
     )(stage='optimized_hlo')
     return program.count(' dot(') + program.count(' custom-call(')
 
-  found = count_products()
+  found = count_matmuls()
   # Its gradient starts from a layer's arguments: XLA has to see that it makes
   # anew what there is.
-  monkeypatch.setattr(transformer, '_layer', transformer._layer.__wrapped__)
-  assert found == count_products() > 0
+  plain = block._traced_block.__wrapped__
+  monkeypatch.setattr(block, '_traced_block', plain)
+  assert found == count_matmuls() > 0
 
 
 def test_rows_are_added_to_a_gradient_in_float32():
