@@ -22,7 +22,17 @@ from minigpt.config import GPTConfig
 # end at about the same time.
 _FIRST = [
   ('docs',),
-  ('commands/serve_check', 'serving/client', 'serving/greedy_c'),
+  (
+    'serving/client',
+    'serving/greedy_c',
+    'conformance/signature_checks',
+    'conformance/input_checks',
+    'conformance/generation_checks',
+    'conformance/parity_checks',
+    'conformance/report',
+    'conformance/serving_session',
+    'conformance/isolated_process',
+  ),
   ('training/reliability',),
   ('training/trainer',),
   ('training/distribution',),
@@ -146,7 +156,7 @@ def export_dir(run_dir, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def session(export_dir):
-  """The export as the stock server would hold it."""
-  from minigpt.conformance.serving_session import StockSession
+  """The export as an unmodified TensorFlow Serving would hold it."""
+  from minigpt.conformance.serving_session import ServingSession
 
-  return StockSession(export_dir)
+  return ServingSession(export_dir)

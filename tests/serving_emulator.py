@@ -3,7 +3,7 @@
 It speaks the server's gRPC API through the real stubs, and the part of its
 HTTP API that the client uses, as the server's source and documents have it.
 It is not the server: batching, warm-up and versions are not emulated. Behind
-it the export runs in a `StockProcess`: v1 loader, `Session.run`, XLA off.
+it the export runs in a `IsolatedProcess`: v1 loader, `Session.run`, XLA off.
 """
 
 import base64
@@ -25,7 +25,8 @@ from tensorflow_serving.apis import (
   prediction_service_pb2_grpc,
 )
 
-from minigpt.conformance.serving_session import StockProcess, read_saved_model
+from minigpt.conformance.isolated_process import IsolatedProcess
+from minigpt.conformance.serving_session import read_saved_model
 from minigpt.serving.endpoint import EndpointError
 
 MODEL = 'shakespeare'
@@ -43,7 +44,7 @@ class Emulator(NamedTuple):
 class Backend:
   """What both protocols ask."""
 
-  def __init__(self, export_dir, process: StockProcess, faults: dict):
+  def __init__(self, export_dir, process: IsolatedProcess, faults: dict):
     definitions = read_saved_model(export_dir).signature_def
     self.metadata = get_model_metadata_pb2.SignatureDefMap()
     for name, definition in definitions.items():
@@ -172,7 +173,7 @@ def _walk(value, change):
 
 
 @contextlib.contextmanager
-def emulator(export_dir, process: StockProcess) -> Iterator[Emulator]:
+def emulator(export_dir, process: IsolatedProcess) -> Iterator[Emulator]:
   """Serves the export at two free ports until the block ends."""
   faults = {}
   backend = Backend(export_dir, process, faults)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.config import preset_values, resolve
-from minigpt.conformance.serving_session import StockSession
+from minigpt.conformance.serving_session import ServingSession
 from minigpt.data.batches import train_batches
 from minigpt.generation.generator import Request
 from minigpt.model.transformer import GPT
@@ -33,7 +33,7 @@ for path in sorted(folder.rglob('*.*')):
   print(path.relative_to(folder))
 
 # From here on as TensorFlow Serving does it: a graph, a session, and names.
-session = StockSession(folder)
+session = ServingSession(folder)
 asked, answered = session.signatures()['generate']
 for name, spec in [*asked.items(), *answered.items()]:
   arrow = 'in ' if name in asked else 'out'

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minigpt.commands.flags import serve_check as flags
-from minigpt.conformance import load_test, signature_checks, subject
-from minigpt.conformance.serving_session import StockProcess, read_saved_model
+from minigpt.conformance import load_test, report, subject
+from minigpt.conformance.isolated_process import IsolatedProcess
+from minigpt.conformance.serving_session import read_saved_model
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
 from minigpt.serving import client
@@ -31,23 +32,21 @@ def main() -> int:
   open_endpoint = _endpoint(export_dir)
   if flags.LOAD_TEST.value:
     return _load_test(open_endpoint())
-  report = subject.examine(
+  found = report.run_checks(
     open_endpoint,
     export_dir,
     workdir,
-    lambda check: flags.JSON.value or print(subject.line(check), flush=True),
+    lambda check: flags.JSON.value or print(report.line(check), flush=True),
   )
-  print(
-    subject.to_json(report) if flags.JSON.value else subject.summary(report)
-  )
-  return 0 if report.passed else 1
+  print(report.to_json(found) if flags.JSON.value else report.summary(found))
+  return 0 if found.passed else 1
 
 
 def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
   if flags.TARGET.value is None:
     if export_dir is None or flags.LOAD_TEST.value:
       raise UsageError('give --export_dir to check files, --target a server')
-    return lambda: StockProcess(export_dir, flags.TIMEOUT.value)
+    return lambda: IsolatedProcess(export_dir, flags.TIMEOUT.value)
   endpoint = client.connect(
     flags.TARGET.value,
     flags.MODEL_NAME.value or '',
@@ -63,7 +62,7 @@ def _load_test(endpoint: Endpoint) -> int:
     raise UsageError('--concurrency and --requests must be 1 or more')
   how = Request(flags.MAX_NEW_TOKENS.value, temperature=1.0).check()
   with contextlib.closing(endpoint):
-    prompts = signature_checks.prepare(endpoint).prompts
+    prompts = subject.prepare(endpoint).prompts
 
     def ask(i):
       prompt = prompts[i % len(prompts)].decode()

@@ -1,187 +1,168 @@
-"""What an exported model must share with the model it was made from.
+"""Checks of answers against each other: what one says must fit the rest.
 
-The live side is computed with the functions that the model is trained with,
-one row at a time and without padding, its text cut by the Python tokenizer.
+They need no trained model: swapped or wrongly computed outputs contradict
+another signature, or another output of the same one.
 
-Shapes: B rows, T tokens, V vocabulary.
+Shapes: V vocabulary.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from minigpt.checkpoints.loading import Trained
-from minigpt.config import GPTConfig
-from minigpt.conformance.signature_checks import Subject, rows, same
-from minigpt.generation import decode, logits_processors
-from minigpt.generation.generator import Request, encode_prompt
-from minigpt.kernels.quantize import quantize
-from minigpt.model.layers import cross_entropy
-from minigpt.model.params import Params
-from minigpt.model.transformer import gpt, hidden_states, unembed
-from minigpt.serving.client import sampling_inputs
+from minigpt.conformance.subject import (
+  TOLERANCE,
+  CheckError,
+  CheckFunction,
+  ModelUnderTest,
+  NotApplicableError,
+  compare_row,
+  example_inputs,
+  predict_example,
+  split_rows,
+)
+from minigpt.generation.generator import Request
+from minigpt.serving.client import (
+  generate,
+  sampling_inputs,
+  step_inputs,
+  stream,
+)
 from minigpt.tokenizers import Tokenizer
 
 
-class Live(NamedTuple):
-  """The model that was trained, with its weights as the export has them."""
-
-  params: Params
-  config: GPTConfig
-  tokenizer: Tokenizer
-
-
-def live(trained: Trained, weights: str) -> Live:
-  """Raises UsageError for weights of a format that does not exist."""
-  params = quantize(trained.model.params, weights, exported=True)
-  return Live(params, trained.run.model, trained.tokenizer)
-
-
-def random_ids(model: Live, n_tokens: int, seed: int) -> np.ndarray:
-  """Any tokens, so that every row of the embedding has its chance."""
-  rng = np.random.default_rng(seed)
-  return rng.integers(model.config.vocab_size, size=n_tokens, dtype=np.int32)
+def text_of_tokens(model: ModelUnderTest) -> str:
+  """Checks that text, bytes, tokens and their number are one answer."""
+  tokenizer = model.files.tokenizer
+  for name in ('serving_default', 'generate', 'generate_ids'):
+    for i, row in enumerate(split_rows(predict_example(model, name))):
+      shown = row['text_bytes'].decode('utf-8', 'replace').encode()
+      compare_row(f'{name}: row {i}', row, {'text': shown})
+      if tokenizer and 'tokens' in row:
+        spelled = _spell(tokenizer, row['tokens'])
+        # An export may end its answers at stop strings.
+        if not spelled.startswith(row['text_bytes']):
+          raise CheckError(f'{name}: row {i} is not what its tokens spell')
+  return 'with the tokenizer' if tokenizer else 'no tokenizer at hand'
 
 
-def texts(subject: Subject) -> list[bytes]:
-  """A short one, one that fits, and one longer than the context."""
-  model = subject.live
-  context = model.config.context_length
-  return [
-    model.tokenizer.decode(random_ids(model, n, n)).encode()
-    for n in (3, context // 2, context + 5)
-  ]
+def _spell(tokenizer: Tokenizer, ids: np.ndarray) -> bytes:
+  """Returns the bytes of generated tokens without the end of text."""
+  return tokenizer.decode_bytes(ids[ids != tokenizer.end_of_text])
 
 
-def read(model: Live, text: bytes, limit: int) -> np.ndarray:  # -> int32 [T]
-  return encode_prompt(model.tokenizer, text.decode())[-limit:]
+def _greedy_inputs(
+  model: ModelUnderTest, name: str, n_new: int
+) -> dict[str, Any]:
+  """Returns inputs that ask for the most likely tokens, without penalties."""
+  greedy = sampling_inputs(Request(n_new, temperature=0), model.n_rows)
+  return example_inputs(model, name) | greedy
 
 
-def logits(subject: Subject) -> str:
-  """`prefill` at every position of the context, against `gpt`."""
-  model = subject.live
-  context = model.config.context_length
-  ids = random_ids(model, context, 0)
-  lengths = np.array([context, context // 2 + 1, 1], np.int32)
-  inputs = {'ids': np.stack([ids] * 3), 'prompt_len': lengths}
-  answer = subject.endpoint.predict('prefill', inputs)
-  hidden = hidden_states(ids[None], model.params, model.config)[0]
-  expected = unembed(
-    tf.gather(hidden, lengths - 1), model.params, model.config
-  ).numpy()
-  worst = max(
-    same(f'prefill of {n} tokens', row, {'logits': expected[i]})
-    for i, (n, row) in enumerate(zip(lengths, rows(answer), strict=True))
+def greedy_by_steps(model: ModelUnderTest) -> str:
+  """Compares `generate_ids` with `prefill` and then `decode_step`."""
+  n_new = min(4, model.n_new)
+  inputs = _greedy_inputs(model, 'generate_ids', n_new)
+  generated = split_rows(model.endpoint.predict('generate_ids', inputs))
+  tokens, log_prob = _decode_greedily(model, n_new)
+  for i, row in enumerate(generated):
+    if row['num_tokens'] == n_new:  # A row that stopped is shorter.
+      expected = {'tokens': tokens[i], 'log_prob': log_prob[i]}
+      compare_row(f'generate_ids: row {i} by steps', row, expected)
+  return f'{n_new} tokens'
+
+
+def _decode_greedily(
+  model: ModelUnderTest, n_new: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns tokens, int [3, n_new], and their log-probability, f32 [3]."""
+  state = predict_example(model, 'prefill')
+  log_prob = np.zeros(model.n_rows)
+  tokens = []
+  for i in range(n_new):
+    tokens.append(np.argmax(state['logits'], -1))
+    log_prob += np.max(_log_softmax(state['logits']), -1)
+    step = step_inputs(state, tokens[-1], model.prompt_len + i)
+    state = model.endpoint.predict('decode_step', step)
+  return np.stack(tokens, -1), log_prob
+
+
+def _log_softmax(x: np.ndarray) -> np.ndarray:  # [..., V] -> [..., V]
+  x = x - np.max(x, -1, keepdims=True)
+  return x - np.log(np.sum(np.exp(x), -1, keepdims=True))
+
+
+def scores(model: ModelUnderTest) -> str:
+  """Checks that perplexity is exp(-log_prob / num_tokens) in each row."""
+  for i, row in enumerate(split_rows(predict_example(model, 'score'))):
+    if row['num_tokens'] > 0:
+      expected = math.exp(-row['log_prob'] / row['num_tokens'])
+      compare_row(f'score: row {i}', row, {'perplexity': expected})
+  return f'{model.n_rows} texts'
+
+
+def next_tokens(model: ModelUnderTest) -> str:
+  """Checks that the most likely comes first, and is what `generate` takes."""
+  inputs = _greedy_inputs(model, 'generate', 1)
+  generated = split_rows(model.endpoint.predict('generate', inputs))
+  for i, row in enumerate(split_rows(predict_example(model, 'next_token'))):
+    first = {'tokens': row['tokens'][0]}
+    expected = {'tokens': generated[i]['tokens'][0]}
+    compare_row(f'next_token: row {i}', first, expected)
+    p = row['probabilities']
+    if not (np.all(np.diff(p) <= 0) and 0 < np.sum(p) <= 1 + TOLERANCE):
+      raise CheckError(f'next_token: row {i} has probabilities {p!r:.80}')
+  return f'{model.n_rows} prompts'
+
+
+def defaults(model: ModelUnderTest) -> str:
+  """Compares `serving_default` with `generate` at a request's defaults."""
+  usual = sampling_inputs(Request(), model.n_rows)
+  # Every row of `serving_default` samples with the same seed.
+  usual['seed'][:] = Request().seed
+  usual['max_new_tokens'][:] = min(model.n_new, Request().max_new_tokens)
+  inputs = example_inputs(model, 'generate') | usual
+  begun = split_rows(model.endpoint.predict('generate', inputs))
+  answers = split_rows(predict_example(model, 'serving_default'))
+  for i, row in enumerate(answers):
+    if not row['text_bytes'].startswith(begun[i]['text_bytes']):
+      raise CheckError(f'serving_default: row {i} begins unlike generate')
+  return f'{model.n_new} tokens'
+
+
+def streaming(model: ModelUnderTest) -> str:
+  """Compares a client that samples by itself with `generate`."""
+  files = model.files
+  if files.tokenizer is None or files.context_length is None:
+    raise NotApplicableError('needs --export_dir or --workdir')
+  request = Request(
+    model.n_new,
+    temperature=1.0,
+    top_p=0.95,
+    seed=3,
+    repetition_penalty=1.2,
+    min_new_tokens=1,
   )
-  return f'largest error {worst:.1g}'
+  prompts = [prompt.decode() for prompt in model.prompts]
+  for i, answer in enumerate(generate(model.endpoint, prompts, request)):
+    pieces = stream(
+      model.endpoint,
+      prompts[i],
+      request._replace(seed=request.seed + i),
+      files.tokenizer,
+      files.context_length,
+    )
+    if not ''.join(pieces).startswith(answer.text):
+      raise CheckError(f'row {i} is streamed otherwise than generated')
+  return f'{model.n_rows} prompts'
 
 
-def scores(subject: Subject) -> str:
-  """`score` against the loss of the live model on the same tokens."""
-  model, worst = subject.live, 0.0
-  inputs = texts(subject)
-  answer = rows(subject.endpoint.predict('score', {'text': inputs}))
-  for i, (text, row) in enumerate(zip(inputs, answer, strict=True)):
-    ids = read(model, text, model.config.context_length + 1)
-    found = gpt(ids[None, :-1], model.params, model.config)
-    nats = cross_entropy(found, ids[None, 1:]).numpy()
-    expected = {
-      'num_tokens': len(ids) - 1,
-      'log_prob': -np.sum(nats),
-      'perplexity': math.exp(np.mean(nats)) if nats.size else 1.0,
-    }
-    worst = max(worst, same(f'score: text {i}', row, expected))
-  return f'largest error {worst:.1g}'
-
-
-def embeddings(subject: Subject) -> str:
-  """`embed` against the mean of the live model's last hidden states."""
-  model, worst = subject.live, 0.0
-  inputs = texts(subject)
-  answer = rows(subject.endpoint.predict('embed', {'text': inputs}))
-  for i, (text, row) in enumerate(zip(inputs, answer, strict=True)):
-    ids = read(model, text, model.config.context_length)
-    hidden = hidden_states(ids[None], model.params, model.config)
-    expected = {'embedding': np.mean(hidden, (0, 1))}
-    worst = max(worst, same(f'embed: text {i}', row, expected))
-  return f'largest error {worst:.1g}'
-
-
-def next_tokens(subject: Subject) -> str:
-  """`next_token` against the softmax of the live model's logits."""
-  model, worst = subject.live, 0.0
-  k = min(3, model.config.vocab_size)
-  prompts = texts(subject)
-  inputs = {'prompt': prompts, 'k': np.full([len(prompts)], k, np.int32)}
-  answer = rows(subject.endpoint.predict('next_token', inputs))
-  for i, (text, row) in enumerate(zip(prompts, answer, strict=True)):
-    ids = read(model, text, model.config.context_length)
-    found = gpt(ids[None], model.params, model.config)[0, -1]
-    best = np.sort(tf.nn.softmax(found))[::-1][:k]
-    got = {'probabilities': row['probabilities'][:k]}
-    expected = {'probabilities': best}
-    worst = max(worst, same(f'next_token: text {i}', got, expected))
-  return f'largest error {worst:.1g}'
-
-
-def greedy_tokens(subject: Subject) -> str:
-  """`generate` at temperature 0."""
-  return _same_tokens(subject, Request(subject.n_new, temperature=0))
-
-
-def sampled_tokens(subject: Subject) -> str:
-  """`generate` with seeds; filters and rules differ from row to row."""
-  return _same_tokens(subject, Request(subject.n_new, 1.0, 5, 0.9, seed=7))
-
-
-def _same_tokens(subject: Subject, request: Request) -> str:
-  prompts = texts(subject)
-  inputs = {'prompt': prompts, **sampling_inputs(request, len(prompts))}
-  inputs['top_k'][0], inputs['top_p'][-1] = 0, 1  # Without one of them.
-  inputs['repetition_penalty'][-1], inputs['min_new_tokens'][0] = 1.3, 1
-  answer = rows(subject.endpoint.predict('generate', inputs))
-  for i, row in enumerate(answer):
-    expected = _generate(subject.live, {k: v[i] for k, v in inputs.items()})
-    same(f'generate: text {i}', row, expected)
-  return f'{sum(row["num_tokens"] for row in answer)} tokens'
-
-
-def _generate(model: Live, row: dict) -> dict:
-  """Tokens, and the sum of their log-probabilities, of one row."""
-  ids = read(model, row['prompt'], model.config.context_length)
-  n_new = int(row['max_new_tokens'])
-  n_slots = min(model.config.context_length, len(ids) + n_new)
-  p, config = model.params, model.config
-  state = decode.start(ids[None], tf.constant([len(ids)]), p, config, n_slots)
-  keys = ('temperature', 'top_k', 'top_p', 'seed')
-  sampling = decode.Sampling(*(tf.constant([row[key]]) for key in keys))
-  state, drawn = decode.generate(
-    state,
-    tf.constant(n_new),
-    n_new,
-    sampling,
-    p,
-    config,
-    model.tokenizer.end_of_text,
-    logits_processors.Rules(
-      tf.constant([row['repetition_penalty']]),
-      tf.constant([row['min_new_tokens']]),
-    ),
-  )
-  n_drawn = int(state.n_drawn[0])
-  return {
-    'tokens': drawn.tokens[0, :n_drawn].numpy(),
-    'log_prob': np.sum(drawn.log_prob),
-  }
-
-
-CHECKS = {
-  'logits, live': logits,
-  'scores, live': scores,
-  'embeddings, live': embeddings,
-  'next tokens, live': next_tokens,
-  'greedy tokens, live': greedy_tokens,
-  'sampled tokens, live': sampled_tokens,
+CHECKS: dict[str, CheckFunction] = {
+  'text of tokens': text_of_tokens,
+  'greedy by steps': greedy_by_steps,
+  'scores': scores,
+  'next tokens': next_tokens,
+  'defaults': defaults,
+  'streaming': streaming,
 }

@@ -1,4 +1,4 @@
-"""Many requests at once: how many a second, how long each, what fails."""
+"""Measures a server under many requests at once: rate, latency, errors."""
 
 import collections
 import concurrent.futures
@@ -12,79 +12,86 @@ import numpy as np
 from minigpt.serving.endpoint import EndpointError
 
 
-class Load(NamedTuple):
-  """What a server did under load; times in seconds."""
+class LoadResult(NamedTuple):
+  """How a server did under load; times in seconds."""
 
   n_requests: int
   concurrency: int
   seconds: float
-  latencies: np.ndarray  # f64, of the requests that were answered
+  latencies: np.ndarray  # f64 [N], of the N requests that were answered
   errors: dict[str, int]  # by kind
 
   @property
   def throughput(self) -> float:
-    """Answers a second."""
+    """Returns answers a second."""
     return len(self.latencies) / self.seconds
 
   def percentile(self, q: float) -> float:
-    """NaN where nothing was answered."""
-    known = self.latencies.size > 0
-    return float(np.percentile(self.latencies, q)) if known else np.nan
+    """Returns a percentile of the latencies; NaN without an answer."""
+    if not self.latencies.size:
+      return float('nan')
+    return float(np.percentile(self.latencies, q))
 
 
 def load_test(
-  ask: Callable[[int], object], n_requests: int, concurrency: int
-) -> Load:
-  """Calls `ask(i)` for each request, `concurrency` of them at a time."""
+  send: Callable[[int], object], n_requests: int, concurrency: int
+) -> LoadResult:
+  """Calls `send(i)` for each request, `concurrency` of them at a time.
 
-  def one(i):
+  Args:
+    send: returns when its request is answered, or raises EndpointError.
+    n_requests: 1 or more.
+    concurrency: 1 or more.
+  """
+
+  def send_timed(i: int) -> float | str:
     started = time.monotonic()
     try:
-      ask(i)
+      send(i)
     except EndpointError as error:
       return error.kind
     return time.monotonic() - started
 
   started = time.monotonic()
   with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
-    outcomes = list(pool.map(one, range(n_requests)))
+    outcomes = list(pool.map(send_timed, range(n_requests)))
   seconds = time.monotonic() - started
   failed = [kind for kind in outcomes if isinstance(kind, str)]
-  answered = [s for s in outcomes if not isinstance(s, str)]
-  return Load(
+  return LoadResult(
     n_requests,
     concurrency,
     seconds,
-    np.array(answered),
+    np.array([s for s in outcomes if not isinstance(s, str)]),
     dict(collections.Counter(failed)),
   )
 
 
-def summary(load: Load) -> str:
-  """A line for each thing worth knowing."""
-  p50, p95, p99 = (1e3 * load.percentile(q) for q in (50, 95, 99))
-  failed = ', '.join(f'{n} {kind}' for kind, n in sorted(load.errors.items()))
+def summary(result: LoadResult) -> str:
+  """Returns a line each for amount, rate, latencies and errors."""
+  p50, p95, p99 = (1e3 * result.percentile(q) for q in (50, 95, 99))
+  errors = ', '.join(f'{n} {kind}' for kind, n in sorted(result.errors.items()))
   return (
-    f'{load.n_requests} requests, {load.concurrency} at a time, '
-    f'{load.seconds:.2f} s\n'
-    f'{load.throughput:.2f} answers a second\n'
+    f'{result.n_requests} requests, {result.concurrency} at a time, '
+    f'{result.seconds:.2f} s\n'
+    f'{result.throughput:.2f} answers a second\n'
     f'latency p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms\n'
-    f'errors: {failed or "none"}'
+    f'errors: {errors or "none"}'
   )
 
 
-def to_json(load: Load) -> str:
+def to_json(result: LoadResult) -> str:
+  """Returns the result as a JSON object; times in seconds."""
   return json.dumps(
     {
-      'requests': load.n_requests,
-      'concurrency': load.concurrency,
-      'seconds': load.seconds,
-      'throughput': load.throughput,
+      'requests': result.n_requests,
+      'concurrency': result.concurrency,
+      'seconds': result.seconds,
+      'throughput': result.throughput,
       'latency_seconds': {
-        f'p{q}': load.percentile(q) if load.latencies.size else None
+        f'p{q}': result.percentile(q) if result.latencies.size else None
         for q in (50, 95, 99)
       },
-      'errors': load.errors,
+      'errors': result.errors,
     },
     indent=2,
   )

@@ -1,148 +1,220 @@
-"""The gate before deployment: every check, every latency, one verdict."""
+"""The model under test, and what checks of it are made of.
 
-import contextlib
-import dataclasses
-import json
-from collections.abc import Callable
+A check takes a `ModelUnderTest` and returns in a few words what it found, or
+raises `CheckError` or `NotApplicableError`. It doesn't know what is behind the
+endpoint: the export in a process of its own, or a server.
+
+Shapes: B rows, T prompt tokens.
+"""
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from minigpt import tokenizers
-from minigpt.checkpoints.loading import load_trained
-from minigpt.conformance import generation_checks, signature_checks
-from minigpt.conformance.signature_checks import Check, Subject
+import numpy as np
+
+from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.serving.endpoint import Endpoint, EndpointError
+from minigpt.generation.generator import Request
+from minigpt.model.params import Params
+from minigpt.serving.client import sampling_inputs, step_inputs
+from minigpt.serving.endpoint import Arrays, Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
+# Of float32 results, relative to values above 1.
+TOLERANCE = 1e-4
 
-@dataclasses.dataclass
-class Report:
-  """What the gate found out."""
 
-  checks: list[Check] = dataclasses.field(default_factory=list)
-  latency: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds
-  size: int | None = None  # bytes of the export
+class CheckError(Exception):
+  """What a check found wrong, in one line."""
+
+
+class NotApplicableError(Exception):
+  """Why a check does not apply."""
+
+
+class Check(NamedTuple):
+  """What came of one check."""
+
+  name: str
+  status: str  # 'pass', 'fail' or 'skip'
+  detail: str
+
+
+class Reference(NamedTuple):
+  """The model that was trained, with its weights as the export has them."""
+
+  params: Params
+  config: GPTConfig
+  tokenizer: Tokenizer
+
+
+class ModelFiles(NamedTuple):
+  """What the files of an export and of its run tell about a model."""
+
+  export_dir: Path | None = None
+  tokenizer: Tokenizer | None = None  # of the export or of the run
+  context_length: int | None = None
+  reference: Reference | None = None
+
+
+_NO_FILES = ModelFiles()
+
+
+class ModelUnderTest(NamedTuple):
+  """What is checked, and what it can be checked against."""
+
+  endpoint: Endpoint
+  prompts: list[bytes]  # three, of different lengths
+  ids: np.ndarray  # int32 [3, T], the same prompts as tokens
+  prompt_len: np.ndarray  # int32 [3]
+  n_new: int  # how many new tokens the model agrees to
+  files: ModelFiles = _NO_FILES
 
   @property
-  def passed(self) -> bool:
-    """Whether something was checked and nothing failed."""
-    return bool(self.checks) and all(c.status != 'fail' for c in self.checks)
+  def n_rows(self) -> int:
+    """Returns how many prompts there are."""
+    return len(self.prompts)
+
+  @property
+  def reference(self) -> Reference:
+    """Returns the trained model, or raises NotApplicableError."""
+    if self.files.reference is None:
+      raise NotApplicableError('needs --workdir')
+    return self.files.reference
 
 
-def examine(
-  open_endpoint: Callable[[], Endpoint],
-  export_dir: Path | None = None,
-  workdir: Path | None = None,
-  on_check: Callable[[Check], None] = lambda check: None,
-) -> Report:
-  """Runs every check that applies.
+CheckFunction = Callable[[ModelUnderTest], str]
 
-  Args:
-    export_dir: where the files of the export are at hand.
-    workdir: of the run that it was made from.
-    on_check: is told of each check as soon as it is done.
+
+def prepare(
+  endpoint: Endpoint, files: ModelFiles = _NO_FILES
+) -> ModelUnderTest:
+  """Lets the model generate the prompts that the checks use.
+
+  Text from elsewhere would not do: the vocabulary may hold none of it.
 
   Raises:
-    InputError: `export_dir` or `workdir` is not what it should be.
+    EndpointError: the model does not generate.
   """
-  report = Report()
+  first = np.arange(3, dtype=np.int32)
+  inputs = {'ids': first[:, None], 'prompt_len': np.ones_like(first)}
+  inputs |= sampling_inputs(Request(temperature=1.0, seed=1), 3)
+  # An export has its own limit of new tokens, which no signature tells.
+  for n_new in (8, 4, 2, 1):
+    inputs['max_new_tokens'] = np.maximum(n_new // (1 + first), 1)
+    try:
+      generated = endpoint.predict('generate_ids', inputs)
+      break
+    except EndpointError as error:
+      if 'max_new_tokens' not in str(error) or n_new == 1:
+        raise
+  return ModelUnderTest(
+    endpoint,
+    prompts=generated['text'].tolist(),
+    ids=generated['tokens'][:, :n_new],
+    # A prompt of no tokens would be refused.
+    prompt_len=np.maximum(generated['num_tokens'], 1),
+    n_new=n_new,
+    files=files,
+  )
 
-  def note(check):
-    report.checks.append(check)
-    on_check(check)
 
-  known = _known(export_dir, workdir)
-  report.size = signature_checks.size(export_dir) if export_dir else None
+def run_check(name: str, check: CheckFunction, model: ModelUnderTest) -> Check:
+  """Runs one check; what it raises becomes its status."""
   try:
-    with contextlib.closing(open_endpoint()) as endpoint:
-      subject = signature_checks.prepare(
-        endpoint, export_dir=export_dir, **known
-      )
-      note(Check('loads and writes', 'pass', f'{subject.prompts[0]!r:.40}'))
-      for check in signature_checks.run(_checks(subject), subject):
-        note(check)
-      report.latency = _latencies(subject)
-  except EndpointError as error:
-    note(Check('loads and writes', 'fail', str(error)))
-  return report
+    return Check(name, 'pass', check(model))
+  except NotApplicableError as reason:
+    return Check(name, 'skip', str(reason))
+  except (CheckError, InputError) as error:
+    return Check(name, 'fail', str(error))
+  except (LookupError, ValueError) as error:
+    # The arrays lack a name or a dimension that the check relies on.
+    return Check(name, 'fail', f'unreadable answer: {error!r:.200}')
 
 
-def _checks(subject: Subject) -> dict[str, Callable[[Subject], str]]:
-  live = generation_checks.CHECKS if subject.live else {}
-  return signature_checks.CHECKS | live
+def example_inputs(model: ModelUnderTest, name: str) -> dict[str, Any]:
+  """Returns inputs of three different rows for a signature."""
+  if name == 'decode_step':
+    return _step_after_prompts(model)
+  values = {
+    'prompt': model.prompts,
+    'text': model.prompts,
+    'ids': model.ids,
+    'prompt_len': model.prompt_len,
+    'k': np.full([model.n_rows], 3, np.int32),
+    **sampling_inputs(Request(), model.n_rows),
+    'max_new_tokens': np.minimum([4, 2, 3], model.n_new, dtype=np.int32),
+    'temperature': np.array([0, 0.8, 1.2], np.float32),
+    'top_k': np.array([0, 5, 0], np.int32),
+    'top_p': np.array([1, 1, 0.9], np.float32),
+    'repetition_penalty': np.array([1, 1, 1.3], np.float32),
+    'min_new_tokens': np.array([0, 1, 0], np.int32),
+  }
+  inputs = model.endpoint.signatures()[name].inputs
+  return {key: values[key] for key in inputs}
 
 
-def _known(export_dir: Path | None, workdir: Path | None) -> dict[str, Any]:
-  """What the files say of the model."""
-  card = _card(export_dir) if export_dir else {}
-  if workdir is None:
-    return {
-      'tokenizer': _tokenizer(export_dir) if export_dir else None,
-      'context_length': card.get('model', {}).get('context_length'),
-    }
-  trained = load_trained(workdir)
+def _step_after_prompts(model: ModelUnderTest) -> dict[str, Any]:
+  """Returns inputs of `decode_step`: the most likely token of each prompt."""
+  before = predict_example(model, 'prefill')
+  token = np.argmax(before['logits'], -1)
+  return step_inputs(before, token, model.prompt_len)
+
+
+def predict_example(model: ModelUnderTest, name: str) -> Arrays:
+  """Returns a signature's answer to its example inputs."""
+  return model.endpoint.predict(name, example_inputs(model, name))
+
+
+def take_rows(inputs: Mapping[str, Any], index: list[int]) -> dict[str, Any]:
+  """Returns the inputs with these of their rows, in this order."""
   return {
-    'tokenizer': trained.tokenizer,
-    'context_length': trained.run.model.context_length,
-    'live': generation_checks.live(trained, card.get('weights', 'float32')),
+    key: [value[i] for i in index] if isinstance(value, list) else value[index]
+    for key, value in inputs.items()
   }
 
 
-def _card(export_dir: Path) -> dict[str, Any]:
-  """What the exporter wrote down; nothing where another program exported."""
-  path = export_dir / 'assets.extra' / 'model.json'
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except FileNotFoundError:
-    return {}
-  except (OSError, ValueError) as error:
-    raise InputError(f'{path} cannot be read ({error})') from None
+def split_rows(outputs: Arrays) -> list[dict[str, Any]]:
+  """Returns the outputs of each row, without padding and caches."""
+  # A cache is padded to the longest row, and holds numbers there, too.
+  kept = {k: v for k, v in outputs.items() if v.ndim <= 2}
+  n_rows = len(next(iter(kept.values())))
+  rows = [{k: v[i] for k, v in kept.items()} for i in range(n_rows)]
+  for row in rows:
+    if 'tokens' in row and 'num_tokens' in row:
+      row['tokens'] = row['tokens'][: row['num_tokens']]
+  return rows
 
 
-def _tokenizer(export_dir: Path) -> Tokenizer | None:
-  try:
-    return tokenizers.load(export_dir / 'assets' / 'tokenizer.json')
-  except InputError:
-    return None
+def compare_row(
+  what: str, got: Mapping[str, Any], expected: Mapping[str, Any]
+) -> float:
+  """Compares the outputs of a row: floats to `TOLERANCE`, the rest exactly.
+
+  Args:
+    what: names the row in the error.
+
+  Returns:
+    The largest error of a float, relative where its value is above 1.
+
+  Raises:
+    CheckError: something differs.
+  """
+  worst = 0.0
+  for key, value in expected.items():
+    if np.asarray(value).dtype.kind == 'f':
+      worst = max(worst, _compare_floats(f'{what}: {key}', got[key], value))
+    elif not np.array_equal(got[key], value):
+      raise CheckError(f'{what}: {key} is {got[key]!r:.60}, not {value!r:.60}')
+  return worst
 
 
-def _latencies(subject: Subject) -> dict[str, float]:
-  """Of the signatures that answer."""
-  found = {}
-  for name in subject.endpoint.signatures():
-    with contextlib.suppress(EndpointError, LookupError, ValueError):
-      found[name] = signature_checks.latency(subject, name)
-  return found
-
-
-def line(check: Check) -> str:
-  return f'{check.status}  {check.name:<24} {check.detail}'
-
-
-def summary(report: Report) -> str:
-  """All but the checks, which were shown as they were done."""
-  lines = [
-    f'{name:<16} {seconds * 1e3:8.1f} ms a request of one row'
-    for name, seconds in report.latency.items()
-  ]
-  if report.size is not None:
-    lines.append(f'{report.size / 1e6:.1f} MB in all files')
-  failed = [check.name for check in report.checks if check.status == 'fail']
-  if report.passed:
-    verdict = f'passed: {len(report.checks)} checks'
-  else:
-    verdict = f'FAILED: {", ".join(failed)}'
-  return '\n'.join([*lines, verdict])
-
-
-def to_json(report: Report) -> str:
-  return json.dumps(
-    {
-      'passed': report.passed,
-      'checks': [check._asdict() for check in report.checks],
-      'latency_seconds': report.latency,
-      'size_bytes': report.size,
-    },
-    indent=2,
-  )
+def _compare_floats(what: str, got: Any, expected: Any) -> float:
+  if np.shape(got) != np.shape(expected):
+    raise CheckError(f'{what} has the shape {np.shape(got)}')
+  error = np.abs(got - expected) / np.maximum(1, np.abs(expected))
+  worst = float(np.max(error, initial=0))
+  if not worst <= TOLERANCE:  # NaN is an error, too.
+    raise CheckError(f'{what} is off by {worst:.2g}')
+  return worst

@@ -1,4 +1,4 @@
-"""The client and the gate, over gRPC and REST, against an emulator."""
+"""The client and the checks, over gRPC and REST, against an emulator."""
 
 import socket
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from minigpt.checkpoints import loading
-from minigpt.conformance import signature_checks
-from minigpt.conformance import subject as gate
-from minigpt.conformance.load_test import Load, load_test, summary
+from minigpt.conformance import report as reports
+from minigpt.conformance import signature_checks, subject
+from minigpt.conformance.load_test import load_test
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
 from minigpt.serving import client
@@ -50,9 +50,9 @@ def kind(ask):
 def test_every_signature_answers_as_without_a_server(server, session, protocol):
   endpoint = connect(server, protocol)
   assert endpoint.signatures() == session.signatures()
-  subject = signature_checks.prepare(session)
+  model = subject.prepare(session)
   for name in signature_checks.TABLE:
-    inputs = signature_checks.request(subject, name)
+    inputs = subject.example_inputs(model, name)
     expected = session.predict(name, inputs)
     found = endpoint.predict(name, inputs)
     assert set(found) == set(expected)
@@ -62,9 +62,13 @@ def test_every_signature_answers_as_without_a_server(server, session, protocol):
 
 
 @pytest.mark.parametrize('protocol', PROTOCOLS)
-def test_the_gate_passes_a_sound_server(server, export_dir, run_dir, protocol):
-  report = gate.examine(lambda: connect(server, protocol), export_dir, run_dir)
-  assert report.passed, gate.summary(report)
+def test_the_checks_pass_on_a_sound_server(
+  server, export_dir, run_dir, protocol
+):
+  report = reports.run_checks(
+    lambda: connect(server, protocol), export_dir, run_dir
+  )
+  assert report.passed, reports.summary(report)
   assert {check.status for check in report.checks} == {'pass'}
 
 
@@ -213,14 +217,6 @@ def test_a_load_test_counts_answers_and_errors_by_kind(server):
   assert len(load.latencies) == 6
   assert 0 < load.latencies.max() <= load.seconds
   assert load.throughput == pytest.approx(6 / load.seconds)
-
-
-def test_percentiles_and_errors_are_shown():
-  load = Load(101, 2, 10.0, np.arange(100) / 1e3, {'UNAVAILABLE': 1})
-  text = summary(load)
-  assert '10.00 answers a second' in text
-  assert 'p50 49.5 ms, p95 94.0 ms, p99 98.0 ms' in text
-  assert 'errors: 1 UNAVAILABLE' in text
 
 
 # The program.

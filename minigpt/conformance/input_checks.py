@@ -1,0 +1,146 @@
+"""Checks of inputs: padding, hard prompts, and values that must be refused."""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from minigpt.conformance.subject import (
+  CheckError,
+  CheckFunction,
+  ModelUnderTest,
+  compare_row,
+  example_inputs,
+  predict_example,
+  split_rows,
+  take_rows,
+)
+from minigpt.errors import InputError, UsageError
+from minigpt.generation.generator import encode_prompt
+from minigpt.serving.endpoint import EndpointError
+from minigpt.tokenizers import Tokenizer
+
+_HARD = {
+  'Unicode': 'a\u0301 \u6f22\u5b57 \U0001f469\u200d\U0001f467 \u202e'.encode(),
+  'empty': b'',
+  'NUL': b'a\0b',
+  'invalid UTF-8': b'a\xff\xfe',
+}
+_VERY_LONG = 2000  # How often the prompts are repeated for a very long one.
+_TEXT_INPUTS = ('prompt', 'text')
+_NAN = float('nan')
+# What `generate` and `generate_ids` must refuse.
+_BAD_VALUES = (
+  ('temperature', -1.0),
+  ('temperature', _NAN),
+  ('top_p', 0.0),
+  ('top_p', 1.5),
+  ('top_p', _NAN),
+  ('top_k', -1),
+  ('max_new_tokens', 0),
+  ('max_new_tokens', 2**30),
+  ('repetition_penalty', 0.0),
+  ('repetition_penalty', _NAN),
+  ('min_new_tokens', -1),
+  ('min_new_tokens', 2**30),
+)
+
+
+def id_padding(model: ModelUnderTest) -> str:
+  """Checks that what stands after a prompt's last token has no effect."""
+  for name in ('generate_ids', 'prefill'):
+    inputs = example_inputs(model, name)
+    longer = np.pad(inputs['ids'], [[0, 0], [0, 3]], constant_values=1)
+    expected = split_rows(model.endpoint.predict(name, inputs))
+    got = split_rows(model.endpoint.predict(name, {**inputs, 'ids': longer}))
+    for i in range(model.n_rows):
+      compare_row(f'{name}: row {i} with other padding', got[i], expected[i])
+  return 'generate_ids, prefill'
+
+
+def hard_prompts(model: ModelUnderTest) -> str:
+  """Checks that unusual text is answered, or refused by the input's name."""
+  very_long = {'very long': b''.join(model.prompts) * _VERY_LONG}
+  outcomes = []
+  for kind, prompt in (_HARD | very_long).items():
+    found = {
+      refuses(model, name, {key: [prompt, model.prompts[0]]})
+      for name, key in _text_signatures(model)
+    }
+    if len(found) > 1:
+      raise CheckError(f'{kind}: some signatures refuse it, others do not')
+    (refused,) = found
+    if model.files.tokenizer:
+      _check_outcome(model, model.files.tokenizer, kind, prompt, refused)
+    outcomes.append(f'{kind} {"refused" if refused else "answered"}')
+  return ', '.join(outcomes)
+
+
+def _check_outcome(
+  model: ModelUnderTest,
+  tokenizer: Tokenizer,
+  kind: str,
+  prompt: bytes,
+  refused: bool,
+) -> None:
+  """Raises CheckError where the export and the tokenizer disagree."""
+  try:
+    n_ids = len(encode_prompt(tokenizer, prompt.decode()))
+  except (UnicodeDecodeError, InputError, UsageError):
+    n_ids = 0
+  if refused != (n_ids == 0):
+    raise CheckError(f'{kind}: {"refused" if refused else "answered"} wrongly')
+  if n_ids:
+    (row,) = split_rows(model.endpoint.predict('score', {'text': [prompt]}))
+    # The first token has nothing before it, so it is not scored.
+    n_counted = 1 + row['num_tokens'] + row['num_dropped']
+    if n_counted != n_ids:
+      raise CheckError(f'{kind}: read as {n_counted} tokens, not {n_ids}')
+
+
+def _text_signatures(model: ModelUnderTest) -> list[tuple[str, str]]:
+  """Returns each signature that takes text, and its input's name."""
+  return [
+    (name, key)
+    for name, signature in model.endpoint.signatures().items()
+    for key in signature.inputs
+    if key in _TEXT_INPUTS
+  ]
+
+
+def refuses(model: ModelUnderTest, name: str, changed: dict[str, Any]) -> bool:
+  """Returns whether a request of two rows with these inputs is refused.
+
+  Raises:
+    CheckError: the refusal does not name the first of the `changed` inputs.
+  """
+  inputs = take_rows(example_inputs(model, name), [0, 0])
+  try:
+    model.endpoint.predict(name, inputs | changed)
+    return False
+  except EndpointError as error:
+    field = next(iter(changed))
+    named = re.search(rf'\b{field}\b', str(error))
+    if error.kind != 'INVALID_ARGUMENT' or not named:
+      value = np.asarray(changed[field], object)[0]
+      raise CheckError(f'{name}: {field}={value!r:.20}: {error}') from None
+    return True
+
+
+def bad_values(model: ModelUnderTest) -> str:
+  """Checks that each is refused by name, and the next request answered."""
+  for name in ('generate', 'generate_ids'):
+    good = example_inputs(model, name)
+    for field, value in _BAD_VALUES:
+      changed = {field: np.array([value, good[field][0]], good[field].dtype)}
+      if not refuses(model, name, changed):
+        raise CheckError(f'{name} accepts {field}={value}')
+  predict_example(model, 'generate')
+  return f'{len(_BAD_VALUES)} refused by name'
+
+
+CHECKS: dict[str, CheckFunction] = {
+  'padding of ids': id_padding,
+  'hard prompts': hard_prompts,
+  'bad values': bad_values,
+}

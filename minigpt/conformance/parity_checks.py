@@ -1,0 +1,189 @@
+"""Checks of an export against the model that it was made from.
+
+The reference is computed with the functions that the model is trained with,
+one row at a time and without padding, its text cut by the Python tokenizer.
+
+Shapes: B rows, T tokens, V vocabulary.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt.checkpoints.loading import Trained
+from minigpt.conformance.subject import (
+  CheckFunction,
+  ModelUnderTest,
+  Reference,
+  compare_row,
+  split_rows,
+)
+from minigpt.generation import decode, logits_processors
+from minigpt.generation.generator import Request, encode_prompt
+from minigpt.kernels.quantize import quantize
+from minigpt.model.layers import cross_entropy
+from minigpt.model.transformer import gpt, hidden_states, unembed
+from minigpt.serving.client import sampling_inputs
+
+
+def reference(trained: Trained, weights: str) -> Reference:
+  """Returns the trained model with its weights in the export's format.
+
+  Raises:
+    UsageError: there is no such format.
+  """
+  params = quantize(trained.model.params, weights, exported=True)
+  return Reference(params, trained.run.model, trained.tokenizer)
+
+
+def _random_ids(ref: Reference, n_tokens: int, seed: int) -> np.ndarray:
+  """Returns int32 [n_tokens]; any row of the embedding has its chance."""
+  rng = np.random.default_rng(seed)
+  return rng.integers(ref.config.vocab_size, size=n_tokens, dtype=np.int32)
+
+
+def _example_texts(ref: Reference) -> list[bytes]:
+  """Returns a short text, one that fits, and one longer than the context."""
+  context = ref.config.context_length
+  return [
+    ref.tokenizer.decode(_random_ids(ref, n, n)).encode()
+    for n in (3, context // 2, context + 5)
+  ]
+
+
+def _encode(ref: Reference, text: bytes, limit: int) -> np.ndarray:
+  """Returns the last tokens of a text, int32 [T], T at most `limit`."""
+  return encode_prompt(ref.tokenizer, text.decode())[-limit:]
+
+
+def logits(model: ModelUnderTest) -> str:
+  """Compares `prefill`, at three lengths of the prompt, with `gpt`."""
+  ref = model.reference
+  context = ref.config.context_length
+  ids = _random_ids(ref, context, 0)
+  lengths = np.array([context, context // 2 + 1, 1], np.int32)
+  inputs = {'ids': np.stack([ids] * 3), 'prompt_len': lengths}
+  answer = split_rows(model.endpoint.predict('prefill', inputs))
+  # No token looks ahead, so one pass gives the logits after every prompt.
+  hidden = hidden_states(ids[None], ref.params, ref.config)[0]
+  last = tf.gather(hidden, lengths - 1)
+  expected = unembed(last, ref.params, ref.config).numpy()
+  worst = max(
+    compare_row(f'prefill of {n} tokens', row, {'logits': expected[i]})
+    for i, (n, row) in enumerate(zip(lengths, answer, strict=True))
+  )
+  return f'largest error {worst:.1g}'
+
+
+def scores(model: ModelUnderTest) -> str:
+  """Compares `score` with the reference's loss of the same tokens."""
+  ref, worst = model.reference, 0.0
+  texts = _example_texts(ref)
+  answer = split_rows(model.endpoint.predict('score', {'text': texts}))
+  for i, (text, row) in enumerate(zip(texts, answer, strict=True)):
+    ids = _encode(ref, text, ref.config.context_length + 1)
+    found = gpt(ids[None, :-1], ref.params, ref.config)
+    nats = cross_entropy(found, ids[None, 1:]).numpy()
+    expected = {
+      'num_tokens': len(ids) - 1,
+      'log_prob': -np.sum(nats),
+      'perplexity': math.exp(np.mean(nats)) if nats.size else 1.0,
+    }
+    worst = max(worst, compare_row(f'score: text {i}', row, expected))
+  return f'largest error {worst:.1g}'
+
+
+def embeddings(model: ModelUnderTest) -> str:
+  """Compares `embed` with the mean of the reference's last hidden states."""
+  ref, worst = model.reference, 0.0
+  texts = _example_texts(ref)
+  answer = split_rows(model.endpoint.predict('embed', {'text': texts}))
+  for i, (text, row) in enumerate(zip(texts, answer, strict=True)):
+    ids = _encode(ref, text, ref.config.context_length)
+    hidden = hidden_states(ids[None], ref.params, ref.config)
+    expected = {'embedding': np.mean(hidden, (0, 1))}
+    worst = max(worst, compare_row(f'embed: text {i}', row, expected))
+  return f'largest error {worst:.1g}'
+
+
+def next_tokens(model: ModelUnderTest) -> str:
+  """Compares `next_token` with the softmax of the reference's logits."""
+  ref, worst = model.reference, 0.0
+  k = min(3, ref.config.vocab_size)
+  prompts = _example_texts(ref)
+  inputs = {'prompt': prompts, 'k': np.full([len(prompts)], k, np.int32)}
+  answer = split_rows(model.endpoint.predict('next_token', inputs))
+  for i, (text, row) in enumerate(zip(prompts, answer, strict=True)):
+    ids = _encode(ref, text, ref.config.context_length)
+    found = gpt(ids[None], ref.params, ref.config)[0, -1]
+    best = np.sort(tf.nn.softmax(found))[::-1][:k]
+    got = {'probabilities': row['probabilities'][:k]}
+    expected = {'probabilities': best}
+    worst = max(worst, compare_row(f'next_token: text {i}', got, expected))
+  return f'largest error {worst:.1g}'
+
+
+def greedy_tokens(model: ModelUnderTest) -> str:
+  """Compares `generate` at temperature 0."""
+  return _compare_tokens(model, Request(model.n_new, temperature=0))
+
+
+def sampled_tokens(model: ModelUnderTest) -> str:
+  """Compares `generate` with seeds, filters and penalties of each row."""
+  return _compare_tokens(model, Request(model.n_new, 1.0, 5, 0.9, seed=7))
+
+
+def _compare_tokens(model: ModelUnderTest, request: Request) -> str:
+  ref = model.reference
+  prompts = _example_texts(ref)
+  inputs: dict[str, Any] = sampling_inputs(request, len(prompts))
+  inputs['prompt'] = prompts
+  # The first row is without top_k, the last without top_p.
+  inputs['top_k'][0], inputs['top_p'][-1] = 0, 1
+  inputs['repetition_penalty'][-1], inputs['min_new_tokens'][0] = 1.3, 1
+  answer = split_rows(model.endpoint.predict('generate', inputs))
+  for i, row in enumerate(answer):
+    expected = _generate(ref, {k: v[i] for k, v in inputs.items()})
+    compare_row(f'generate: text {i}', row, expected)
+  return f'{sum(row["num_tokens"] for row in answer)} tokens'
+
+
+def _generate(ref: Reference, row: dict[str, Any]) -> dict[str, Any]:
+  """Returns one row's tokens, and the sum of their log-probabilities."""
+  p, config = ref.params, ref.config
+  ids = _encode(ref, row['prompt'], config.context_length)
+  n_new = int(row['max_new_tokens'])
+  n_slots = min(config.context_length, len(ids) + n_new)
+  state = decode.start(ids[None], tf.constant([len(ids)]), p, config, n_slots)
+  keys = ('temperature', 'top_k', 'top_p', 'seed')
+  sampling = decode.Sampling(*(tf.constant([row[key]]) for key in keys))
+  state, drawn = decode.generate(
+    state,
+    tf.constant(n_new),
+    n_new,
+    sampling,
+    p,
+    config,
+    ref.tokenizer.end_of_text,
+    logits_processors.Rules(
+      tf.constant([row['repetition_penalty']]),
+      tf.constant([row['min_new_tokens']]),
+    ),
+  )
+  n_drawn = int(state.n_drawn[0])
+  return {
+    'tokens': drawn.tokens[0, :n_drawn].numpy(),
+    'log_prob': np.sum(drawn.log_prob),
+  }
+
+
+CHECKS: dict[str, CheckFunction] = {
+  'logits, live': logits,
+  'scores, live': scores,
+  'embeddings, live': embeddings,
+  'next tokens, live': next_tokens,
+  'greedy tokens, live': greedy_tokens,
+  'sampled tokens, live': sampled_tokens,
+}

@@ -1,0 +1,194 @@
+"""The report on an export: every check, every latency, one verdict."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigpt import tokenizers
+from minigpt.checkpoints.loading import load_trained
+from minigpt.conformance import (
+  generation_checks,
+  input_checks,
+  parity_checks,
+  signature_checks,
+)
+from minigpt.conformance.subject import (
+  Check,
+  CheckFunction,
+  ModelFiles,
+  ModelUnderTest,
+  example_inputs,
+  prepare,
+  run_check,
+  take_rows,
+)
+from minigpt.errors import InputError
+from minigpt.serving import export
+from minigpt.serving.endpoint import Endpoint, EndpointError
+from minigpt.tokenizers import Tokenizer
+
+# In the order in which they run: first what the others rely on.
+CHECKS: dict[str, CheckFunction] = {
+  **signature_checks.CHECKS,
+  **input_checks.CHECKS,
+  **generation_checks.CHECKS,
+}
+_N_TIMED = 5  # Requests whose median is a signature's latency.
+
+
+@dataclasses.dataclass
+class Report:
+  """What the checks found out."""
+
+  checks: list[Check] = dataclasses.field(default_factory=list)
+  latency: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds
+  size: int | None = None  # bytes of the export
+
+  @property
+  def passed(self) -> bool:
+    """Returns whether something was checked and nothing failed."""
+    return bool(self.checks) and all(c.status != 'fail' for c in self.checks)
+
+
+def run_checks(
+  open_endpoint: Callable[[], Endpoint],
+  export_dir: str | Path | None = None,
+  workdir: str | Path | None = None,
+  on_check: Callable[[Check], None] = lambda check: None,
+) -> Report:
+  """Runs every check that applies, then times every signature.
+
+  Args:
+    open_endpoint: its EndpointError is a failed check, not the caller's.
+    export_dir: the files of the export, where they are at hand.
+    workdir: the run that the export was made from.
+    on_check: called with each check as soon as it is done.
+
+  Raises:
+    InputError: `export_dir` or `workdir` is not what it should be.
+  """
+  report = Report()
+
+  def note(check: Check) -> None:
+    report.checks.append(check)
+    on_check(check)
+
+  files = read_files(export_dir, workdir)
+  report.size = export.size(files.export_dir) if files.export_dir else None
+  try:
+    with contextlib.closing(open_endpoint()) as endpoint:
+      model = prepare(endpoint, files)
+      generated = f'{model.prompts[0]!r:.40}'
+      note(Check('loads and generates', 'pass', generated))
+      parity = parity_checks.CHECKS if files.reference else {}
+      for name, check in (CHECKS | parity).items():
+        note(run_check(name, check, model))
+      report.latency = latencies(model)
+  except EndpointError as error:
+    note(Check('loads and generates', 'fail', str(error)))
+  return report
+
+
+def read_files(
+  export_dir: str | Path | None, workdir: str | Path | None
+) -> ModelFiles:
+  """Reads what an export and a run tell about the model.
+
+  Raises:
+    InputError: a file is damaged, or there is no run.
+  """
+  path = Path(export_dir) if export_dir else None
+  card = _read_card(path) if path else {}
+  if workdir is None:
+    return ModelFiles(
+      path,
+      tokenizer=_read_tokenizer(path) if path else None,
+      context_length=card.get('model', {}).get('context_length'),
+    )
+  trained = load_trained(Path(workdir))
+  return ModelFiles(
+    path,
+    trained.tokenizer,
+    trained.run.model.context_length,
+    parity_checks.reference(trained, card.get('weights', 'float32')),
+  )
+
+
+def _read_card(export_dir: Path) -> dict[str, Any]:
+  """Reads the model card; it is empty where another program exported."""
+  path = export_dir / 'assets.extra' / 'model.json'
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    return {}
+  except (OSError, ValueError) as error:
+    raise InputError(f'{path} cannot be read ({error})') from None
+
+
+def _read_tokenizer(export_dir: Path) -> Tokenizer | None:
+  try:
+    return tokenizers.load(export_dir / 'assets' / 'tokenizer.json')
+  except InputError:
+    return None
+
+
+def latencies(model: ModelUnderTest) -> dict[str, float]:
+  """Returns the median seconds of each signature that answers."""
+  found = {}
+  for name in model.endpoint.signatures():
+    with contextlib.suppress(EndpointError, LookupError, ValueError):
+      found[name] = _latency(model, name)
+  return found
+
+
+def _latency(model: ModelUnderTest, name: str) -> float:
+  """Returns the median seconds of a request of one row."""
+  inputs = take_rows(example_inputs(model, name), [0])
+  # The first request of a shape sets the graph up.
+  model.endpoint.predict(name, inputs)
+  seconds = []
+  for _ in range(_N_TIMED):
+    started = time.monotonic()
+    model.endpoint.predict(name, inputs)
+    seconds.append(time.monotonic() - started)
+  return float(np.median(seconds))
+
+
+def line(check: Check) -> str:
+  """Returns a check as a line of the report."""
+  return f'{check.status}  {check.name:<24} {check.detail}'
+
+
+def summary(report: Report) -> str:
+  """Returns latencies, size and verdict; each check was shown when done."""
+  lines = [
+    f'{name:<16} {seconds * 1e3:8.1f} ms a request of one row'
+    for name, seconds in report.latency.items()
+  ]
+  if report.size is not None:
+    lines.append(f'{report.size / 1e6:.1f} MB in all files')
+  failed = [check.name for check in report.checks if check.status == 'fail']
+  if report.passed:
+    verdict = f'passed: {len(report.checks)} checks'
+  else:
+    verdict = f'FAILED: {", ".join(failed)}'
+  return '\n'.join([*lines, verdict])
+
+
+def to_json(report: Report) -> str:
+  """Returns the report as a JSON object."""
+  return json.dumps(
+    {
+      'passed': report.passed,
+      'checks': [check._asdict() for check in report.checks],
+      'latency_seconds': report.latency,
+      'size_bytes': report.size,
+    },
+    indent=2,
+  )

@@ -1,0 +1,70 @@
+"""An export in a process of its own: answers, refusals, a process that dies."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt.conformance.isolated_process import IsolatedProcess
+from minigpt.conformance.subject import example_inputs
+from minigpt.errors import InputError
+from minigpt.serving.endpoint import EndpointError
+
+
+@pytest.fixture(scope='module')
+def process(export_dir):
+  process = IsolatedProcess(str(export_dir))
+  yield process
+  process.close()
+
+
+def test_it_answers_as_a_session_does(process, checked):
+  assert process.signatures() == checked.endpoint.signatures()
+  inputs = example_inputs(checked, 'generate')
+  expected = checked.endpoint.predict('generate', inputs)
+  found = process.predict('generate', inputs)
+  assert set(found) == set(expected)
+  np.testing.assert_array_equal(found['text'], expected['text'])
+  np.testing.assert_array_equal(found['tokens'], expected['tokens'])
+  np.testing.assert_allclose(found['log_prob'], expected['log_prob'], 1e-4)
+
+
+def test_a_refused_request_leaves_it_running(process):
+  with pytest.raises(EndpointError, match='INVALID_ARGUMENT: .*text: invalid'):
+    process.predict('score', {'text': [b'\xff']})
+  assert process.predict('score', {'text': ['ab']})['num_tokens'] == [1]
+
+
+def test_it_refuses_jit_functions_as_the_server_does(tmp_path):
+  module = tf.Module()
+  module.f = tf.function(
+    lambda x: {'y': 2 * x},
+    input_signature=[tf.TensorSpec([None], tf.float32, 'x')],
+    jit_compile=True,
+  )
+  tf.saved_model.save(module, str(tmp_path), signatures=module.f)
+  process = IsolatedProcess(tmp_path)
+  try:
+    with pytest.raises(EndpointError, match='disabled'):
+      process.predict('serving_default', {'x': [1.0]})
+  finally:
+    process.close()
+
+
+def test_a_process_that_dies_is_one_error(export_dir):
+  process = IsolatedProcess(export_dir)
+  try:
+    process._process.kill()
+    with pytest.raises(EndpointError, match=r'CRASHED: .*SIGKILL'):
+      process.predict('score', {'text': ['a']})
+  finally:
+    process.close()
+
+
+def test_one_that_takes_too_long_is_ended(export_dir):
+  with pytest.raises(EndpointError, match=r'DEADLINE_EXCEEDED: .*0\.01 s'):
+    IsolatedProcess(export_dir, timeout=0.01)
+
+
+def test_what_is_no_saved_model_starts_no_process(tmp_path):
+  with pytest.raises(InputError, match='holds no SavedModel'):
+    IsolatedProcess(tmp_path)

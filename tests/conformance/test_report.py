@@ -1,0 +1,82 @@
+"""The report: what it runs, reads and says."""
+
+import json
+import shutil
+
+import pytest
+
+from minigpt.conformance import report, signature_checks
+from minigpt.conformance.report import Report
+from minigpt.conformance.serving_session import ServingSession
+from minigpt.conformance.subject import Check
+from minigpt.errors import InputError
+
+
+def test_the_files_of_the_export_tell_of_the_model(export_dir):
+  files = report.read_files(str(export_dir), None)
+  assert files.tokenizer.vocab_size == 17
+  assert files.context_length == 12
+  assert files.reference is None
+
+
+def test_the_run_tells_more(run_dir):
+  files = report.read_files(None, str(run_dir))
+  assert files.export_dir is None
+  assert files.context_length == 12
+  assert files.reference.tokenizer is files.tokenizer
+
+
+def test_an_export_of_another_program_has_no_card(copy):
+  (copy / 'assets.extra' / 'model.json').unlink()
+  (copy / 'assets' / 'tokenizer.json').unlink()
+  files = report.read_files(copy, None)
+  assert files.tokenizer is files.context_length is None
+
+
+def test_a_damaged_card_is_named(copy):
+  (copy / 'assets.extra' / 'model.json').write_text('{')
+  with pytest.raises(InputError, match=r'model\.json cannot be read'):
+    report.read_files(copy, None)
+
+
+def test_latency_is_found_for_every_signature(checked):
+  latencies = report.latencies(checked)
+  assert set(latencies) == set(signature_checks.TABLE)
+  assert all(seconds > 0 for seconds in latencies.values())
+
+
+def test_an_export_without_weights_does_not_load(copy):
+  shutil.rmtree(copy / 'variables')
+  seen = []
+  found = report.run_checks(
+    lambda: ServingSession(copy), copy, None, seen.append
+  )
+  assert not found.passed
+  assert [c.status for c in found.checks] == ['fail']
+  assert seen == found.checks
+
+
+def test_a_report_without_checks_has_not_passed():
+  assert not Report().passed
+  assert Report([Check('a', 'skip', '')]).passed
+  assert not Report([Check('a', 'pass', ''), Check('b', 'fail', '')]).passed
+
+
+def test_the_verdict_names_what_failed():
+  checks = [Check('a', 'pass', 'fine'), Check('b', 'fail', 'wrong')]
+  found = Report(checks, {'score': 0.25}, 2_500_000)
+  assert report.summary(found).splitlines() == [
+    'score               250.0 ms a request of one row',
+    '2.5 MB in all files',
+    'FAILED: b',
+  ]
+  assert report.line(checks[1]) == 'fail  b                        wrong'
+  fields = json.loads(report.to_json(found))
+  assert fields['passed'] is False
+  assert fields['checks'][1] == {
+    'name': 'b',
+    'status': 'fail',
+    'detail': 'wrong',
+  }
+  assert fields['latency_seconds'] == {'score': 0.25}
+  assert fields['size_bytes'] == 2_500_000
