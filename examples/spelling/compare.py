@@ -7,7 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
-from minigpt.analysis.perplexity import character_error_rate
+from minigpt.analysis.text_metrics import character_error_rate
 from minigpt.data.jsonl import read_pairs
 
 

@@ -18,11 +18,12 @@ _MOST_POINTS = 1000  # In a curve; more of them only blur it.
 
 
 def can_draw() -> bool:
+  """Returns whether matplotlib is installed."""
   return importlib.util.find_spec('matplotlib') is not None
 
 
 def new_figure(width: float, height: float) -> Any:
-  """A matplotlib figure without pyplot and its global state.
+  """Returns a matplotlib figure, without pyplot and its global state.
 
   Raises:
     InputError: matplotlib is not installed.
@@ -39,46 +40,55 @@ def new_figure(width: float, height: float) -> Any:
 
 def curve(
   metrics: list[dict[str, Any]], key: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """Steps and values of a metric; neighbours are averaged in a long run."""
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns steps and values of a metric, f64 [n] each; None where it has none.
+
+  Of a long run, neighbouring steps are averaged.
+  """
   points = np.array([(m['step'], m[key]) for m in metrics if key in m])
-  points = points.reshape(-1, 2)
-  parts = np.array_split(points, max(1, min(len(points), _MOST_POINTS)))
-  return tuple(np.array([part.mean(0) for part in parts if len(part)]).T)
+  if not points.size:
+    return None
+  parts = np.array_split(points, min(len(points), _MOST_POINTS))
+  steps, values = np.array([part.mean(0) for part in parts]).T
+  return steps, values
 
 
-_LOSSES = (
+_LOSSES: tuple[tuple[str, str, dict[str, Any]], ...] = (
   ('train_loss', 'training', {'linewidth': 1, 'alpha': 0.8}),
   ('val_loss', 'validation', {'marker': 'o', 'markersize': 3}),
 )
 
 
-def losses(runs: Sequence[Path]) -> Any:
-  """Loss curves of work directories, as a figure.
+def losses(runs: Sequence[str | Path]) -> Any:
+  """Draws the loss curves of work directories.
 
   One run has training and validation loss in one panel; several have a panel
   for each, where every run keeps its colour.
 
+  Returns:
+    A matplotlib figure.
+
   Raises:
     InputError: a run has no metrics yet, or matplotlib is not installed.
   """
+  names = [Path(run).name for run in runs]
   n_panels = 1 if len(runs) == 1 else 2
   figure = new_figure(3 + 4 * n_panels, 4)
   panels = figure.subplots(
     1, n_panels, sharex=True, sharey=True, squeeze=False
   )[0]
   for i, run in enumerate(runs):
-    metrics = read_metrics(run / 'metrics.jsonl')
+    metrics = read_metrics(Path(run) / 'metrics.jsonl')
     if not metrics:
       raise InputError(f'{run} holds no metrics.jsonl with a step in it')
     for j, (key, what, style) in enumerate(_LOSSES):
-      points = curve(metrics, key)
-      if points:
+      if points := curve(metrics, key):
         color = f'C{j if n_panels == 1 else i % 10}'
-        label = what if n_panels == 1 else run.name
+        label = what if n_panels == 1 else names[i]
         panels[j % n_panels].plot(*points, label=label, color=color, **style)
-  for panel, (_, what, _) in zip(panels, _LOSSES, strict=False):
-    panel.set_title(what if n_panels > 1 else runs[0].name)
+  titles = [what for _, what, _ in _LOSSES] if n_panels > 1 else names
+  for panel, title in zip(panels, titles, strict=True):
+    panel.set_title(title)
     panel.set_xlabel('step')
     panel.grid(alpha=0.3)
     panel.legend()
@@ -92,7 +102,16 @@ def attention(
   layers: Sequence[int],
   heads: Sequence[int],
 ) -> Any:
-  """Attention maps f32 [L, H, T, T], a row of the figure for each layer.
+  """Draws attention maps, a row of the figure for each layer.
+
+  Args:
+    weights: f32 [L, H, T, T].
+    labels: T tokens as text.
+    layers: those to draw.
+    heads: those to draw.
+
+  Returns:
+    A matplotlib figure.
 
   Raises:
     InputError: matplotlib is not installed.
@@ -109,24 +128,27 @@ def attention(
     for axes, head in zip(row, heads, strict=True):
       image = axes.imshow(weights[layer, head], vmin=0, vmax=1, cmap='Purples')
       axes.set_title(f'layer {layer}, head {head}', fontsize=8)
-      places = range(len(labels)) if shows_labels else []
-      names = labels if shows_labels else []
-      # Dollar signs would be read as mathematics.
-      names = [name.replace('$', r'\$') for name in names]
-      axes.set_xticks(places, names, fontsize=7, rotation=90)
-      axes.set_yticks(places, names, fontsize=7)
+      _label_axes(axes, labels if shows_labels else [])
   figure.colorbar(image, ax=grid, label='attention weight', shrink=0.8)
   figure.supxlabel('looked at', fontsize=9)
   figure.supylabel('looking', fontsize=9)
   return figure
 
 
-def save(figure: Any, path: Path) -> list[Path]:
+def _label_axes(axes: Any, labels: Sequence[str]) -> None:
+  # Dollar signs would be read as mathematics.
+  names = [name.replace('$', r'\$') for name in labels]
+  axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90)
+  axes.set_yticks(range(len(names)), names, fontsize=7)
+
+
+def save(figure: Any, path: str | Path) -> list[Path]:
   """Writes `path`, or `path`.png and `path`.svg where it names no format.
 
   Raises:
     InputError: the file cannot be written, or the format is unknown.
   """
+  path = Path(path)
   pictures = [path]
   if path.suffix not in FORMATS:
     pictures = [path.with_name(path.name + end) for end in ('.png', '.svg')]

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.analysis.introspection import Inspection, Likeliest, label
+from minigpt.analysis.introspection import Inspection, TopTokens, label
 from minigpt.tokenizers import Tokenizer
 
 
 def render(found: Inspection, tokenizer: Tokenizer, title: str) -> str:
-  """The page; `report.html` beside this module is its template."""
+  """Returns the page; its template is `report.html` in this package."""
   page = (
     resources.files('minigpt.analysis')
     .joinpath('report.html')
@@ -26,18 +26,18 @@ def render(found: Inspection, tokenizer: Tokenizer, title: str) -> str:
 
 
 def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
-  """What the script of the page reads."""
+  """Returns what the script of the page reads."""
   n_layers, n_heads, n_tokens, _ = found.attention.shape
 
-  def labels(ids: np.ndarray) -> list:
+  def labels(ids: np.ndarray) -> Any:  # A list for each dimension of ids.
     if ids.ndim:
       return [labels(part) for part in ids]
     return label(int(ids), tokenizer)
 
-  def spoken(said: Likeliest) -> dict[str, Any]:
+  def top(found: TopTokens) -> dict[str, Any]:
     return {
-      'tokens': labels(said.ids),
-      'probs': np.round(said.probs.astype(np.float64), 5).tolist(),
+      'tokens': labels(found.ids),
+      'probs': np.round(found.probs.astype(np.float64), 5).tolist(),
     }
 
   # The future is exactly zero, so only the lower triangle travels.
@@ -49,7 +49,7 @@ def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
     'ids': found.ids.tolist(),
     'tokens': labels(found.ids),
     'surprise': np.round(found.surprise.astype(np.float64), 4).tolist(),
-    'next': spoken(found.next_tokens),
-    'lens': spoken(Likeliest(*(part[..., :5] for part in found.lens))),
+    'next': top(found.next_tokens),
+    'lens': top(TopTokens(*(part[..., :5] for part in found.lens))),
     'attention': base64.b64encode(past.astype('<f4').tobytes()).decode(),
   }

@@ -1,6 +1,6 @@
 """What a model makes of a prompt: where it looks and what it expects.
 
-Shapes: T tokens, L layers, H heads, V vocabulary, K likeliest tokens.
+Shapes: T tokens, L layers, H heads, V vocabulary, K most likely tokens.
 """
 
 from collections.abc import Iterable
@@ -18,28 +18,33 @@ from minigpt.model.transformer import gpt, unembed
 from minigpt.tokenizers import Tokenizer
 
 
-class Likeliest(NamedTuple):
-  """The K likeliest tokens, from the likeliest on."""
+class TopTokens(NamedTuple):
+  """The K most likely tokens, the most likely first."""
 
   ids: np.ndarray  # int32 [..., K]
   probs: np.ndarray  # f32 [..., K]
 
 
 class Inspection(NamedTuple):
+  """What a forward pass over a prompt shows."""
+
   ids: np.ndarray  # int32 [T], the prompt
   attention: np.ndarray  # f32 [L, H, T, T]; row t is what token t looks at
   surprise: np.ndarray  # f32 [T - 1], nats; of each token after the first
-  next_tokens: Likeliest  # [T, K], after each token
-  lens: Likeliest  # [L + 1, T, K], after the embedding and each block
+  next_tokens: TopTokens  # [T, K], after each token
+  lens: TopTokens  # [L + 1, T, K], after the embedding and each block
 
 
 def inspect(
   ids: np.ndarray, p: Params, config: GPTConfig, k: int = 10
 ) -> Inspection:
-  """Reads a prompt once and keeps what came by.
+  """Runs the model on a prompt once, and keeps its intermediates.
 
   Args:
     ids: int [T], T from 1 to the context length.
+    p: the model's parameters.
+    config: the model's configuration.
+    k: how many of the most likely tokens are kept.
 
   Raises:
     UsageError: the prompt is empty or does not fit the context.
@@ -49,42 +54,51 @@ def inspect(
       f'the prompt has {len(ids)} tokens; give at least 1 and at most '
       f'context_length={config.context_length}'
     )
-  ids = tf.cast(ids, tf.int32)
+  ids = np.asarray(ids, np.int32)
   patterns = 'embedding', '*.attn.weights', '*.residual'
   logits, seen = capture(gpt, *patterns)(ids[None], p, config)
   layers = range(config.n_layers)
   stream = [seen['embedding'], *(seen[f'blocks.{i}.residual'] for i in layers)]
   weights = [seen[f'blocks.{i}.attn.weights'][0] for i in layers]
   return Inspection(
-    ids.numpy(),
+    ids,
     tf.stack(weights).numpy(),
     cross_entropy(logits[0, :-1], ids[1:]).numpy(),
-    likeliest(logits[0], k),
+    top_tokens(logits[0], k),
     logit_lens((x[0] for x in stream), p, config, k),
   )
 
 
-def likeliest(logits: tf.Tensor, k: int) -> Likeliest:  # [..., V] -> [..., K]
+def top_tokens(logits: tf.Tensor, k: int) -> TopTokens:  # [..., V] -> [..., K]
+  """Returns the k most likely tokens, or all where there are fewer."""
   probs = tf.nn.softmax(tf.cast(logits, tf.float32))
   top = tf.math.top_k(probs, min(k, logits.shape[-1]))
-  return Likeliest(top.indices.numpy(), top.values.numpy())
+  return TopTokens(top.indices.numpy(), top.values.numpy())
 
 
 def logit_lens(
   stream: Iterable[tf.Tensor], p: Params, config: GPTConfig, k: int
-) -> Likeliest:  # [..., D] each -> [len(stream), ..., K]
-  """What the model would say if each state of the residual stream were its
-  last (nostalgebraist 2020, 'interpreting GPT: the logit lens')."""
+) -> TopTokens:  # [..., D] each -> [len(stream), ..., K]
+  """Returns what the model would say if each residual state were its last.
+
+  nostalgebraist 2020, 'interpreting GPT: the logit lens'.
+
+  Args:
+    stream: states of the residual stream.
+    p: the model's parameters.
+    config: the model's configuration.
+    k: how many of the most likely tokens are kept.
+  """
   said = [
-    likeliest(unembed(layernorm(x, p.ln_f), p, config), k) for x in stream
+    top_tokens(unembed(layernorm(x, p.ln_f), p, config), k) for x in stream
   ]
-  return Likeliest(*map(np.stack, zip(*said, strict=True)))
+  return TopTokens(*map(np.stack, zip(*said, strict=True)))
 
 
 _VISIBLE = str.maketrans({' ': '·', '\n': '⏎', '\t': '⇥', '\r': '␍'})
 
 
 def label(token_id: int, tokenizer: Tokenizer) -> str:
-  """A token as a short text in which white space can be seen."""
+  """Returns a token as a short text in which white space can be seen."""
   text = tokenizer.decode([token_id]).translate(_VISIBLE)
   return text if text.isprintable() and text else f'#{token_id}'

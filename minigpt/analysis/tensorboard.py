@@ -1,8 +1,8 @@
-"""What TensorBoard shows of a run (the `viz` extra).
+"""Writes what TensorBoard shows of a run (the `viz` extra).
 
-A board is an observer of `fit`: it is called after every call of the train
-step, and writes scalars for each; at evaluations also a sample, attention
-maps and histograms of the parameters.
+A `Writer` is an observer of the trainer: it is called after every call of the
+train step, and writes scalars for each; at evaluations also a sample,
+attention maps and histograms of the parameters.
 """
 
 import importlib.util
@@ -22,10 +22,15 @@ from minigpt.training.optimizers import Moments, directions
 _MOST_TOKENS = 64  # In an attention map; more would not be seen.
 
 
-def open_board(path: Path, profile_steps: str = '') -> 'trainer.Observer':
-  """An observer that writes to `path`; without tensorboard, one that says so.
+def open_writer(
+  path: str | Path, profile_steps: str = ''
+) -> 'trainer.Observer':
+  """Returns an observer of a trainer that writes events to `path`.
+
+  Without tensorboard it prints so, and returns one that does nothing.
 
   Args:
+    path: a folder, for `tensorboard --logdir`.
     profile_steps: 'A:B' also profiles the calls that make steps A to B.
 
   Raises:
@@ -38,7 +43,7 @@ def open_board(path: Path, profile_steps: str = '') -> 'trainer.Observer':
       "install 'minigpt[viz]'"
     )
     return trainer.no_observer
-  return Board(path, steps)
+  return Writer(path, steps)
 
 
 def _parse_steps(text: str) -> range:
@@ -50,17 +55,18 @@ def _parse_steps(text: str) -> range:
   return range(int(first), int(last))
 
 
-class Board:
+class Writer:
   """Writes events for `tensorboard --logdir`."""
 
-  def __init__(self, path: Path, profile_steps: range = range(0)):
+  def __init__(self, path: str | Path, profile_steps: range = range(0)):
     self._path = str(path)
-    self._writer = None  # Made when there is something to write.
+    self._writer: Any = None  # Made when there is something to write.
     self._step = 0  # The last one written.
     self._to_profile = profile_steps
     self._profiling = False
 
   def __call__(self, run: trainer.Fit, records: list[dict[str, Any]]) -> None:
+    """Writes the records of one call, and what an evaluation shows."""
     is_first = self._writer is None
     if is_first or records[0]['step'] <= self._step:
       _purge(self._path, records[0]['step'])
@@ -89,7 +95,7 @@ class Board:
 
 
 def _purge(path: str, step: int) -> None:
-  """Has TensorBoard forget what a run wrote that went on from `step`.
+  """Makes TensorBoard drop the events from `step` on: the run repeats them.
 
   Files are read in the order of their names, which begin with the second they
   were made in: this one lies before those of the writers to come.
@@ -108,7 +114,7 @@ def _write_settings(run: trainer.Fit) -> None:
 
 
 def _write_scalars(record: dict[str, Any]) -> None:
-  """All in one operation: they come with every step."""
+  """Writes all scalars in one operation, as they come with every step."""
   from tensorboard.plugins.scalar import summary_v2  # Optional.
 
   # Messages of Protocol Buffers one after another are one message.
@@ -121,7 +127,7 @@ def _write_scalars(record: dict[str, Any]) -> None:
 
 
 def _write_state(run: trainer.Fit, rate: float) -> None:
-  """What is worth a look only now and then."""
+  """Writes what is worth a look only now and then."""
   step = run.step
   tf.summary.text('sample', f'```\n{run.continuation()}\n```', step)
   for name, ratio in update_ratios(run, rate).items():
@@ -137,7 +143,7 @@ def _write_state(run: trainer.Fit, rate: float) -> None:
 
 
 def update_ratios(run: trainer.Fit, rate: float) -> dict[str, float]:
-  """Size of the last update of each matrix, relative to its own.
+  """Returns the norm of each matrix's last update over the matrix's norm.
 
   About 1e-3 is healthy; far less hardly learns, far more forgets.
   """

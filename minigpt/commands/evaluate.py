@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt.analysis import perplexity
-from minigpt.analysis.perplexity import Model
+from minigpt.analysis import perplexity, tasks
 from minigpt.checkpoints.loading import LoadedModel, load
 from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
@@ -31,9 +30,9 @@ from minigpt.errors import InputError, UsageError
 from minigpt.training.metrics import watch
 
 _EXAMPLES = {
-  'choice': (jsonl.read_choices, perplexity.multiple_choice),
-  'last_word': (jsonl.read_last_words, perplexity.last_word),
-  'pairs': (jsonl.read_pairs, perplexity.exactness),
+  'choice': (jsonl.read_choices, tasks.multiple_choice),
+  'last_word': (jsonl.read_last_words, tasks.last_word),
+  'pairs': (jsonl.read_pairs, tasks.exact_match),
 }
 
 
@@ -43,13 +42,12 @@ def main() -> None:
   if flags.LIMIT.value < 0:
     raise UsageError(f'limit={flags.LIMIT.value}: it must be 0 or more')
   path = Path(flags.WORKDIR.value)
-  loaded = load(path)
+  model = load(path)
   # As variables, or XLA would copy the weights into each of its programs.
-  weights = tf.nest.map_structure(tf.Variable, loaded.weights)
-  model = Model(weights, loaded.config, loaded.tokenizer)
-  is_text = flags.TASK.value == 'text'
-  found = _text(loaded, model) if is_text else _examples(model)
-  found = _asked(loaded) | found
+  weights = tf.nest.map_structure(tf.Variable, model.weights)
+  model = model._replace(weights=weights)
+  found = _text(model) if flags.TASK.value == 'text' else _examples(model)
+  found = _asked(model) | found
   if flags.JSON.value:
     print(json.dumps(found))
   else:
@@ -58,9 +56,9 @@ def main() -> None:
   record(path, found)
 
 
-def _asked(loaded: LoadedModel) -> dict[str, Any]:
+def _asked(model: LoadedModel) -> dict[str, Any]:
   """What the figures are of."""
-  trained = loaded.trained
+  trained = model.trained
   return {
     'checkpoint': trained.checkpoint.path.name if trained else None,
     'task': flags.TASK.value,
@@ -69,7 +67,7 @@ def _asked(loaded: LoadedModel) -> dict[str, Any]:
   }
 
 
-def _text(loaded: LoadedModel, model: Model) -> dict[str, Any]:
+def _text(model: LoadedModel) -> dict[str, Any]:
   window = flags.WINDOW.value or model.config.context_length
   stride = flags.STRIDE.value or window
   if not 0 < window <= model.config.context_length:
@@ -79,20 +77,20 @@ def _text(loaded: LoadedModel, model: Model) -> dict[str, Any]:
     )
   if not 0 < stride <= window:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
-  tokens = _tokens(loaded, model)
-  return {'window': window, 'stride': stride} | perplexity.running_text(
+  tokens = _tokens(model)
+  return {'window': window, 'stride': stride} | perplexity.evaluate_text(
     model, tokens, window, stride, watch
   )
 
 
-def _tokens(loaded: LoadedModel, model: Model) -> np.ndarray:
+def _tokens(model: LoadedModel) -> np.ndarray:
   """The text of --dataset, or the validation part of the run."""
   if flags.DATASET.value is not None:
     config = DataConfig(dataset=flags.DATASET.value, val_fraction=0)
-  elif loaded.trained is None:
+  elif model.trained is None:
     config = DataConfig(dataset='')
   else:
-    config = loaded.trained.run.data
+    config = model.trained.run.data
   if not config.dataset:
     raise UsageError(
       f'{flags.WORKDIR.value} has no text of its own: give --dataset'
@@ -108,7 +106,7 @@ def _tokens(loaded: LoadedModel, model: Model) -> np.ndarray:
   return tokens
 
 
-def _examples(model: Model) -> dict[str, Any]:
+def _examples(model: LoadedModel) -> dict[str, Any]:
   if flags.DATASET.value is None:
     raise UsageError(
       f'--task={flags.TASK.value} needs a --dataset of JSON lines'

@@ -101,7 +101,7 @@ def _train(path: Path, given: dict, workers: Alone, started: float) -> int:
 
 def _observer(path: Path) -> Observer:
   if flags.TENSORBOARD.value or flags.PROFILE_STEPS.value:
-    return tensorboard.open_board(
+    return tensorboard.open_writer(
       path / 'tensorboard', flags.PROFILE_STEPS.value
     )
   return no_observer

@@ -8,8 +8,3 @@ them all; `serving_session` and `isolated_process` load an export as an
 unmodified TensorFlow Serving does; `load_test` measures a server. How an
 export is written, and how a server is asked, is in `serving/`.
 """
-
-from minigpt.conformance.report import Report, run_checks
-from minigpt.conformance.subject import Check, ModelUnderTest
-
-__all__ = ['Check', 'ModelUnderTest', 'Report', 'run_checks']

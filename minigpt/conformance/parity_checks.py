@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt.checkpoints.loading import Trained
+from minigpt.checkpoints.loading import LoadedModel
 from minigpt.conformance.subject import (
   CheckFunction,
   ModelUnderTest,
-  Reference,
   compare_row,
   split_rows,
 )
@@ -28,23 +27,23 @@ from minigpt.model.transformer import gpt, hidden_states, unembed
 from minigpt.serving.client import sampling_inputs
 
 
-def reference(trained: Trained, weights: str) -> Reference:
-  """Returns the trained model with its weights in the export's format.
+def as_exported(model: LoadedModel, weights: str) -> LoadedModel:
+  """Returns the model with its weights in the export's format.
 
   Raises:
     UsageError: there is no such format.
   """
-  params = quantize(trained.model.params, weights, exported=True)
-  return Reference(params, trained.run.model, trained.tokenizer)
+  stored = quantize(model.weights, weights, exported=True)
+  return model._replace(weights=stored)
 
 
-def _random_ids(ref: Reference, n_tokens: int, seed: int) -> np.ndarray:
+def _random_ids(ref: LoadedModel, n_tokens: int, seed: int) -> np.ndarray:
   """Returns int32 [n_tokens]; any row of the embedding has its chance."""
   rng = np.random.default_rng(seed)
   return rng.integers(ref.config.vocab_size, size=n_tokens, dtype=np.int32)
 
 
-def _example_texts(ref: Reference) -> list[bytes]:
+def _example_texts(ref: LoadedModel) -> list[bytes]:
   """Returns a short text, one that fits, and one longer than the context."""
   context = ref.config.context_length
   return [
@@ -53,7 +52,7 @@ def _example_texts(ref: Reference) -> list[bytes]:
   ]
 
 
-def _encode(ref: Reference, text: bytes, limit: int) -> np.ndarray:
+def _encode(ref: LoadedModel, text: bytes, limit: int) -> np.ndarray:
   """Returns the last tokens of a text, int32 [T], T at most `limit`."""
   return encode_prompt(ref.tokenizer, text.decode())[-limit:]
 
@@ -67,9 +66,9 @@ def logits(model: ModelUnderTest) -> str:
   inputs = {'ids': np.stack([ids] * 3), 'prompt_len': lengths}
   answer = split_rows(model.endpoint.predict('prefill', inputs))
   # No token looks ahead, so one pass gives the logits after every prompt.
-  hidden = hidden_states(ids[None], ref.params, ref.config)[0]
+  hidden = hidden_states(ids[None], ref.weights, ref.config)[0]
   last = tf.gather(hidden, lengths - 1)
-  expected = unembed(last, ref.params, ref.config).numpy()
+  expected = unembed(last, ref.weights, ref.config).numpy()
   worst = max(
     compare_row(f'prefill of {n} tokens', row, {'logits': expected[i]})
     for i, (n, row) in enumerate(zip(lengths, answer, strict=True))
@@ -84,7 +83,7 @@ def scores(model: ModelUnderTest) -> str:
   answer = split_rows(model.endpoint.predict('score', {'text': texts}))
   for i, (text, row) in enumerate(zip(texts, answer, strict=True)):
     ids = _encode(ref, text, ref.config.context_length + 1)
-    found = gpt(ids[None, :-1], ref.params, ref.config)
+    found = gpt(ids[None, :-1], ref.weights, ref.config)
     nats = cross_entropy(found, ids[None, 1:]).numpy()
     expected = {
       'num_tokens': len(ids) - 1,
@@ -102,7 +101,7 @@ def embeddings(model: ModelUnderTest) -> str:
   answer = split_rows(model.endpoint.predict('embed', {'text': texts}))
   for i, (text, row) in enumerate(zip(texts, answer, strict=True)):
     ids = _encode(ref, text, ref.config.context_length)
-    hidden = hidden_states(ids[None], ref.params, ref.config)
+    hidden = hidden_states(ids[None], ref.weights, ref.config)
     expected = {'embedding': np.mean(hidden, (0, 1))}
     worst = max(worst, compare_row(f'embed: text {i}', row, expected))
   return f'largest error {worst:.1g}'
@@ -117,7 +116,7 @@ def next_tokens(model: ModelUnderTest) -> str:
   answer = split_rows(model.endpoint.predict('next_token', inputs))
   for i, (text, row) in enumerate(zip(prompts, answer, strict=True)):
     ids = _encode(ref, text, ref.config.context_length)
-    found = gpt(ids[None], ref.params, ref.config)[0, -1]
+    found = gpt(ids[None], ref.weights, ref.config)[0, -1]
     best = np.sort(tf.nn.softmax(found))[::-1][:k]
     got = {'probabilities': row['probabilities'][:k]}
     expected = {'probabilities': best}
@@ -150,9 +149,9 @@ def _compare_tokens(model: ModelUnderTest, request: Request) -> str:
   return f'{sum(row["num_tokens"] for row in answer)} tokens'
 
 
-def _generate(ref: Reference, row: dict[str, Any]) -> dict[str, Any]:
+def _generate(ref: LoadedModel, row: dict[str, Any]) -> dict[str, Any]:
   """Returns one row's tokens, and the sum of their log-probabilities."""
-  p, config = ref.params, ref.config
+  p, config = ref.weights, ref.config
   ids = _encode(ref, row['prompt'], config.context_length)
   n_new = int(row['max_new_tokens'])
   n_slots = min(config.context_length, len(ids) + n_new)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigpt import tokenizers
-from minigpt.checkpoints.loading import load_trained
+from minigpt.checkpoints.loading import LoadedModel, load_trained
 from minigpt.conformance import (
   generation_checks,
   input_checks,
@@ -111,12 +111,15 @@ def read_files(
       tokenizer=_read_tokenizer(path) if path else None,
       context_length=card.get('model', {}).get('context_length'),
     )
-  trained = load_trained(Path(workdir))
+  trained = load_trained(workdir)
+  model = LoadedModel(
+    trained.run.model, trained.model.params, trained.tokenizer, trained
+  )
   return ModelFiles(
     path,
-    trained.tokenizer,
-    trained.run.model.context_length,
-    parity_checks.reference(trained, card.get('weights', 'float32')),
+    model.tokenizer,
+    model.config.context_length,
+    parity_checks.as_exported(model, card.get('weights', 'float32')),
   )
 
 

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minigpt.config import GPTConfig
+from minigpt.checkpoints.loading import LoadedModel
 from minigpt.errors import InputError
 from minigpt.generation.generator import Request
-from minigpt.model.params import Params
 from minigpt.serving.client import sampling_inputs, step_inputs
 from minigpt.serving.endpoint import Arrays, Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
@@ -41,21 +40,13 @@ class Check(NamedTuple):
   detail: str
 
 
-class Reference(NamedTuple):
-  """The model that was trained, with its weights as the export has them."""
-
-  params: Params
-  config: GPTConfig
-  tokenizer: Tokenizer
-
-
 class ModelFiles(NamedTuple):
   """What the files of an export and of its run tell about a model."""
 
   export_dir: Path | None = None
   tokenizer: Tokenizer | None = None  # of the export or of the run
   context_length: int | None = None
-  reference: Reference | None = None
+  reference: LoadedModel | None = None  # with weights as exported
 
 
 _NO_FILES = ModelFiles()
@@ -77,7 +68,7 @@ class ModelUnderTest(NamedTuple):
     return len(self.prompts)
 
   @property
-  def reference(self) -> Reference:
+  def reference(self) -> LoadedModel:
     """Returns the trained model, or raises NotApplicableError."""
     if self.files.reference is None:
       raise NotApplicableError('needs --workdir')

@@ -80,6 +80,17 @@ def test_a_suffix_chooses_the_format(tmp_path):
     figures.save(figure, tmp_path / 'missing' / 'a.png')
 
 
+def test_attention_is_drawn_as_it_is(found):
+  pytest.importorskip('matplotlib')
+  figure = figures.attention(found.attention, list('abcdefg'), [1], [0, 1])
+  one, two, _ = figure.axes
+  for head, axes in enumerate([one, two]):
+    image = axes.get_images()[0].get_array()
+    np.testing.assert_array_equal(image, found.attention[1, head])
+  assert one.get_title() == 'layer 1, head 0'
+  assert [t.get_text() for t in one.get_yticklabels()] == list('abcdefg')
+
+
 def test_the_program_writes_png_and_svg(tmp_path):
   make_run(tmp_path / 'a', 4)
   make_run(tmp_path / 'b', 4)

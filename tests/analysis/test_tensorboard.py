@@ -37,7 +37,7 @@ def run(tmp_path_factory):
   workdir.create(path, prepared.run, prepared.tokenizer)
   run = trainer.Fit(path, prepared)
   run.completer = lambda prompts, request: [' and so on']
-  trainer.fit(run, tensorboard.open_board(path / 'tensorboard', '3:6'))
+  trainer.fit(run, tensorboard.open_writer(path / 'tensorboard', '3:6'))
   return run
 
 
@@ -110,12 +110,12 @@ def test_steps_made_again_replace_those_before(run, tmp_path):
   def write(observer, first, loss):
     observer(run, [{'step': first + i, 'train_loss': loss} for i in range(3)])
 
-  write(tensorboard.Board(tmp_path), 1, 9.0)
-  write(tensorboard.Board(tmp_path), 4, 9.0)
+  write(tensorboard.Writer(tmp_path), 1, 9.0)
+  write(tensorboard.Writer(tmp_path), 4, 9.0)
   # As if it had been killed some time ago; names hold the second.
   for i, file in enumerate(sorted(tmp_path.iterdir())):
     file.rename(tmp_path / f'events.out.tfevents.{1_000_000_000 + i}')
-  write(tensorboard.Board(tmp_path), 5, 1.0)
+  write(tensorboard.Writer(tmp_path), 5, 1.0)
   found = values(read(tmp_path), 'train_loss')
   assert found == {1: 9, 2: 9, 3: 9, 4: 9, 5: 1, 6: 1, 7: 1}
 
@@ -123,13 +123,15 @@ def test_steps_made_again_replace_those_before(run, tmp_path):
 def test_steps_to_profile_are_checked(tmp_path):
   for text in ('10', '13:10', 'a:b', '-1:3'):
     with pytest.raises(UsageError, match='two steps like 10:13'):
-      tensorboard.open_board(tmp_path, text)
+      tensorboard.open_writer(tmp_path, text)
 
 
 def test_without_tensorboard_training_goes_on(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(
     tensorboard.importlib.util, 'find_spec', lambda name: None
   )
-  assert tensorboard.open_board(tmp_path / 'tensorboard') is trainer.no_observer
+  assert (
+    tensorboard.open_writer(tmp_path / 'tensorboard') is trainer.no_observer
+  )
   assert 'tensorboard is not installed' in capsys.readouterr().out
   assert not list(tmp_path.iterdir())

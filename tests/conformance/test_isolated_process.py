@@ -29,7 +29,7 @@ def test_it_answers_as_a_session_does(process, checked):
 
 
 def test_a_refused_request_leaves_it_running(process):
-  with pytest.raises(EndpointError, match='INVALID_ARGUMENT: .*text: invalid'):
+  with pytest.raises(EndpointError, match=r'INVALID_ARGUMENT: .*text: invalid'):
     process.predict('score', {'text': [b'\xff']})
   assert process.predict('score', {'text': ['ab']})['num_tokens'] == [1]
 
