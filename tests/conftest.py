@@ -7,11 +7,13 @@ and has no use for TensorFlow.
 import os
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-# The tests compile much and run little.
-os.environ.setdefault(
-  'XLA_FLAGS',
-  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true',
-)
+if 'MINIGPT_TEST_HLO' not in os.environ:  # See tests/hlo/conftest.py.
+  # The tests compile much and run little.
+  os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_backend_optimization_level=0 '
+    '--xla_llvm_disable_expensive_passes=true',
+  )
 
 import pytest
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from minigpt.compiler import backend
+from minigpt.runtime import startup
 
 
 def compiled(
@@ -28,12 +29,24 @@ def compiled(
 
   @functools.wraps(f)
   def traced(*args, **kwargs):
+    if mode != 'graph':
+      _set_xla_flags()
     with backend.tracing(mode, frozen, inference):
       return f(*args, **kwargs)
 
   # jit_compile=False would leave a mark in an export, if a harmless one.
   jit_compile = True if mode == 'xla' else None
   return tf.function(traced, autograph=False, jit_compile=jit_compile)
+
+
+@functools.cache
+def _set_xla_flags() -> None:
+  """Adds our flags for XLA, which reads them when it first compiles.
+
+  Commands have done so already; who uses the library has not, and `hybrid`
+  programs can crash without one of them.
+  """
+  startup.set_xla_flags()
 
 
 def retraced(

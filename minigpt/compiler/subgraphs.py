@@ -9,8 +9,8 @@ has 20,000 of them, most of them the same in each layer or for each weight.
   compiled_island      in `hybrid`, an XLA program of its own, for the
                        arithmetic between two matmuls
 
-Portable programs (`xla-portable`, `cuda`) are traced in full: whether the XLA of
-another device merges what the functions have in common is not known.
+Portable programs (`xla-portable`, `cuda`) are traced in full: whether the XLA
+of another device merges what the functions have in common is not known.
 """
 
 import functools
