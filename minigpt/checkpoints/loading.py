@@ -9,6 +9,7 @@ import enum
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from minigpt import tokenizers
@@ -16,8 +17,9 @@ from minigpt.checkpoints import checkpoint, huggingface, openai_gpt2, workdir
 from minigpt.checkpoints.checkpoint import Checkpoint
 from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import GPTConfig
+from minigpt.data.token_shards import checksum
 from minigpt.errors import InputError
-from minigpt.model import lora, params
+from minigpt.model import lora
 from minigpt.model.params import Params
 from minigpt.model.transformer import GPT
 from minigpt.runtime.atomic_io import read_json
@@ -179,12 +181,14 @@ def load_start(
   )
   if fits:
     weights = weights._replace(wpe=weights.wpe[: config.context_length])
-  checksum = params.checksum(weights)
-  if not fits or wanted not in (None, checksum):
+  crc = 0
+  for leaf in tf.nest.flatten(weights):
+    crc = checksum(np.asarray(leaf), crc)
+  if not fits or wanted not in (None, crc):
     raise InputError(
       f'{path} is no longer the model that this run started from'
     )
-  return weights, checksum
+  return weights, crc
 
 
 def assign(variables: Params, weights: Params) -> None:
@@ -198,7 +202,7 @@ def _load_merged(run: RunConfig, found: Checkpoint, model: GPT) -> None:
   adapters = lora.init_adapters(run.model, recipe.lora_rank)
   checkpoint.restore(found, tf.train.Checkpoint(params=adapters), partial=True)
   start, _ = load_start(run, found.info.get('start'))
-  assign(model.params, lora.merge(start, adapters, lora.scale(recipe)))
+  assign(model.params, lora.merge(start, adapters, recipe.adapter_scale))
 
 
 def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:

@@ -154,3 +154,8 @@ class TrainConfig:
       'lora_rank',
     )
     check_fraction(self, 'beta1', 'beta2')
+
+  @property
+  def adapter_scale(self) -> float:
+    """The factor of adapters, alpha / rank (Hu et al. 2021, section 4.1)."""
+    return self.lora_alpha / self.lora_rank

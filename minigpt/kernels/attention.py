@@ -61,10 +61,12 @@ def blockwise_attention(
 
   def attend(start: int, q: tf.Tensor) -> tf.Tensor:
     end = start + q.shape[-2]
-    # A slice of everything would be copied by TensorFlow's kernels.
-    seen = [x if end == n else _first(x, end) for x in (k, v)]
     visible, key = mask[start:end, :end], fold_in(rng, start)
-    return dot_product_attention(q, *seen, visible, False, drop_rate, key)
+    # A slice of everything would be copied by TensorFlow's kernels.
+    keys, values = (x if end == n else _first(x, end) for x in (k, v))
+    return dot_product_attention(
+      q, keys, values, visible, False, drop_rate, key
+    )
 
   blocks = map(attend, starts, tf.split(q, lengths, -2))
   return tf.concat(list(blocks), -2)

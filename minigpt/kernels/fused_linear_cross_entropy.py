@@ -89,20 +89,18 @@ def chunked_loss(
     scores: of x [n, ...] and w, [n, S]; linear in both.
     loss: of scores and what belongs to their rows, []. It must be 0 for a row
       where `rest` is 0, as the last chunk is filled up with such rows.
-    n_chunks: how many.
-    x: has a gradient.
-    w: has a gradient.
+    x, w: have a gradient.
     rest: belongs to the rows of x, and has no gradient.
     keep: keep the gradient of all scores, [N, S], for one matmul with all of x.
       Otherwise the gradient of w is summed in float32, chunk by chunk.
   """
   size = -(-x.shape[0] // n_chunks)
-  rest = [_cut(part, n_chunks, size) for part in rest]
+  parts = [_cut(part, n_chunks, size) for part in rest]
 
   def part_of(made, i):  # The loss of a chunk, and the gradient of its scores.
     with tf.GradientTape() as tape:
       tape.watch(made)
-      one = loss(made, *(r[i] for r in rest))
+      one = loss(made, *(part[i] for part in parts))
     return one, tape.gradient(one, made)
 
   @tf.custom_gradient

@@ -34,7 +34,7 @@ def multiplies_int8(n_rows: int | None, w: Quantized) -> bool:
     n_rows: None where tracing does not know it.
     w: the weights.
   """
-  if is_absent(w.sums) or (n_rows or 1) == 1:
+  if is_absent(w.sums) or n_rows is None or n_rows == 1:
     return False
   return isinstance(w, W8A8) or _takes_packed(2 * n_rows, w)
 

@@ -36,13 +36,8 @@ def dot_product_attention(
   The softmax is computed in float32.
 
   Args:
-    q: queries.
-    k: keys.
-    v: values.
     mask: bool, broadcast to [..., T, S]; False hides a key from a query.
     causal: hide the keys after each query, where T is S.
-    drop_rate: share of the weights that `dropout` zeroes.
-    rng: seed of the dropout.
     hook: sees `scores` and `weights`, float32 [..., T, S].
   """
   if causal:
@@ -113,12 +108,6 @@ def attention(
   """Attends with several heads, causally: [B, T, D] -> [B, T, D].
 
   Args:
-    x: the residual stream, normalized.
-    p: projections.
-    n_heads: H.
-    drop_rate: for the weights and the result.
-    rng: seed of the dropout.
-    hook: sees `scores` and `weights`.
     mask: bool [B, 1, T, T] that takes the place of the causal one.
   """
   q, k, v = queries_keys_values(x, p, n_heads)

@@ -2,8 +2,8 @@
 
 Every function of the model takes a hook and passes its intermediates through
 it by name: `embedding`, `blocks.0.attn.scores`, `blocks.0.attn.weights`,
-`blocks.0.mlp.hidden`, `blocks.0.residual`, ... The default hook returns each
-one as it is, so that nothing of it reaches a compiled program.
+`blocks.0.mlp.hidden`, `blocks.0.residual`, ... The default hook changes none,
+so that nothing of it reaches a compiled program.
 
   logits, seen = capture(gpt, '*.attn.weights')(tokens, params, config)
 
@@ -35,9 +35,6 @@ def scope(hook: Hook, prefix: str) -> Hook:
 
 def capture(function: Callable[..., Any], *patterns: str) -> Callable[..., Any]:
   """Returns `function` with its intermediates, by name, as a second result.
-
-  Inside `tf.function` the intermediates are outputs like any other: return
-  those that are wanted, and differentiate a loss on them.
 
   Args:
     function: takes a keyword argument `hook`.

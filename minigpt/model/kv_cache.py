@@ -75,18 +75,8 @@ def cached_attention(
 ) -> tuple[tf.Tensor, KVCache]:
   """Attends from T new positions of each row to them and those in the cache.
 
-  Args:
-    x: [B, T, D], row b's positions `position[b]` to `position[b] + T - 1`.
-    p: projections.
-    n_heads: H.
-    cache: None where there is nothing before: `position` is 0 throughout.
-    position: int32 [B].
-    hook: sees `scores` and `weights`.
-    query_index: int32 [B], which of the new positions attends; None: all.
-
-  Returns:
-    [B, T, D], or [B, 1, D] of one position, and the cache with the new keys and
-    values in it.
+  Returns [B, T, D], or [B, 1, D] where one position alone attends, and the
+  cache with the new keys and values in it; for the arguments see `cached_gpt`.
   """
   q, k, v = queries_keys_values(x, p, n_heads)
   is_full = cache is None and query_index is None
@@ -121,14 +111,9 @@ def cached_block(
   query_index: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, KVCache]:
   """Computes a block for new positions; see `cached_attention`."""
+  y, seen = layernorm(x, p.ln_1), scope(hook, 'attn')
   y, cache = cached_attention(
-    layernorm(x, p.ln_1),
-    p.attn,
-    config.n_heads,
-    cache,
-    position,
-    scope(hook, 'attn'),
-    query_index,
+    y, p.attn, config.n_heads, cache, position, seen, query_index
   )
   if query_index is not None:
     x = tf.gather(x, query_index[:, None], batch_dims=1)
@@ -150,12 +135,9 @@ def cached_gpt(
 
   Args:
     tokens: int [B, T], row b's tokens at `position[b]`, `position[b] + 1`, ...
-    p: the model's parameters.
-    config: the model's shape.
     caches: None where there is nothing before and `position` is 0 throughout;
       the new ones have T slots.
     position: int32 [B], how many tokens of each row the caches hold.
-    hook: sees the intermediates; see `hooks`.
     query_index: int32 [B], the one of the T tokens whose state is wanted; None:
       all. The others are only keys and values in the last block.
 
@@ -167,14 +149,9 @@ def cached_gpt(
   x = embedding_lookup(p.wte, tokens) + embedding_lookup(p.wpe, positions)
   x, updated = hook('embedding', x), []
   for i, layer in enumerate(p.blocks):
-    x, cache = cached_block(
-      x,
-      layer,
-      config,
-      caches[i] if caches else None,
-      position,
-      scope(hook, f'blocks.{i}'),
-      query_index if i == config.n_layers - 1 else None,
-    )
+    cache, seen = caches[i] if caches else None, scope(hook, f'blocks.{i}')
+    # Every other block hands all positions on.
+    index = query_index if i == config.n_layers - 1 else None
+    x, cache = cached_block(x, layer, config, cache, position, seen, index)
     updated.append(cache)
   return layernorm(x, p.ln_f), tuple(updated)

@@ -93,8 +93,6 @@ def dropout(
   """Zeroes a share `rate` of x and scales up the rest (Srivastava et al. 2014).
 
   Args:
-    x: what is dropped from.
-    rate: in [0, 1).
     rng: int32 [2] seed that decides which entries fall; None: nothing falls.
   """
   if rng is None or rate == 0:

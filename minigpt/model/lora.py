@@ -11,14 +11,14 @@ values that no longer has any.
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from minigpt.config import GPTConfig, TrainConfig
+from minigpt.config import GPTConfig
 from minigpt.model import params
 from minigpt.model.layers import linear
-from minigpt.model.params import MLP, Attention, Leaf, Linear, Params
+from minigpt.model.params import Attention, Dense, Leaf, Linear, Params
 
 
 class Adapter(NamedTuple):
@@ -40,7 +40,7 @@ class BlockAdapters(NamedTuple):
   """The adapters of one block, in the places of its dense layers."""
 
   attn: Attention
-  mlp: MLP
+  mlp: params.MLP
 
 
 # One for each block.
@@ -68,17 +68,7 @@ def init_adapters(config: GPTConfig, rank: int, seed: int = 0) -> Adapters:
       tf.Variable(a / math.sqrt(n_in)), tf.Variable(tf.zeros([rank, n_out]))
     )
 
-  return tuple(
-    BlockAdapters(
-      Attention(*map(adapter, block.attn)), MLP(*map(adapter, block.mlp))
-    )
-    for block in params.specs(config).blocks
-  )
-
-
-def scale(recipe: TrainConfig) -> float:
-  """Returns alpha / R."""
-  return recipe.lora_alpha / recipe.lora_rank
+  return _map_layers(adapter, params.specs(config).blocks)
 
 
 def attach(p: Params, adapters: Adapters, scale: float) -> Params:
@@ -90,23 +80,27 @@ def attach(p: Params, adapters: Adapters, scale: float) -> Params:
 
 def merge(p: Params, adapters: Adapters, scale: float) -> Params:
   """Returns the model with each adapter added to its layer's weights."""
-  return _with(
-    p,
-    adapters,
-    lambda layer, ab: layer._replace(w=layer.w + scale * tf.matmul(ab.a, ab.b)),
-  )
+
+  def add(layer: Linear, ab: Adapter) -> Linear:
+    return layer._replace(w=layer.w + scale * tf.matmul(ab.a, ab.b))
+
+  return _with(p, adapters, add)
 
 
 def _with(
-  p: Params,
-  adapters: Adapters,
-  change: Callable[[Linear, Adapter], Linear | Adapted],
+  p: Params, adapters: Adapters, change: Callable[..., Dense]
 ) -> Params:
-  blocks = tuple(
-    block._replace(
-      attn=Attention(*map(change, block.attn, own.attn)),
-      mlp=MLP(*map(change, block.mlp, own.mlp)),
+  changed = _map_layers(change, p.blocks, adapters)
+  blocks = zip(p.blocks, changed, strict=True)
+  return p._replace(blocks=tuple(b._replace(**c._asdict()) for b, c in blocks))
+
+
+def _map_layers(f: Callable[..., Dense], *blocks: Any) -> Adapters:
+  """Calls `f` with each dense layer of blocks, or of several side by side."""
+  return tuple(
+    BlockAdapters(
+      Attention(*map(f, *(b.attn for b in layers))),
+      params.MLP(*map(f, *(b.mlp for b in layers))),
     )
-    for block, own in zip(p.blocks, adapters, strict=True)
+    for layers in zip(*blocks, strict=True)
   )
-  return p._replace(blocks=blocks)

@@ -23,26 +23,20 @@ def loss_fn(
   config: GPTConfig,
   rng: tf.Tensor | None = None,
   hook: Hook = no_hook,
+  weights: tf.Tensor | None = None,
+  segments: tf.Tensor | None = None,
 ) -> tf.Tensor:  # int [B, T + 1] -> []
-  """Computes the mean cross entropy, in nats, of all tokens but the first."""
-  hidden = hidden_states(windows[:, :-1], p, config, rng, hook)
-  targets = windows[:, 1:]
-  weights = tf.fill(sizes(targets), 1 / math.prod(targets.shape))
-  return linear_cross_entropy(hidden, targets, weights, p, config)
+  """Sums the weighted cross entropies, in nats, of all tokens but the first.
 
-
-def segments_loss_fn(
-  windows: tf.Tensor,
-  weights: tf.Tensor,
-  segments: tf.Tensor,
-  p: Params,
-  config: GPTConfig,
-  rng: tf.Tensor | None = None,
-  hook: Hook = no_hook,
-) -> tf.Tensor:  # int [B, T + 1], float32 [B, T], int [B, T] -> []
-  """Sums the weighted cross entropies of rows that hold several examples."""
+  Args:
+    weights: float32 [B, T]; None: the mean.
+    segments: int [B, T] for rows of several examples; see `gpt`.
+  """
   hidden = hidden_states(windows[:, :-1], p, config, rng, hook, segments)
-  return linear_cross_entropy(hidden, windows[:, 1:], weights, p, config)
+  targets = windows[:, 1:]
+  if weights is None:
+    weights = tf.fill(sizes(targets), 1 / math.prod(targets.shape))
+  return linear_cross_entropy(hidden, targets, weights, p, config)
 
 
 @Op

@@ -10,45 +10,56 @@ Shapes: V vocabulary and its padding, C context length, D emb_dim, F mlp_dim.
 
 import itertools
 import math
-import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
 
 # tf.Variable in a model; tf.Tensor after a cast or inside a gradient.
 Leaf = Any
+# Linear; with an adapter, or an adapter alone, in the trees of `lora`.
+Dense = Any
 ABSENT = ()
 
 
 def is_absent(leaf: Leaf) -> bool:
+  """Tells whether the config leaves this leaf out."""
   return isinstance(leaf, tuple) and not leaf
 
 
 class Linear(NamedTuple):
+  """A dense layer."""
+
   w: Leaf  # [in, out]
   b: Leaf = ABSENT  # [out]
 
 
 class LayerNorm(NamedTuple):
+  """Gain and bias of a normalization."""
+
   g: Leaf  # [D]
   b: Leaf = ABSENT  # [D]
 
 
 class Attention(NamedTuple):
-  c_attn: Linear  # [D, 3D]: queries, keys and values side by side
-  c_proj: Linear  # [D, D]
+  """The projections of attention."""
+
+  c_attn: Dense  # [D, 3D]: queries, keys and values side by side
+  c_proj: Dense  # [D, D]
 
 
 class MLP(NamedTuple):
-  c_fc: Linear  # [D, F]
-  c_proj: Linear  # [F, D]
+  """The two layers of an MLP."""
+
+  c_fc: Dense  # [D, F]
+  c_proj: Dense  # [F, D]
 
 
 class Block(NamedTuple):
+  """A transformer block."""
+
   ln_1: LayerNorm
   attn: Attention
   ln_2: LayerNorm
@@ -56,6 +67,8 @@ class Block(NamedTuple):
 
 
 class Params(NamedTuple):
+  """A whole model."""
+
   wte: Leaf  # [V, D] token embeddings
   wpe: Leaf  # [C, D] position embeddings
   blocks: tuple[Block, ...]
@@ -66,52 +79,38 @@ class Params(NamedTuple):
 def build(
   config: GPTConfig, leaf: Callable[[list[int], float, float], Leaf]
 ) -> Params:
-  """The tree of a model, each leaf made by `leaf(shape, mean, std)`.
+  """Returns the tree of a model, each leaf made by `leaf(shape, mean, std)`.
 
-  Mean and deviation are those of GPT-2's initial weights: normal(0, init_std),
-  biases 0, gains 1. Projections back into the residual stream are scaled by
-  1/sqrt(2 * n_layers), one factor for each of the additions on the way
-  (Radford et al. 2019, 2.3).
+  GPT-2's initial weights are normal(0, init_std), biases 0, gains 1. Layers
+  back into the residual stream are scaled by 1/sqrt(2 * n_layers), as many as
+  there are additions on the way (Radford et al. 2019, 2.3).
   """
-  c = config
+  c, d, f = config, config.emb_dim, config.mlp_dim
   n_rows = c.vocab_size + c.vocab_padding
+  back = c.init_std / math.sqrt(2 * c.n_layers)
 
   def vector(n: int, present: bool = True, mean: float = 0.0) -> Leaf:
     return leaf([n], mean, 0.0) if present else ABSENT
 
-  def linear(
-    n_in: int, n_out: int, bias: bool, std: float = c.init_std
-  ) -> Linear:
-    return Linear(leaf([n_in, n_out], 0.0, std), vector(n_out, bias))
+  def matrix(n_in: int, n_out: int, std: float = c.init_std) -> Leaf:
+    return leaf([n_in, n_out], 0.0, std)
 
   def layernorm() -> LayerNorm:
-    return LayerNorm(vector(c.emb_dim, mean=1.0), vector(c.emb_dim, c.bias))
-
-  def embedding(n: int) -> Leaf:
-    return leaf([n, c.emb_dim], 0.0, c.init_std)
-
-  residual_std = c.init_std / math.sqrt(2 * c.n_layers)
+    return LayerNorm(vector(d, mean=1.0), vector(d, c.bias))
 
   def block() -> Block:
-    return Block(
-      ln_1=layernorm(),
-      attn=Attention(
-        c_attn=linear(c.emb_dim, 3 * c.emb_dim, c.qkv_bias),
-        c_proj=linear(c.emb_dim, c.emb_dim, c.bias, residual_std),
-      ),
-      ln_2=layernorm(),
-      mlp=MLP(
-        c_fc=linear(c.emb_dim, c.mlp_dim, c.bias),
-        c_proj=linear(c.mlp_dim, c.emb_dim, c.bias, residual_std),
-      ),
-    )
+    c_attn = Linear(matrix(d, 3 * d), vector(3 * d, c.qkv_bias))
+    attn = Attention(c_attn, Linear(matrix(d, d, back), vector(d, c.bias)))
+    c_fc = Linear(matrix(d, f), vector(f, c.bias))
+    mlp = MLP(c_fc, Linear(matrix(f, d, back), vector(d, c.bias)))
+    return Block(layernorm(), attn, layernorm(), mlp)
 
   return Params(
-    wte=embedding(n_rows),
-    wpe=embedding(c.context_length),
+    wte=matrix(n_rows, d),
+    wpe=matrix(c.context_length, d),
     blocks=tuple(block() for _ in range(c.n_layers)),
     ln_f=layernorm(),
-    head=ABSENT if c.tie_embeddings else embedding(n_rows),
+    head=ABSENT if c.tie_embeddings else matrix(n_rows, d),
   )
 
 
@@ -131,45 +130,34 @@ def init_params(config: GPTConfig, seed: int = 0) -> Params:
 
 
 def specs(config: GPTConfig) -> Params:
-  """The tree with the shape of each leaf as a tf.TensorSpec: no memory."""
+  """Returns the tree with a tf.TensorSpec for each leaf: it takes no memory."""
   return build(config, lambda shape, mean, std: tf.TensorSpec(shape))
 
 
 def cast(params: Any, dtype: tf.DType) -> Any:
   """Returns the tree as tensors, matrices in `dtype`.
 
-  Gains and biases stay f32: what they are added to is rounded afterwards.
+  Gains and biases stay float32: sums with them are rounded once, afterwards.
   """
 
-  def of(leaf):
+  def cast_leaf(leaf: Leaf) -> tf.Tensor:
     x = tf.convert_to_tensor(leaf)
     return tf.cast(x, dtype) if x.shape.rank > 1 else x
 
-  return tf.nest.map_structure(of, params)
+  return tf.nest.map_structure(cast_leaf, params)
 
 
 def count(params: Any) -> int:
-  """Number of scalars in the tree."""
+  """Returns the number of scalars in the tree."""
   return sum(leaf.shape.num_elements() for leaf in tf.nest.flatten(params))
-
-
-def checksum(tree: Any) -> int:
-  """CRC-32 over the bytes of all leaves."""
-  total = 0
-  for leaf in tf.nest.flatten(tree):
-    total = zlib.crc32(np.ascontiguousarray(leaf), total)
-  return total
 
 
 def named_leaves(tree: Any, prefix: str = '') -> dict[str, Leaf]:
   """Flattens to `{'blocks.0.attn.c_attn.w': leaf, ...}` in the tree's order."""
-  if hasattr(tree, '_fields'):
-    parts = zip(tree._fields, tree, strict=True)
-  elif isinstance(tree, tuple):
-    parts = ((str(i), part) for i, part in enumerate(tree))
-  else:
+  if not isinstance(tree, tuple):
     return {prefix: tree}
-  leaves = {}
-  for name, part in parts:
+  names = getattr(tree, '_fields', map(str, range(len(tree))))
+  leaves: dict[str, Leaf] = {}
+  for name, part in zip(names, tree, strict=True):
     leaves |= named_leaves(part, f'{prefix}.{name}' if prefix else name)
   return leaves

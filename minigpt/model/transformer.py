@@ -95,8 +95,6 @@ def gpt(
 
   Args:
     tokens: int [B, T], T at most `config.context_length`.
-    p: the model's parameters.
-    config: the model's shape.
     rng: int32 [2] seed of the dropout; None: no dropout.
     hook: sees the intermediates; see `hooks`.
     segments: int [B, T], which of several examples in a row each token belongs
@@ -111,11 +109,7 @@ def gpt(
 
 
 class GPT(tf.Module):
-  """Owns the variables of one model.
-
-  >>> model = GPT(GPTConfig(**{'vocab_size': 65, 'n_layers': 2}), seed=0)
-  >>> logits = gpt(tokens, model.params, model.config)
-  """
+  """Owns the variables of one model: `gpt(tokens, model.params, config)`."""
 
   def __init__(self, config: GPTConfig, seed: int = 0):
     super().__init__(name='gpt')

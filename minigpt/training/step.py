@@ -17,7 +17,7 @@ from minigpt.kernels.elementwise import accumulate
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.layers import cross_entropy, fold_in
 from minigpt.model.lora import Adapters, attach
-from minigpt.model.loss import loss_fn, segments_loss_fn, value_and_grad
+from minigpt.model.loss import loss_fn, value_and_grad
 from minigpt.model.params import Params, cast
 from minigpt.model.transformer import GPT, gpt
 from minigpt.training.optimizers import (
@@ -83,7 +83,8 @@ def batch_loss(
   hook: Hook = no_hook,
 ) -> tf.Tensor:
   if isinstance(batch, PackedBatch):
-    return segments_loss_fn(*batch, params, config, rng, hook)
+    windows, weights, segments = batch
+    return loss_fn(windows, params, config, rng, hook, weights, segments)
   return loss_fn(batch, params, config, rng, hook)
 
 

@@ -25,7 +25,6 @@ from minigpt.errors import InputError
 from minigpt.generation.generator import Completer, Request
 from minigpt.model import lora
 from minigpt.model.params import specs
-from minigpt.model.summary import summary
 from minigpt.model.transformer import GPT
 from minigpt.runtime import malloc
 from minigpt.runtime.signals import StopRequest
@@ -40,6 +39,7 @@ from minigpt.training.step import (
   compiled_eval_step,
   evaluate_batches,
 )
+from minigpt.training.summary import summary
 
 
 class Prepared(NamedTuple):
@@ -267,7 +267,7 @@ def _state(model: GPT, recipe: TrainConfig) -> TrainState:
   if not recipe.lora_rank:
     return TrainState(model)
   adapters = lora.init_adapters(model.config, recipe.lora_rank, recipe.seed)
-  return TrainState(model, adapters, lora.scale(recipe))
+  return TrainState(model, adapters, recipe.adapter_scale)
 
 
 def eval_batch_size(batch_size: int, context_length: int) -> int:

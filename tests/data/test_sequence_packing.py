@@ -17,7 +17,7 @@ from minigpt.data.jsonl import Pair
 from minigpt.errors import InputError
 from minigpt.model import attention
 from minigpt.model.layers import cross_entropy
-from minigpt.model.loss import segments_loss_fn
+from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import GPT, gpt
 from minigpt.training.step import (
   TrainState,
@@ -76,7 +76,10 @@ def test_the_loss_of_packed_rows_is_the_sum_of_their_examples(model):
   rows = sequence_packing.pack(PAIRS, TOKENIZER, 15)
   assert rows.n_examples == 2
   batch = rows.batch(np.arange(2))
-  found = segments_loss_fn(*batch, model.params, CONFIG)
+  windows, weights, segments = batch
+  found = loss_fn(
+    windows, model.params, CONFIG, weights=weights, segments=segments
+  )
   want = sum(alone(pair, model.params).sum() for pair in PAIRS)
   np.testing.assert_allclose(found, want, rtol=1e-5)
 

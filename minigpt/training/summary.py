@@ -1,11 +1,11 @@
-"""What a model consists of, as a table."""
+"""A table of what a model consists of."""
 
 from minigpt.config import GPTConfig
 from minigpt.model.params import Params, count
 
 
 def summary(p: Params, config: GPTConfig) -> str:
-  """Parameters by part, their total, and the memory of a training state."""
+  """Returns the parameters by part, and the memory of a training state."""
   c = config
   rows = [
     (
