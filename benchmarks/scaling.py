@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from minigpt.checkpoints import workdir
-from minigpt.profiling import flops as costs
+from minigpt.profiling import scaling_model
 from minigpt.training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -59,9 +59,11 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     seconds = {n: measure(Path(folder, str(n)), n, flags) for n in (1, 2, 4)}
     run = workdir.load_config(Path(folder, '1'))
-  total = costs.step(run.model, run.train, 1, costs.Machine(1, 1)).flops
+  total = scaling_model.step_cost(
+    run.model, run.train, 1, scaling_model.Machine(1, 1)
+  ).flops
   flops = total / seconds[1]
-  sent = 2 * costs.reduced_bytes(run.model, 2)
+  sent = 2 * scaling_model.all_reduce_bytes(run.model, 2)
   bits = 8 * sent / (seconds[2] - seconds[1])
   print(
     f'this machine: {flops / 1e9:.1f} GFLOP/s in a step, '
@@ -69,8 +71,8 @@ def main() -> None:
     f'{"workers":<8} {"measured":>10} {"planned":>10} {"efficiency":>11}'
   )
   for n, measured in seconds.items():
-    each = costs.Machine(flops / n / 1e9, bits / n / 1e9)
-    step = costs.step(run.model, run.train, n, each)
+    each = scaling_model.Machine(flops / n / 1e9, bits / n / 1e9)
+    step = scaling_model.step_cost(run.model, run.train, n, each)
     print(
       f'{n:<8} {measured:>8.3f} s {step.seconds:>8.3f} s '
       f'{step.efficiency:>11.0%}'

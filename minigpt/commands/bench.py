@@ -20,7 +20,10 @@ from minigpt.config import (
   resolve,
 )
 from minigpt.errors import UsageError, unknown
-from minigpt.profiling import timing as benchmarking
+from minigpt.kernels.quantize import quantize
+from minigpt.model.transformer import GPT
+from minigpt.profiling import roofline, timing, workloads
+from minigpt.profiling.workloads import Workload
 from minigpt.runtime import app
 from minigpt.runtime.atomic_io import write_text
 from minigpt.serving import stablehlo
@@ -69,9 +72,9 @@ def _write(folder, config, recipe):
     'prompt_length': flags.PROMPT.value,
     'new_tokens': flags.NEW.value,
   }
-  given = {flags.WHAT.value: _subject(config, recipe, 'xla').call}
+  work = {flags.WHAT.value: _workload(config, recipe, 'xla')}
   stablehlo.write(
-    folder, given, about, flags.DEVICE.value, flags.EXPECTED.value, drawn=True
+    folder, work, about, flags.DEVICE.value, flags.EXPECTED.value, drawn=True
   )
   print(f'{folder}: run it with benchmarks/pjrt.py')
 
@@ -79,12 +82,16 @@ def _write(folder, config, recipe):
 def _figures(config, recipe, mode):
   dtype, repeats = recipe.compute_dtype, flags.REPEATS.value
   if flags.WHAT.value == 'roofline':
-    return benchmarking.roofline(dtype, repeats, flags.WEIGHTS.value)._asdict()
-  subject = _subject(config, recipe, mode)
-  timing = benchmarking.measure(subject.call, repeats)
-  # After it, as large operands would count as the subject's memory.
-  limits = benchmarking.roofline(dtype, repeats, flags.WEIGHTS.value)
-  return benchmarking.result(subject, timing, limits)._asdict()
+    return _roofline(dtype, repeats)._asdict()
+  workload = _workload(config, recipe, mode)
+  timed = timing.measure(workload, repeats)
+  # After it, as large operands would count as the workload's memory.
+  limits = _roofline(dtype, repeats)
+  return roofline.compare(workload, timed, limits)._asdict()
+
+
+def _roofline(dtype, repeats):
+  return roofline.measure_roofline(dtype, repeats, flags.WEIGHTS.value)
 
 
 def _check(config):
@@ -113,11 +120,12 @@ def _check(config):
     )
 
 
-def _subject(config, recipe, mode):
+def _workload(config, recipe, mode) -> Workload:
   if flags.WHAT.value == 'train':
-    return benchmarking.train(config, recipe)
-  model = (config, flags.WEIGHTS.value, recipe.compute_dtype, mode)
+    return workloads.train(config, recipe)
+  weights = GPT(config).params
+  p = quantize(weights, flags.WEIGHTS.value, recipe.compute_dtype)
   sizes = (recipe.batch_size, flags.PROMPT.value)
   if flags.WHAT.value == 'prefill':
-    return benchmarking.prefill(*model, *sizes)
-  return benchmarking.decode(*model, *sizes, flags.NEW.value)
+    return workloads.prefill(p, config, *sizes, mode)
+  return workloads.decode(p, config, *sizes, flags.NEW.value, mode)

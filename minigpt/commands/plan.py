@@ -3,7 +3,7 @@ r"""Estimates what a run would cost before it is made.
   python -m minigpt plan --preset=gpt2-1558m --batch_size=256 --workers=64 \
     --gbps=100 --gflops=50000
 
---gflops is what one worker reaches in products and --gbps what the network
+--gflops is what one worker reaches in matmuls and --gbps what the network
 between them carries. The model is that of docs/scaling.md.
 """
 
@@ -18,7 +18,7 @@ from minigpt.config import (
   resolve,
 )
 from minigpt.errors import UsageError
-from minigpt.profiling import flops
+from minigpt.profiling import scaling_model
 from minigpt.runtime import app
 from minigpt.training import memory_estimate
 from minigpt.training.metrics import clock
@@ -30,9 +30,8 @@ def main() -> None:
   config, recipe = GPTConfig(**settings.model), settings.train
   n = flags.WORKERS.value
   _check(n, recipe)
-  step = flops.step(
-    config, recipe, n, flops.Machine(flags.GFLOPS.value, flags.GBPS.value)
-  )
+  machine = scaling_model.Machine(flags.GFLOPS.value, flags.GBPS.value)
+  step = scaling_model.step_cost(config, recipe, n, machine)
   mine = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
   need = memory_estimate.estimate(config, mine)
   print(

@@ -1,1 +1,7 @@
-"""What a model costs: operations, time, memory, and the share of the roofline."""
+"""What a model costs: counted from its shapes, and measured on this machine.
+
+`flops` counts operations and bytes, `scaling_model` tells from them what a step
+of several workers takes, `workloads` puts a model to work on random tokens,
+`timing` measures that, and `roofline` compares the two. How good a model is,
+is measured in `analysis/`; what a run reports of itself, in `training/metrics`.
+"""

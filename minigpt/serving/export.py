@@ -120,8 +120,8 @@ def export_stablehlo(
   p = quantize(trained.model.params, options.weights, exported=True)
   made = {}
   for n in options.batch_sizes:
-    made[f'score-{n}'] = workloads.score(p, config, n, prompt_length)
-    made[f'greedy-{n}'] = workloads.greedy(
+    made[f'score-{n}'] = workloads.prefill(p, config, n, prompt_length)
+    made[f'greedy-{n}'] = workloads.decode(
       p, config, n, prompt_length, new_tokens
     )
   about = {

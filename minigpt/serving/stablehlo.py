@@ -19,7 +19,7 @@ import tensorflow as tf
 from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.compiler import jit
 from minigpt.errors import InputError
-from minigpt.profiling.workloads import Call
+from minigpt.profiling.workloads import Workload
 
 MANIFEST = 'manifest.json'
 _N_SHOWN = 8  # values of each result that the manifest holds
@@ -64,7 +64,7 @@ def _import_serializer() -> ModuleType:
 
 def write(
   folder: Path,
-  calls: Mapping[str, Call],
+  calls: Mapping[str, Workload],
   about: Mapping[str, Any],
   device: str = 'any',
   expected: bool = True,

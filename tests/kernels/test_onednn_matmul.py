@@ -262,6 +262,6 @@ def test_nothing_of_it_is_exported(weights):
   exported = quantize.quantize(GPT(config).params, weights, exported=True)
   project = exported.blocks[0].mlp.c_proj.w
   assert project.packed == project.sums == ()
-  f = workloads.score(exported, config, 2, 8).f
+  f = workloads.prefill(exported, config, 2, 8).f
   graph = f.get_concrete_function(tf.TensorSpec([2, 8], tf.int32)).graph
   assert not [n for n in graph.get_operations() if 'Custom' in n.type]

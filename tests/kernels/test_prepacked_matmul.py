@@ -110,7 +110,7 @@ def test_decoding_writes_the_same_tokens_with_packed_weights(config):
   p = quantize.quantize(GPT(config).params, 'float32')
   texts = []
   for mode in ('hybrid', 'xla'):
-    call = workloads.greedy(p, config, 3, 5, 20, mode)
+    call = workloads.decode(p, config, 3, 5, 20, mode)
     texts += [call().numpy().tolist(), call().numpy().tolist()]
     made = call.f.get_concrete_function(*call.arguments.values())
     assert (KERNEL in kinds(made)) == (mode == 'hybrid')
@@ -124,7 +124,7 @@ def test_bfloat16_scores_as_float32_does(config):
     kept = quantize.quantize(p, 'float32', dtype)
     for leaf in tf.nest.flatten(kept):
       assert leaf.dtype.name == (dtype if leaf.shape.rank > 1 else 'float32')
-    call = workloads.score(kept, config, 3, 9, mode)
+    call = workloads.prefill(kept, config, 3, 9, mode)
     scores.append(np.array(tf.cast(call(), tf.float32)))
   exact, found = scores
   np.testing.assert_allclose(found, exact, atol=2e-2 * np.abs(exact).max())

@@ -56,8 +56,8 @@ def folder(config, model, tmp_path_factory):
   recipe = TrainConfig(batch_size=2, warmup_steps=0)
   about = {'compute_dtype': 'float32', 'weights': 'float32'}
   given = {
-    'score': workloads.score(model.params, config, 2, 5),
-    'greedy': workloads.greedy(model.params, config, 2, 5, 4),
+    'score': workloads.prefill(model.params, config, 2, 5),
+    'greedy': workloads.decode(model.params, config, 2, 5, 4),
   }
   stablehlo.write(path, given, about)
   train = {'train': workloads.train(config, recipe)}
@@ -172,7 +172,7 @@ def test_it_runs_under_another_runtime(folder, config):
   if importlib.util.find_spec('jax') is None:
     pytest.skip('no jax')
   drawn = folder / 'drawn'
-  call = {'score': workloads.score(GPT(config).params, config, 2, 5)}
+  call = {'score': workloads.prefill(GPT(config).params, config, 2, 5)}
   about = {'compute_dtype': 'float32', 'weights': 'float32'}
   stablehlo.write(drawn, call, about, drawn=True)
   for path in (folder, folder / 'train', drawn):
@@ -186,7 +186,7 @@ def test_it_runs_under_another_runtime(folder, config):
 def test_what_is_for_cuda_says_so_elsewhere(config, tmp_path):
   if importlib.util.find_spec('jax') is None:
     pytest.skip('no jax')
-  call = {'score': workloads.score(GPT(config).params, config, 2, 5)}
+  call = {'score': workloads.prefill(GPT(config).params, config, 2, 5)}
   stablehlo.write(tmp_path / 'm', call, {}, 'cuda', expected=False)
   done = helpers.run('benchmarks/pjrt.py', tmp_path / 'm')
   assert done.returncode == 1
