@@ -20,9 +20,11 @@ from minigpt.model.params import init_params
 
 ROOT = helpers.ROOT
 _FIRST = ['README.md', 'BUILD.md']
-DOCUMENTS = _FIRST + sorted(
-  str(path.relative_to(ROOT)) for path in ROOT.glob('docs/**/*.md')
-)
+DOCUMENTS = [
+  *_FIRST,
+  *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('docs/**/*.md')),
+  'benchmarks/README.md',
+]
 FENCED = re.compile(
   r'(?:<!-- not run: ([^>]*) -->\n)?```(.*)\n((?:.*\n)*?)```\n'
 )
