@@ -5,9 +5,7 @@ every tensor carries a checksum, and `info.json`, which carries one too. It is
 written under another name, flushed to the disk, then renamed.
 """
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import zlib
@@ -18,7 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import fsync, reason
+from minigpt.runtime.atomic_io import delete_folder, new_folder, reason
 
 _NAME = re.compile(r'step-(\d{8})')
 
@@ -52,7 +50,7 @@ def save(
   path = Path(folder) / f'step-{step:08d}'
   if path.exists():
     return path
-  with new_directory(path) as scratch:
+  with new_folder(path, (tf.errors.OpError,)) as scratch:
     state.write(str(scratch / 'state'))
     (scratch / 'info.json').write_text(_seal({'step': step, **info}))
   return path
@@ -75,40 +73,6 @@ def unseal(text: str) -> dict[str, Any]:
   if seal != zlib.crc32(json.dumps(info).encode()):
     raise ValueError('its checksum is wrong')
   return info
-
-
-@contextlib.contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
-  """Gives a scratch directory that becomes `path` when all went well.
-
-  Raises:
-    InputError: `path` is there already, or cannot be written; then nothing is
-      left behind.
-  """
-  if path.exists():
-    raise InputError(f'{path} is there already; choose another path')
-  scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
-  try:
-    scratch.mkdir(parents=True)
-    yield scratch
-    publish(scratch, path)
-  except (OSError, tf.errors.OpError) as error:
-    raise InputError(
-      f'{path} could not be written ({reason(error)}); what was there before '
-      'is untouched'
-    ) from None
-  finally:
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def publish(scratch: Path, path: Path) -> None:
-  """Flushes every file of `scratch`, then gives it its final name."""
-  for file in scratch.rglob('*'):
-    fsync(file)
-  fsync(scratch)
-  scratch.rename(path)
-  # The name itself is on the disk only when its folder is.
-  fsync(path.parent)
 
 
 def list_checkpoints(folder: str | Path) -> list[Checkpoint]:
@@ -213,6 +177,4 @@ def prune(folder: str | Path, keep: int) -> None:
   kept = {c.path for c in [*checkpoints[-keep:], best(checkpoints)] if c}
   for checkpoint in checkpoints:
     if checkpoint.path not in kept:
-      # Renamed first, so that a kill leaves no half of it under its name.
-      scratch = checkpoint.path.with_name(f'.tmp-old-{checkpoint.path.name}')
-      shutil.rmtree(checkpoint.path.rename(scratch))
+      delete_folder(checkpoint.path)

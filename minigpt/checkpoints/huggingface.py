@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from minigpt import tokenizers
-from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
-from minigpt.runtime.atomic_io import read_json
+from minigpt.runtime.atomic_io import new_folder
+from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer, hf_files
 
 WEIGHTS = 'model.safetensors'
@@ -69,7 +69,7 @@ def write(
   """
   path = Path(path)
   safetensors = _import_safetensors()
-  with new_directory(path) as scratch:
+  with new_folder(path) as scratch:
     tokenizers.save(tokenizer, scratch / TOKENIZER)
     for name, text in hf_files.files(tokenizer).items():
       (scratch / name).write_text(text, encoding='utf-8')

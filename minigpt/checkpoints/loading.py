@@ -22,7 +22,7 @@ from minigpt.errors import InputError
 from minigpt.model import lora
 from minigpt.model.params import Params
 from minigpt.model.transformer import GPT
-from minigpt.runtime.atomic_io import read_json
+from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer, hf_files
 
 # What may differ between a run and the model that it starts from.

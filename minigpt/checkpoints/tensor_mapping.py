@@ -16,7 +16,7 @@ from absl import logging
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
 from minigpt.model import params
-from minigpt.runtime.atomic_io import read_json
+from minigpt.runtime.json_io import read_json
 
 DTYPES = ('float32', 'float16', 'bfloat16')
 

@@ -25,6 +25,7 @@ from minigpt.data.windows import Fingerprint
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import Params
 from minigpt.runtime import atomic_io
+from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer
 
 # What may change when a run is continued, without making it another run.
@@ -102,7 +103,7 @@ def write(
   # A run without a data set: `check_can_continue` knows it by that.
   data = DataConfig(dataset='', tokenizer=tokenizer.name)
   variables = tf.nest.map_structure(tf.Variable, weights)
-  with checkpoint.new_directory(Path(path)) as scratch:
+  with atomic_io.new_folder(path, (tf.errors.OpError,)) as scratch:
     create(scratch, RunConfig(config, data, TrainConfig()), tokenizer)
     checkpoint.save(
       checkpoints(scratch),
@@ -148,7 +149,7 @@ def _config_fields(workdir: str | Path) -> dict[str, Any]:
     raise InputError(
       f'{workdir} holds no run (no config.json); train one with train.py'
     )
-  return atomic_io.read_json(Path(workdir) / 'config.json')
+  return read_json(Path(workdir) / 'config.json')
 
 
 def values(run: RunConfig) -> dict[str, Any]:

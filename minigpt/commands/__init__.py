@@ -8,7 +8,7 @@ module imports only the standard library.
 """
 
 import ast
-import importlib.util
+import importlib.resources
 
 COMMANDS = (
   'train',
@@ -37,10 +37,8 @@ def module_name(command: str) -> str:
 
 def documentation(command: str) -> str:
   """Returns the docstring of the command's module, without importing it."""
-  name = f'{__name__}.{module_name(command)}'
-  spec = importlib.util.find_spec(name)
-  source = spec.loader.get_source(name)
-  return ast.get_docstring(ast.parse(source))
+  file = importlib.resources.files(__name__) / f'{module_name(command)}.py'
+  return ast.get_docstring(ast.parse(file.read_text('utf-8'))) or ''
 
 
 def overview() -> str:

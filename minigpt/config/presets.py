@@ -5,12 +5,16 @@ code as it was when each was documented (README.md, docs/performance.md);
 `minigpt plan --preset=NAME` estimates memory and work for another machine.
 """
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minigpt.config.data import DataConfig
 from minigpt.config.model import GPTConfig
 from minigpt.config.training import TrainConfig
 from minigpt.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+  from _typeshed import DataclassInstance
 
 
 class Preset(NamedTuple):
@@ -251,8 +255,8 @@ def resolve(values: dict[str, Any]) -> Settings:
     UsageError: a value is out of its range.
   """
 
-  def fields_of(config: type) -> dict[str, Any]:
-    names = config.__dataclass_fields__
+  def fields_of(config: type['DataclassInstance']) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(config)}
     return {name: v for name, v in values.items() if name in names}
 
   GPTConfig(**fields_of(GPTConfig))  # Rejects a bad shape before text is read.

@@ -29,7 +29,8 @@ from minigpt.conformance.subject import (
   take_rows,
 )
 from minigpt.errors import InputError
-from minigpt.serving import export
+from minigpt.runtime.atomic_io import folder_size
+from minigpt.runtime.json_io import read_json
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
@@ -80,7 +81,7 @@ def run_checks(
     on_check(check)
 
   files = read_files(export_dir, workdir)
-  report.size = export.size(files.export_dir) if files.export_dir else None
+  report.size = folder_size(files.export_dir) if files.export_dir else None
   try:
     with contextlib.closing(open_endpoint()) as endpoint:
       model = prepare(endpoint, files)
@@ -126,12 +127,7 @@ def read_files(
 def _read_card(export_dir: Path) -> dict[str, Any]:
   """Reads the model card; it is empty where another program exported."""
   path = export_dir / 'assets.extra' / 'model.json'
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except FileNotFoundError:
-    return {}
-  except (OSError, ValueError) as error:
-    raise InputError(f'{path} cannot be read ({error})') from None
+  return read_json(path) if path.exists() else {}
 
 
 def _read_tokenizer(export_dir: Path) -> Tokenizer | None:

@@ -5,12 +5,12 @@ choices     {"ctx": ..., "endings": [...], "label": ...}, as HellaSwag has it
 last words  {"text": ...}, as LAMBADA has it
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigpt.errors import InputError
+from minigpt.runtime.json_io import parse_json
 
 
 class Pair(NamedTuple):
@@ -111,14 +111,4 @@ def _records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
   for number, line in enumerate(lines, 1):
     if line.strip():
       where = f'{path}, line {number}'
-      yield where, _object(where, line)
-
-
-def _object(where: str, line: str) -> dict[str, Any]:
-  try:
-    record = json.loads(line)
-  except (ValueError, RecursionError) as error:
-    raise InputError(f'{where}: it is not JSON: {error}') from None
-  if not isinstance(record, dict):
-    raise InputError(f'{where}: it is not a JSON object')
-  return record
+      yield where, parse_json(line, where)

@@ -22,7 +22,8 @@ import numpy as np
 from minigpt import tokenizers
 from minigpt.data.token_shards import MANIFEST, Manifest, Shard
 from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import fsync, read_json, write_text
+from minigpt.runtime.atomic_io import new_file, write_text
+from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer
 
 _READ = 1 << 20  # Bytes read at a time.
@@ -196,17 +197,9 @@ def write_shard(
   sidecar = path.with_suffix('.json')
   if sidecar.is_file() and path.is_file():
     return Shard(**read_json(sidecar))
-  scratch = path.with_name(f'.tmp-{path.name}-{os.getpid()}')
   tokenizer = _load_tokenizer(Path(folder))
-  try:
-    with open(scratch, 'wb') as file:
-      shard = _write_tokens(file, text_range, path.name, dtype, tokenizer)
-    fsync(scratch)
-    scratch.replace(path)
-  except OSError as error:
-    raise InputError(f'{path} could not be written: {error.strerror}') from None
-  finally:
-    scratch.unlink(missing_ok=True)
+  with new_file(path) as scratch, open(scratch, 'wb') as file:
+    shard = _write_tokens(file, text_range, path.name, dtype, tokenizer)
   write_text(sidecar, json.dumps(shard._asdict()))
   return shard
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, Union
 import numpy as np
 
 from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import read_json
+from minigpt.runtime.json_io import read_json
 
 MANIFEST = 'manifest.json'
 _CHUNK = 1 << 22  # Tokens read at a time where all are read.

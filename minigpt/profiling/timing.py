@@ -38,7 +38,7 @@ def measure(workload: Workload, repeats: int) -> Timing:
       run(**workload.before)
 
   first = seconds_of(run_before)
-  malloc.give_back()
+  malloc.trim()
   first += seconds_of(run)  # `hybrid` mode compiles what runs.
   for warm_up in (run_before, run):
     warm_up()

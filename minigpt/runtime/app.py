@@ -4,15 +4,19 @@ A command keeps its flags in a `FlagValues` of its own, so any number of
 commands can be imported into one process, in any order.
 """
 
+import dataclasses
 import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
 
 from minigpt.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+  from _typeshed import DataclassInstance
 
 _DEFINE: dict[type, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean,
@@ -24,7 +28,9 @@ _DEFINE: dict[type, Callable[..., Any]] = {
 flags.disclaim_key_flags()
 
 
-def define_flags(values: flags.FlagValues, *configs: type) -> None:
+def define_flags(
+  values: flags.FlagValues, *configs: type['DataclassInstance']
+) -> None:
   """Defines one flag for each field of the dataclasses that has a help text.
 
   The flags default to None, so that `explicit_flags` can tell a value that
@@ -32,22 +38,28 @@ def define_flags(values: flags.FlagValues, *configs: type) -> None:
   """
   for config in configs:
     types = typing.get_type_hints(config)
-    for name, field in config.__dataclass_fields__.items():
-      if 'help' in field.metadata:
-        text = (
-          f'{field.metadata["help"]} (unless set by preset: {field.default})'
-        )
-        _DEFINE[types[name]](name, None, text, flag_values=values)
+    for field in _options(config):
+      text = f'{field.metadata["help"]} (unless set by preset: {field.default})'
+      _DEFINE[types[field.name]](field.name, None, text, flag_values=values)
 
 
-def explicit_flags(values: flags.FlagValues, *configs: type) -> dict[str, Any]:
+def explicit_flags(
+  values: flags.FlagValues, *configs: type['DataclassInstance']
+) -> dict[str, Any]:
   """Returns the dataclasses' fields that were set on the command line."""
   return {
-    name: values[name].value
+    field.name: values[field.name].value
     for config in configs
-    for name, field in config.__dataclass_fields__.items()
-    if 'help' in field.metadata and values[name].value is not None
+    for field in _options(config)
+    if values[field.name].value is not None
   }
+
+
+def _options(
+  config: type['DataclassInstance'],
+) -> list[dataclasses.Field[Any]]:
+  """Returns the fields that have a flag."""
+  return [f for f in dataclasses.fields(config) if 'help' in f.metadata]
 
 
 def run(

@@ -1,4 +1,4 @@
-"""One writer for a directory, whatever happens to the writers."""
+"""One writer for a folder, also when writers are killed."""
 
 import contextlib
 import fcntl
@@ -13,22 +13,24 @@ _NAME = 'lock'
 
 
 @contextlib.contextmanager
-def held(folder: Path, flag: str) -> Iterator[None]:
-  """Keeps other processes out of `folder`, which is made if need be.
+def held(folder: str | Path, flag: str) -> Iterator[None]:
+  """Keeps other processes out of `folder`, which is created if necessary.
 
-  The kernel drops the lock with the process that holds it, so there are no
-  stale ones. Where nothing else was put into a new folder, it goes again.
+  The kernel drops the lock with the process that holds it, so no stale one can
+  remain. A new folder that is still empty at the end is removed.
 
   Args:
-    flag: the name of the flag that gave the folder.
+    folder: the folder to write.
+    flag: the name of the flag that gave the folder, for errors.
 
   Raises:
     InputError: another process holds it, or the folder cannot be written.
   """
+  folder = Path(folder)
   is_new = not folder.exists()
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    file = _locked(folder / _NAME)
+    file = _lock(folder / _NAME)
   except BlockingIOError:
     raise InputError(
       f'{folder} is in use by process {_holder(folder)}; stop that, or choose '
@@ -48,7 +50,8 @@ def held(folder: Path, flag: str) -> Iterator[None]:
         folder.rmdir()
 
 
-def _locked(path: Path) -> TextIO:
+def _lock(path: Path) -> TextIO:
+  """Returns the file, locked, with this process's number in it."""
   while True:
     file = open(path, 'a+', encoding='ascii')  # noqa: SIM115
     try:
@@ -63,7 +66,9 @@ def _locked(path: Path) -> TextIO:
     except OSError:
       file.close()
       raise
-    file.close()  # Its holder has just left and taken the name with it.
+    # Its holder left and deleted it between `open` and `flock`: what is locked
+    # now is no longer the file of this name.
+    file.close()
 
 
 def _holder(folder: Path) -> str:

@@ -34,7 +34,7 @@ def configure() -> None:
     gc.freeze()
   finally:
     gc.enable()
-  malloc.keep()
+  malloc.keep_freed_memory()
 
 
 def set_xla_flags() -> None:

@@ -15,6 +15,7 @@ from minigpt.generation.generator import Request
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
+from minigpt.runtime.atomic_io import folder_size
 from minigpt.serving import model_card, stablehlo, versions, warmup
 from minigpt.serving.signatures import Server
 from minigpt.training.step import compiled_eval_step, evaluate
@@ -154,7 +155,7 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     warmup.write(extra, name, prompt, options.batch_sizes)
   except InputError as error:
     report(f'no warm-up requests: {error}')
-  about |= {'bytes': size(scratch), **options._asdict()}
+  about |= {'bytes': folder_size(scratch), **options._asdict()}
   card = model_card.card(trained, signatures, **about)
   model_card.write(extra, card)
   return card
@@ -163,11 +164,6 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
 def example(tokenizer) -> str:
   """A short text that the tokenizer knows."""
   return tokenizer.decode(range(min(4, tokenizer.vocab_size)))
-
-
-def size(folder: Path) -> int:
-  """Bytes of all files."""
-  return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
 
 
 def loss_change(

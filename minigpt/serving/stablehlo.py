@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from minigpt.checkpoints.checkpoint import new_directory
 from minigpt.compiler import jit
 from minigpt.errors import InputError
 from minigpt.profiling.workloads import Workload
+from minigpt.runtime.atomic_io import new_folder
 
 MANIFEST = 'manifest.json'
 _N_SHOWN = 8  # values of each result that the manifest holds
@@ -83,7 +83,7 @@ def write(
     InputError: the folder exists, or cannot be written; then nothing is left
       behind.
   """
-  with new_directory(folder) as scratch:
+  with new_folder(folder, (tf.errors.OpError,)) as scratch:
     functions = {
       name: _write_call(scratch, name, call, device, expected, drawn)
       for name, call in calls.items()

@@ -5,13 +5,13 @@ name is a number, whole or not. So a version is written under another name and
 renamed, never changed, and deleted under another name again.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minigpt.checkpoints.checkpoint import new_directory
+import tensorflow as tf
+
 from minigpt.errors import InputError, UsageError
+from minigpt.runtime import atomic_io
 from minigpt.runtime.atomic_io import write_text
 
 
@@ -59,7 +59,7 @@ def publish(
   if version < 1:
     raise UsageError(f'version={version}: versions start at 1')
   path = base / str(version)
-  with new_directory(path) as scratch:
+  with atomic_io.new_folder(path, (tf.errors.OpError,)) as scratch:
     write(scratch, version)
   if keep is not None:
     prune(base, keep)
@@ -70,15 +70,13 @@ def prune(base: Path, keep: int) -> None:
   """Deletes all but the newest `keep` versions, at least 2."""
   for version in versions(base)[: -max(keep, 2)]:
     path = base / str(version)
-    doomed = base / f'.tmp-old-{version}-{os.getpid()}'
     try:
-      path.rename(doomed)
+      atomic_io.delete_folder(path)
     except OSError as error:
       raise InputError(
         f'{path} could not be deleted ({error.strerror}); the new version is '
         'published'
       ) from None
-    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def write_serving_config(

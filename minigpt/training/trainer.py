@@ -441,7 +441,7 @@ def _compile(fit_: Fit) -> None:
   shape = [recipe.steps_per_call, recipe.grad_accum, recipe.batch_size]
   windows = fit_.prepared.windows.at(np.zeros(shape, np.int64))
   fit_.train_steps(windows, np.int32(0))
-  malloc.give_back()
+  malloc.trim()
   print(f'compiled in {time.monotonic() - started:.1f} s', flush=True)
 
 

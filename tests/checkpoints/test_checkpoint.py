@@ -5,6 +5,7 @@ import pytest
 
 from minigpt.checkpoints import checkpoint
 from minigpt.errors import InputError
+from minigpt.runtime import atomic_io
 
 
 def test_only_the_newest_and_the_best_checkpoint_are_kept(toy_state, tmp_path):
@@ -21,7 +22,7 @@ def test_a_failed_save_leaves_nothing(toy_state, tmp_path, monkeypatch):
   def full_disk(path):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(checkpoint, 'fsync', full_disk)
+  monkeypatch.setattr(atomic_io, 'fsync', full_disk)
   with pytest.raises(InputError, match='No space left'):
     checkpoint.save(tmp_path, 1, toy_state(1.0).checkpoint(), {})
   assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import resource
 import numpy as np
 from minigpt.runtime import malloc
 
-malloc.keep()
+malloc.keep_freed_memory()
 
 
 def faults():
@@ -25,7 +25,7 @@ def resident():
 faults()
 print(faults())
 kept = resident()
-malloc.give_back()
+malloc.trim()
 print(kept - resident())
 """
 

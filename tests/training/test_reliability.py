@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -97,34 +95,6 @@ def _continue_until_killed(path: Path, n_lines: int) -> None:
   program.join()
   with lock.held(path, 'workdir'):
     assert (path / 'lock').read_text() == str(os.getpid())
-
-
-def test_a_second_signal_leaves_at_once():
-  code = (
-    'import hashlib\n'
-    'from minigpt.runtime.signals import StopRequest\n'
-    'with StopRequest("stopping") as stop:\n'
-    '  print("ready", flush=True)\n'
-    # One native call: Python's own handlers never run.
-    '  hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)\n'
-  )
-  program = subprocess.Popen(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  # Not SIGINT: a shell starts what runs in the background deaf to it.
-  with program:
-    try:
-      assert program.stdout.readline() == 'ready\n'
-      program.send_signal(signal.SIGTERM)
-      assert program.stderr.readline() == 'stopping\n'
-      program.send_signal(signal.SIGTERM)
-      assert program.wait(10) == 128 + signal.SIGTERM
-    finally:
-      program.kill()
 
 
 def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(

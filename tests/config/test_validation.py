@@ -1,0 +1,62 @@
+"""Values that are refused, and what the error says."""
+
+import dataclasses
+import types
+
+import pytest
+
+from minigpt.config import DataConfig, GPTConfig, TrainConfig, validation
+from minigpt.errors import UsageError
+
+
+def test_an_option_carries_its_default_and_its_help():
+  field = validation.option(3, 'how many')
+  assert (field.default, field.metadata['help']) == (3, 'how many')
+
+
+@pytest.mark.parametrize(
+  ('check', 'good', 'bad'),
+  [
+    (validation.check_positive, [1e-9, 1, 2**31 - 1], [0, -1, 2**31]),
+    (validation.check_not_negative, [0, 0.5, 2**31 - 1], [-1, 2**31]),
+    (validation.check_fraction, [0, 0.999], [-0.1, 1, 2]),
+  ],
+)
+def test_ranges_end_where_they_should(check, good, bad):
+  for value in good:
+    check(types.SimpleNamespace(a=value), 'a')
+  for value in [*bad, float('nan')]:
+    with pytest.raises(UsageError, match=f'a={value}: it must'):
+      check(types.SimpleNamespace(a=value), 'a')
+
+
+@pytest.mark.parametrize(
+  ('config', 'values', 'message'),
+  [
+    (GPTConfig, dict(emb_dim=10, n_heads=3), 'emb_dim=10 is not divisible'),
+    (GPTConfig, dict(drop_rate=1.0), 'drop_rate=1.0: it must lie'),
+    (GPTConfig, dict(vocab_padding=-1), 'vocab_padding=-1'),
+    (DataConfig, dict(val_fraction=1.0), 'val_fraction=1.0'),
+    (DataConfig, dict(stride=-1), 'stride=-1'),
+    (TrainConfig, dict(keep_checkpoints=0), 'keep_checkpoints=0'),
+    (TrainConfig, dict(decay_share=0.0), 'decay_share=0.0'),
+    (TrainConfig, dict(lora_rank=2), 'give --init_from'),
+    (TrainConfig, dict(min_learning_rate=1.0), 'is above learning_rate'),
+    (TrainConfig, dict(optimizer='adan'), "did you mean 'adamw'"),
+    (TrainConfig, dict(schedule='cos'), "did you mean 'cosine'"),
+    (TrainConfig, dict(compile='xls'), "did you mean 'xla'"),
+    (TrainConfig, dict(compute_dtype='float16'), 'unknown compute_dtype'),
+  ],
+)
+def test_a_config_refuses_what_makes_no_sense(config, values, message):
+  with pytest.raises(UsageError, match=message):
+    config(**values)
+
+
+def test_every_number_of_a_recipe_is_checked():
+  """A field that nobody has thought of would take any value."""
+  free = {'decay_share', 'min_learning_rate'}
+  for field in dataclasses.fields(TrainConfig):
+    if field.type in (int, float) and field.name not in free:
+      with pytest.raises(UsageError, match=f'{field.name}='):
+        TrainConfig(**{field.name: -1, 'init_from': 'a'})
