@@ -165,3 +165,39 @@ def test_every_block_says_what_it_is(document):
   """Or a command could hide in one that says nothing, and never be run."""
   found = {language for _, language, _ in blocks(document)}
   assert found <= {'sh', 'python', 'text'}
+
+
+# A file of the repository: a link's target, or a path in backticks.
+LINKED = re.compile(r'\]\(([^)#:]+)(?:#[^)]*)?\)')
+NAMED = re.compile(r'`((?:minigpt|tests|docs|benchmarks|examples)/[\w/.-]+)`')
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_what_a_document_names_is_there(document):
+  path = ROOT / document
+  text = path.read_text(encoding='utf-8')
+  named = {path.parent / target for target in LINKED.findall(text)}
+  named |= {ROOT / target for target in NAMED.findall(text)}
+  assert [str(each) for each in named if not each.exists()] == []
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
+def test_what_python_blocks_import_is_there(document):
+  code = [c for _, language, c in blocks(document) if language == 'python']
+  imports = [
+    line
+    for line in '\n'.join(code).splitlines()
+    if line.startswith(('import minigpt', 'from minigpt'))
+  ]
+  exec('\n'.join(imports), {})
+
+
+def test_every_named_fault_has_its_test():
+  text = (ROOT / 'docs/reliability.md').read_text(encoding='utf-8')
+  rows = re.findall(r'`(\w+/test_\w+\.py)(?: -k "?([\w ]+?)"?)?`', text)
+  assert len(rows) > 20
+  for file, names in rows:
+    source = (ROOT / 'tests' / file).read_text(encoding='utf-8')
+    tests = re.findall(r'def (test_\w+)', source)
+    for name in names.split(' or ') if names else []:
+      assert any(name in test for test in tests), (file, name)

@@ -2,14 +2,17 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
 
 import pytest
 
 LESSON = pathlib.Path(__file__).parent.parent / 'docs' / 'lesson'
-SCRIPTS = sorted(LESSON.glob('*.py'))
+SCRIPTS = sorted(LESSON.glob('[1-8]_*.py'))
 
 
 def blocks(path, language):
@@ -20,6 +23,7 @@ def blocks(path, language):
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_prints_what_its_chapter_shows(script, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(LESSON)  # As `python SCRIPT` does.
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
     runpy.run_path(str(script))
@@ -41,3 +45,16 @@ def test_every_line_of_control_runs(tmp_path):
   script = tmp_path / 'control.py'
   script.write_text('\n'.join(found), encoding='utf-8')
   runpy.run_path(str(script))
+
+
+@pytest.mark.parametrize('script', ['3_embeddings.py', '4_attention.py'])
+def test_tensorflow_prints_nothing_of_its_own(script, tmp_path):
+  kept = {k: v for k, v in os.environ.items() if k != 'TF_CPP_MIN_LOG_LEVEL'}
+  done = subprocess.run(
+    [sys.executable, LESSON / script],
+    cwd=tmp_path,
+    env={**kept, 'PYTHONPATH': str(LESSON.parents[1])},
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stderr) == (0, '')

@@ -1,5 +1,7 @@
 """A long row of tokens becomes batches of examples."""
 
+import quiet  # noqa: F401, I001
+
 import numpy as np
 
 from minigpt import tokenizers

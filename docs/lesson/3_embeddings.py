@@ -1,5 +1,7 @@
 """Tokens become vectors, and learn where they stand."""
 
+import quiet  # noqa: F401, I001
+
 import numpy as np
 import tensorflow as tf
 

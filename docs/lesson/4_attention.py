@@ -1,5 +1,7 @@
 """Attention in three levels, with the maps drawn."""
 
+import quiet  # noqa: F401, I001
+
 from pathlib import Path
 
 import numpy as np

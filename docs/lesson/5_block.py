@@ -1,5 +1,7 @@
 """Layer norm, GELU, the MLP, and the block made of them."""
 
+import quiet  # noqa: F401, I001
+
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,7 @@
 """Training by hand: loss, gradient tape, AdamW."""
 
+import quiet  # noqa: F401, I001
+
 import math
 
 import numpy as np
@@ -12,12 +14,7 @@ from minigpt.data.sources import SAMPLE
 from minigpt.data.windows import make_windows
 from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import GPT
-from minigpt.training.optimizers import (
-  Moments,
-  adamw_direction,
-  learning_rate,
-  update,
-)
+from minigpt.training import optimizers
 
 tokenizer = tokenizers.build('char', SAMPLE)
 config = GPTConfig(
@@ -29,6 +26,7 @@ config = GPTConfig(
   drop_rate=0.0,
 )
 recipe = TrainConfig(steps=150, learning_rate=1e-2, warmup_steps=10)
+rule = {'config': recipe, 'direction': optimizers.adamw_direction}
 model = GPT(config, seed=0)
 mus = [tf.Variable(tf.zeros_like(v)) for v in model.variables]
 nus = [tf.Variable(tf.zeros_like(v)) for v in model.variables]
@@ -39,23 +37,19 @@ def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
   with tf.GradientTape() as tape:
     loss = loss_fn(windows, model.params, config)
   grads = tape.gradient(loss, model.variables)
-  rate = learning_rate(i, recipe)
+  rate = optimizers.learning_rate(i, recipe)
   for param, grad, mu, nu in zip(model.variables, grads, mus, nus, strict=True):
-    moments = Moments(mu, nu)
-    rule = {'config': recipe, 'direction': adamw_direction}
-    moved = update(param, grad, moments, i, rate, **rule)
-    for variable, value in zip((param, mu, nu), moved, strict=True):
+    moments = optimizers.Moments(mu, nu)
+    updated = optimizers.update(param, grad, moments, i, rate, **rule)
+    for variable, value in zip((param, mu, nu), updated, strict=True):
       variable.assign(value)
   return loss
 
 
-tokens = tokenizer.encode(SAMPLE)
-windows = make_windows(tokens, 16, 1, config.vocab_size)
+windows = make_windows(tokenizer.encode(SAMPLE), 16, 1, config.vocab_size)
 calls = [range(i, i + 1) for i in range(recipe.steps)]
-batches = train_batches(windows, (1, 8), 0, calls, 1)
-losses = [
-  float(step(batch[0, 0], tf.constant(i))) for i, batch in enumerate(batches)
-]
+batches = enumerate(train_batches(windows, (1, 8), 0, calls, 1))
+losses = [float(step(batch[0, 0], tf.constant(i))) for i, batch in batches]
 print(f'guessing costs ln {config.vocab_size} = ', end='')
 print(f'{math.log(config.vocab_size):.2f} nats per token')
 print(f'the first step costs {losses[0]:.1f}')

@@ -1,5 +1,7 @@
 """Generation: one token after another, with a cache for the past."""
 
+import quiet  # noqa: F401, I001
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,14 +21,14 @@ calls = [range(i, i + 17) for i in range(0, recipe.steps, 17)]
 for windows_ in train_batches(windows, (1, 2), 0, calls, 17):
   train_steps(windows_, np.int32(17))
 
-# Without a cache: read everything, take the likeliest, read everything again.
+# Without a cache: read everything, take the most likely, read everything again.
 ids = tokenizer.encode('the stars').tolist()
 for _ in range(12):
   logits = gpt(tf.constant([ids]), model.params, config)
   ids.append(int(tf.argmax(logits[0, -1])))
 print('without a cache:', repr(tokenizer.decode(ids)))
 
-# With one: keys and values of the past stay, each turn reads what is new.
+# With one: keys and values of the past stay, each step reads what is new.
 caches, position = empty_caches(1, 32, config), 0
 new, said = tokenizer.encode('the stars').tolist(), 'the stars'
 for _ in range(12):
@@ -40,12 +42,12 @@ for _ in range(12):
 print('with a cache:   ', repr(said))
 print(f'tokens read: {sum(range(9, 21))} without, {position} with')
 
-# Draws of eight seeds after "the ", ever further from the likeliest.
+# Samples of eight seeds after "the ", further and further from the most likely.
 logits = gpt(tf.constant([tokenizer.encode('the ')]), model.params, config)
 for temperature in (0.0, 1.0, 3.0):
   sampling = decode.Sampling(
     tf.fill([8], temperature), tf.zeros([8], tf.int32), tf.ones(8), tf.range(8)
   )
   rows = tf.repeat(logits[:, -1], 8, axis=0)
-  drawn = decode.draw(rows, sampling, tf.zeros([8], tf.int32))
-  print(f'temperature {temperature}:', repr(tokenizer.decode(drawn)))
+  sampled = decode.draw(rows, sampling, tf.zeros([8], tf.int32))
+  print(f'temperature {temperature}:', repr(tokenizer.decode(sampled)))

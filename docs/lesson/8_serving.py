@@ -1,5 +1,7 @@
 """Export and serving: text in, text out, and no Python in between."""
 
+import quiet  # noqa: F401, I001
+
 import tempfile
 from pathlib import Path
 
@@ -34,9 +36,9 @@ for path in sorted(folder.rglob('*.*')):
 
 # From here on as TensorFlow Serving does it: a graph, a session, and names.
 session = ServingSession(folder)
-asked, answered = session.signatures()['generate']
-for name, spec in [*asked.items(), *answered.items()]:
-  arrow = 'in ' if name in asked else 'out'
+inputs, outputs = session.signatures()['generate']
+for name, spec in [*inputs.items(), *outputs.items()]:
+  arrow = 'in ' if name in inputs else 'out'
   print(f'{arrow} {name:19}{spec.dtype.name:8}{spec.shape}')
 
 prompts = ['the sun', 'the stars shine']
@@ -44,10 +46,10 @@ answers = client.generate(session, prompts, Request(20, temperature=0))
 for prompt, answer in zip(prompts, answers, strict=True):
   print(f'{prompt!r} -> {answer.text!r}')
 
-# What is wrong with a request is its own fault, and the next one is answered.
-how = client.sampling_inputs(Request(20), 1)
+# A bad request is refused by the name of its input; the next one is answered.
+sampling = client.sampling_inputs(Request(20), 1)
 try:
-  session.predict('generate', {'prompt': ['the Sun'], **how})
+  session.predict('generate', {'prompt': ['the Sun'], **sampling})
 except EndpointError as error:
   print(error.kind, error.message.partition('[')[2].partition(']')[0])
 print(client.generate(session, ['the sun'], Request(20, temperature=0))[0].text)
