@@ -19,31 +19,36 @@ from minigpt import tokenizers
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import preset_values, resolve
+from minigpt.data.training_data import TrainingData
 from minigpt.data.windows import fingerprint, make_windows
 from minigpt.runtime import app, startup
-from minigpt.training.trainer import Fit, Prepared, fit
+from minigpt.training.run_setup import RunSetup
+from minigpt.training.trainer import Trainer
 
 
-def prepared(preset: str, **given) -> Prepared:
-  settings = resolve(preset_values(preset, given))
+def setup(preset: str, **overrides) -> RunSetup:
+  """A run on random tokens, which need no tokenizer."""
+  settings = resolve(preset_values(preset, overrides))
   model = workdir.GPTConfig(**settings.model)
   drawn = np.random.default_rng(0).integers(0, model.vocab_size, 100_000)
   tokens = drawn.astype(np.uint16)
   windows = make_windows(tokens, model.context_length, 0, model.vocab_size)
   tokenizer = tokenizers.build('char', 'no text')
-  run = RunConfig(model, settings.data, settings.train)
   val = tokens[: model.context_length + 1]
-  return Prepared(run, tokenizer, windows, val, fingerprint(tokens), 'no')
+  return RunSetup(
+    RunConfig(model, settings.data, settings.train),
+    TrainingData(tokenizer, windows, val, fingerprint(tokens), 'no'),
+  )
 
 
-def step_times(path: Path, run: Prepared) -> dict[int, float]:
+def step_times(path: Path, run: RunSetup) -> dict[int, float]:
   """Seconds from the end of the step before to the end of each step."""
   ends = {}
 
-  def observe(fit_, records):
-    ends[fit_.step] = time.monotonic()
+  def observe(trainer, records):
+    ends[trainer.step] = time.monotonic()
 
-  fit(Fit(path, run), observe)
+  Trainer(path, run.config, run.data).train(observe)
   return {n: t - ends[n - 1] for n, t in ends.items() if n - 1 in ends}
 
 
@@ -56,7 +61,7 @@ def main() -> int:
   parser.add_argument('--batch_size', type=int, default=1)
   parser.add_argument('--context_length', type=int, default=128)
   options = parser.parse_args()
-  run = prepared(
+  run = setup(
     options.preset,
     batch_size=options.batch_size,
     context_length=options.context_length,

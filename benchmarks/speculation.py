@@ -21,7 +21,7 @@ from minigpt.config import Settings
 from minigpt.generation import decode, prompt_lookup
 from minigpt.kernels.quantize import quantize
 from minigpt.runtime import app, startup
-from minigpt.training import trainer
+from minigpt.training.run_setup import prepare
 
 _CALLS = 4  # Of which the first may compile.
 
@@ -67,7 +67,7 @@ def prompts(trained: Trained, n_places: int, length: int) -> np.ndarray:
   """int32 [n_places, 1, length], evenly spread over the validation text."""
   run = trained.run
   settings = Settings(run.model.__dict__, run.data, run.train)
-  val = trainer.prepare(settings, trained.tokenizer).val
+  val = prepare(settings, trained.tokenizer).data.val
   starts = np.linspace(0, len(val) - length - 1, n_places).astype(np.int64)
   return val[starts[:, None, None] + np.arange(length)].astype(np.int32)
 

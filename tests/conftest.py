@@ -39,7 +39,7 @@ _FIRST = [
   ('training/trainer',),
   ('training/distribution',),
   ('commands/export',),
-  ('training/finetune',),
+  ('training/run_setup',),
   ('serving/signatures',),
   ('training/stability',),
   ('generation/beam_search',),

@@ -100,16 +100,9 @@ def _run(command, cwd, files):
     runpy.run_path(what, run_name='__main__')
 
 
-def start_run(path: Path, **given):
-  """Begins or continues a run of toy size; fit it."""
-  from minigpt.checkpoints import workdir
-  from minigpt.config import preset_values, resolve
-  from minigpt.training.trainer import Fit, prepare
+def open_tiny_run(path: Path, **overrides):
+  """Begins or continues a run of toy size; use it in a `with`, and train it."""
+  from minigpt.training.metrics import say_nothing
+  from minigpt.training.run_setup import open_run
 
-  values = preset_values('shakespeare-char', {**TINY, **given})
-  prepared = prepare(resolve(values))
-  if not workdir.holds_run(path):
-    workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
-  run = Fit(path, prepared)
-  run.restore()
-  return run
+  return open_run(path, {**TINY, **overrides}, say=say_nothing)

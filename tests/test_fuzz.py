@@ -24,7 +24,7 @@ from minigpt.config import (
 )
 from minigpt.data import jsonl, shard_writer, sources, token_shards, windows
 from minigpt.errors import InputError, UsageError
-from minigpt.training import distribution, memory_estimate, stability
+from minigpt.training import cluster, memory_estimate, stability
 from minigpt.training.metrics import read_metrics
 
 FAULTS = (UsageError, InputError)
@@ -202,7 +202,7 @@ READERS = {
   'run/metrics.jsonl': lambda root: read_metrics(
     root / 'run' / 'metrics.jsonl'
   ),
-  'run/skipped.json': lambda root: stability.skipped(
+  'run/skipped.json': lambda root: stability.read_skipped(
     root / 'run' / 'skipped.json'
   ),
   'tokens/manifest.json': lambda root: _read_tokens(root / 'tokens'),
@@ -267,7 +267,7 @@ TASK = {'cluster': {'worker': ['a:1', 'b:2']}, 'task': {'type': 'worker'}}
 @given(damaged({**TASK, 'task': {'type': 'worker', 'index': 1}}))
 def test_clusters_of_any_form_are_read_or_refused(content):
   try:
-    distribution.read_cluster(content.decode(errors='replace'))
+    cluster.read_cluster(content.decode(errors='replace'))
   except UsageError as fault:
     assert '\n' not in str(fault)
 

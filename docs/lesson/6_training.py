@@ -15,6 +15,7 @@ from minigpt.data.windows import make_windows
 from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import GPT
 from minigpt.training import optimizers
+from minigpt.training.schedules import learning_rate
 
 tokenizer = tokenizers.build('char', SAMPLE)
 config = GPTConfig(
@@ -26,7 +27,7 @@ config = GPTConfig(
   drop_rate=0.0,
 )
 recipe = TrainConfig(steps=150, learning_rate=1e-2, warmup_steps=10)
-rule = {'config': recipe, 'direction': optimizers.adamw_direction}
+rule = {'config': recipe, 'rule': optimizers.adamw_rule}
 model = GPT(config, seed=0)
 mus = [tf.Variable(tf.zeros_like(v)) for v in model.variables]
 nus = [tf.Variable(tf.zeros_like(v)) for v in model.variables]
@@ -37,7 +38,7 @@ def step(windows: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
   with tf.GradientTape() as tape:
     loss = loss_fn(windows, model.params, config)
   grads = tape.gradient(loss, model.variables)
-  rate = optimizers.learning_rate(i, recipe)
+  rate = learning_rate(i, recipe)
   for param, grad, mu, nu in zip(model.variables, grads, mus, nus, strict=True):
     moments = optimizers.Moments(mu, nu)
     updated = optimizers.update(param, grad, moments, i, rate, **rule)

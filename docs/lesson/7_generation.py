@@ -2,24 +2,22 @@
 
 import quiet  # noqa: F401, I001
 
-import numpy as np
+import tempfile
+
 import tensorflow as tf
 
-from minigpt.config import preset_values, resolve
-from minigpt.data.batches import train_batches
 from minigpt.generation import decode
 from minigpt.model.kv_cache import cached_gpt, empty_caches
-from minigpt.model.transformer import GPT, gpt, unembed
-from minigpt.training.step import TrainState, compiled_train_steps
-from minigpt.training.trainer import prepare
+from minigpt.model.transformer import gpt, unembed
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
 
-run, tokenizer, windows, *_ = prepare(resolve(preset_values('mini', {})))
-config, recipe = run.model, run.train
-model = GPT(config, recipe.seed)
-train_steps = compiled_train_steps(TrainState(model), config, recipe)
-calls = [range(i, i + 17) for i in range(0, recipe.steps, 17)]
-for windows_ in train_batches(windows, (1, 2), 0, calls, 17):
-  train_steps(windows_, np.int32(17))
+with (
+  tempfile.TemporaryDirectory() as folder,
+  open_run(folder, preset='mini', say=say_nothing) as run,
+):
+  run.train()
+model, config, tokenizer = run.model, run.config.model, run.data.tokenizer
 
 # Without a cache: read everything, take the most likely, read everything again.
 ids = tokenizer.encode('the stars').tolist()

@@ -5,30 +5,26 @@ import quiet  # noqa: F401, I001
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from minigpt.config import preset_values, resolve
 from minigpt.conformance.serving_session import ServingSession
-from minigpt.data.batches import train_batches
 from minigpt.generation.generator import Request
-from minigpt.model.transformer import GPT
 from minigpt.serving import client
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server
-from minigpt.training.step import TrainState, compiled_train_steps
-from minigpt.training.trainer import prepare
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
 
-run, tokenizer, windows, *_ = prepare(resolve(preset_values('mini', {})))
-model = GPT(run.model, run.train.seed)
-train_steps = compiled_train_steps(TrainState(model), run.model, run.train)
-calls = [range(i, i + 17) for i in range(0, run.train.steps, 17)]
-for batch in train_batches(windows, (1, 2), 0, calls, 17):
-  train_steps(batch, np.int32(17))
+with (
+  tempfile.TemporaryDirectory() as workdir,
+  open_run(workdir, preset='mini', say=say_nothing) as run,
+):
+  run.train()
+model, config, tokenizer = run.model, run.config.model, run.data.tokenizer
 
 # The server's functions, traced; their variables; both written to a folder.
 folder = Path(tempfile.mkdtemp())
-server = Server(model.params, run.model, tokenizer, max_new_tokens_limit=40)
+server = Server(model.params, config, tokenizer, max_new_tokens_limit=40)
 signatures = {'generate': server.signatures()['generate']}
 tf.saved_model.save(server, str(folder), signatures=signatures)
 for path in sorted(folder.rglob('*.*')):

@@ -12,7 +12,7 @@ from minigpt.analysis.scoring import TOKENS_PER_BATCH, Watch, unwatched
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.data.batches import eval_batches, eval_starts
 from minigpt.data.token_shards import Tokens
-from minigpt.training.step import compiled_eval_step, evaluate_batches
+from minigpt.training.validation import compiled_eval_step, evaluate_batches
 
 # Tokens that are decoded together: enough to be fast, few enough for memory.
 _DECODED_AT_ONCE = 100_000

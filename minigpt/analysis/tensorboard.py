@@ -1,6 +1,6 @@
 """Writes what TensorBoard shows of a run (the `viz` extra).
 
-A `Writer` is an observer of the trainer: it is called after every call of the
+A `Writer` is an observer of a `Trainer`: it is called after every call of the
 train step, and writes scalars for each; at evaluations also a sample,
 attention maps and histograms of the parameters.
 """
@@ -16,15 +16,14 @@ from minigpt.analysis.introspection import inspect
 from minigpt.checkpoints import workdir
 from minigpt.errors import UsageError
 from minigpt.model.params import named_leaves
-from minigpt.training import trainer
-from minigpt.training.optimizers import Moments, directions
+from minigpt.training.metrics import Record
+from minigpt.training.optimizers import Moments, update_rules
+from minigpt.training.trainer import Observer, Trainer, no_observer
 
 _MOST_TOKENS = 64  # In an attention map; more would not be seen.
 
 
-def open_writer(
-  path: str | Path, profile_steps: str = ''
-) -> 'trainer.Observer':
+def open_writer(path: str | Path, profile_steps: str = '') -> Observer:
   """Returns an observer of a trainer that writes events to `path`.
 
   Without tensorboard it prints so, and returns one that does nothing.
@@ -42,7 +41,7 @@ def open_writer(
       'tensorboard is not installed, so nothing is written for it: pip '
       "install 'minigpt[viz]'"
     )
-    return trainer.no_observer
+    return no_observer
   return Writer(path, steps)
 
 
@@ -65,7 +64,7 @@ class Writer:
     self._to_profile = profile_steps
     self._profiling = False
 
-  def __call__(self, run: trainer.Fit, records: list[dict[str, Any]]) -> None:
+  def __call__(self, trainer: Trainer, records: list[Record]) -> None:
     """Writes the records of one call, and what an evaluation shows."""
     is_first = self._writer is None
     if is_first or records[0]['step'] <= self._step:
@@ -74,13 +73,13 @@ class Writer:
     self._step = records[-1]['step']
     with self._writer.as_default():
       if is_first:
-        _write_settings(run)
+        _write_settings(trainer)
       for record in records:
         _write_scalars(record)
       if 'val_loss' in records[-1]:
-        _write_state(run, records[-1]['learning_rate'])
+        _write_state(trainer, records[-1]['learning_rate'])
     self._writer.flush()
-    self._profile(run.step, run.run.train.steps)
+    self._profile(trainer.step, trainer.recipe.steps)
 
   def _profile(self, step: int, last: int) -> None:
     """Starts or stops before the next call, which makes step + 1."""
@@ -107,10 +106,10 @@ def _purge(path: str, step: int) -> None:
   writer.close()
 
 
-def _write_settings(run: trainer.Fit) -> None:
+def _write_settings(trainer: Trainer) -> None:
   from tensorboard.plugins.hparams import api  # Optional.
 
-  api.hparams(workdir.values(run.run))
+  api.hparams(workdir.values(trainer.config))
 
 
 def _write_scalars(record: dict[str, Any]) -> None:
@@ -126,34 +125,35 @@ def _write_scalars(record: dict[str, Any]) -> None:
   tf.summary.experimental.write_raw_pb(content, record['step'])
 
 
-def _write_state(run: trainer.Fit, rate: float) -> None:
+def _write_state(trainer: Trainer, rate: float) -> None:
   """Writes what is worth a look only now and then."""
-  step = run.step
-  tf.summary.text('sample', f'```\n{run.continuation()}\n```', step)
-  for name, ratio in update_ratios(run, rate).items():
+  step = trainer.step
+  tf.summary.text('sample', f'```\n{trainer.continuation()}\n```', step)
+  for name, ratio in update_ratios(trainer, rate).items():
     tf.summary.scalar(f'update_ratio/{name}', ratio, step)
-  for name, leaf in named_leaves(run.model.params).items():
+  model, config = trainer.model, trainer.config.model
+  for name, leaf in named_leaves(model.params).items():
     tf.summary.histogram(name, leaf, step)
-  tokens = run.prepared.val[: min(_MOST_TOKENS, run.run.model.context_length)]
-  found = inspect(np.asarray(tokens), run.model.params, run.run.model)
+  n_tokens = min(_MOST_TOKENS, config.context_length)
+  found = inspect(trainer.data.first_val_tokens(n_tokens), model.params, config)
   for i, heads in enumerate(found.attention):
     # Ink on paper: the larger the weight, the darker.
     images = 1 - np.sqrt(heads)[..., None]
     tf.summary.image(f'attention/{i}', images, step, max_outputs=len(heads))
 
 
-def update_ratios(run: trainer.Fit, rate: float) -> dict[str, float]:
+def update_ratios(trainer: Trainer, rate: float) -> dict[str, float]:
   """Returns the norm of each matrix's last update over the matrix's norm.
 
   About 1e-3 is healthy; far less hardly learns, far more forgets.
   """
-  state = run.state
+  state, recipe = trainer.state, trainer.recipe
   mus, nus = (named_leaves(tree) for tree in state.moments)
-  rules = named_leaves(directions(state.params, run.run.train))
+  rules = named_leaves(update_rules(state.params, recipe))
   ratios = {}
   for name, param in named_leaves(state.params).items():
     if len(param.shape) > 1:
       moments = Moments(mus[name], nus[name])
-      moved = rules[name](param, moments, state.step - 1, run.run.train)
+      moved = rules[name](param, moments, state.step - 1, recipe)
       ratios[name] = rate * float(tf.norm(moved) / tf.norm(param))
   return ratios

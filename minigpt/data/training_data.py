@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from minigpt import tokenizers
 from minigpt.config import DataConfig
 from minigpt.data import batches, jsonl, sequence_packing, sources
@@ -30,6 +32,13 @@ class TrainingData(NamedTuple):
     if isinstance(self.val, PackedExamples):
       return self.val.n_tokens
     return len(self.val)
+
+  def first_val_tokens(self, n: int) -> np.ndarray:
+    """Returns the first `n` tokens of the validation part, int32 [n]."""
+    val = self.val
+    if isinstance(val, PackedExamples):
+      return val.tokens[0, :n]
+    return np.asarray(val[:n], np.int32)
 
   def eval_batches(
     self, batch_size: int, context_length: int, stride: int, limit: int

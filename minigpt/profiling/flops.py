@@ -65,7 +65,7 @@ def update_flops(config: GPTConfig, recipe: TrainConfig) -> float:
 
   d, f = config.emb_dim, config.mlp_dim
   block = 4 * iteration(d, d) + 2 * iteration(d, f)
-  return muon.TURNS * config.n_layers * block
+  return muon.ITERATIONS * config.n_layers * block
 
 
 def update_bytes(config: GPTConfig) -> int:

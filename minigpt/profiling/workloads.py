@@ -17,7 +17,8 @@ from minigpt.generation import decode as decoding
 from minigpt.model.params import Params, count, named_leaves, specs
 from minigpt.model.transformer import GPT
 from minigpt.profiling import flops as counts
-from minigpt.training.step import StepMetrics, TrainState, compiled_train_steps
+from minigpt.training.state import TrainState
+from minigpt.training.step import StepMetrics, compiled_train_steps
 
 
 class Workload(NamedTuple):

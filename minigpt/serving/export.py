@@ -18,7 +18,7 @@ from minigpt.profiling import workloads
 from minigpt.runtime.atomic_io import folder_size
 from minigpt.serving import model_card, stablehlo, versions, warmup
 from minigpt.serving.signatures import Server
-from minigpt.training.step import compiled_eval_step, evaluate
+from minigpt.training.validation import compiled_eval_step, evaluate
 
 
 class Options(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a training step takes of the machine's memory, before it is compiled.
+"""Estimates what a training step takes of memory, before it is compiled.
 
 The state (weights, gradient, AdamW's moments) is known to the byte. What the
 forward pass keeps for the backward pass was counted in XLA's own reports of
@@ -38,11 +38,12 @@ class Memory(NamedTuple):
 
   @property
   def total(self) -> int:
+    """Adds up all that is taken at the same time."""
     return sum(self)
 
 
 def n_parameters(config: GPTConfig) -> int:
-  """As `count(specs(config))`, in the time of two layers."""
+  """Counts the model's parameters in the time of two layers."""
   one, two = (
     count(specs(dataclasses.replace(config, n_layers=n))) for n in (1, 2)
   )
@@ -50,6 +51,7 @@ def n_parameters(config: GPTConfig) -> int:
 
 
 def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
+  """Estimates the memory of a training step, in bytes."""
   c, n = config, n_parameters(config)
   item = 2 if recipe.compute_dtype == 'bfloat16' else 4
   n_tokens = recipe.batch_size * c.context_length
@@ -67,7 +69,7 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
 
 
 def _kept(c: GPTConfig) -> int:
-  """Numbers kept of each token by all blocks."""
+  """Counts the numbers that all blocks keep of each token."""
   # The residual twice, two norms with their halves, queries, keys and values,
   # what attention gives, and the MLP before its GELU. Dropout keeps what fell,
   # of the weights of attention, too.
@@ -80,7 +82,7 @@ def _kept(c: GPTConfig) -> int:
 
 
 def available(limits: tuple[str, ...] = _CGROUP_LIMITS) -> int:
-  """Bytes this process may take: the machine's, or its container's."""
+  """Returns the bytes this process may take, of a machine or container."""
   found = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
   for limit in limits:
     try:
@@ -91,7 +93,12 @@ def available(limits: tuple[str, ...] = _CGROUP_LIMITS) -> int:
 
 
 def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
-  """One line that compares the need with what the machine has, in bytes.
+  """Returns one line that compares the need with what the machine has.
+
+  Args:
+    config: of the model.
+    recipe: how it is trained.
+    machine: bytes of memory.
 
   Raises:
     UsageError: the state alone does not fit, whatever the batch.

@@ -6,9 +6,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
@@ -16,26 +16,32 @@ from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import write_text
 
 _SECONDS_BETWEEN_LINES = 10.0
+# What metrics.jsonl holds of a step; `val_loss` and `val_accuracy` only after
+# an evaluation.
+Record: TypeAlias = dict[str, Any]
 
 
 class MetricsFile:
   """metrics.jsonl: one JSON object a step, flushed as it is written."""
 
-  def __init__(self, path: Path, first_step: int, writes: bool = True):
+  def __init__(self, path: str | Path, first_step: int, writes: bool = True):
     """Opens the file, less the steps after the checkpoint: they run again.
 
     Args:
+      path: the file.
+      first_step: the checkpoint's.
       writes: False leaves the file to another process, and only reads it.
     """
+    self._path = Path(path)
     kept = [m for m in read_metrics(path) if m['step'] <= first_step]
-    self._path = path
     self.losses = [m['train_loss'] for m in kept]  # of every step so far
     if writes:
-      write_text(path, ''.join(map(_line, kept)))
-    name = path if writes else os.devnull
+      write_text(self._path, ''.join(map(_line, kept)))
+    name = self._path if writes else os.devnull
     self._file = open(name, 'a', encoding='utf-8')  # noqa: SIM115
 
-  def write(self, records: list[dict[str, Any]]) -> None:
+  def write(self, records: list[Record]) -> None:
+    """Adds a line for each record, or raises InputError."""
     try:
       self._file.write(''.join(map(_line, records)))
       self._file.flush()
@@ -52,16 +58,18 @@ class MetricsFile:
       os.fsync(self._file.fileno())
 
   def close(self) -> None:
+    """Closes the file."""
     with contextlib.suppress(OSError):  # A full disk was reported by `write`.
       self._file.close()
 
 
-def _line(metrics: dict[str, Any]) -> str:
-  return json.dumps(metrics) + '\n'
+def _line(record: Record) -> str:
+  return json.dumps(record) + '\n'
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-  """The file's objects; a last line cut short by a crash is left out."""
+def read_metrics(path: str | Path) -> list[Record]:
+  """Reads the file's objects, less a last line that a crash has cut short."""
+  path = Path(path)
   if not path.is_file():
     return []
   metrics = []
@@ -75,8 +83,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
   return metrics
 
 
-def cut_samples(path: Path, last_step: int) -> None:
+def cut_samples(path: str | Path, last_step: int) -> None:
   """Drops the samples after the checkpoint: their steps run again."""
+  path = Path(path)
   if path.is_file():
     text = path.read_text(encoding='utf-8')
     titles = re.finditer(r'^--- step (\d+)$', text, re.MULTILINE)
@@ -90,49 +99,61 @@ def watch(batches: Iterable, n: int) -> Iterable:
   return tqdm(batches, total=n, unit='batch', mininterval=interval)
 
 
-class Progress:
+# Prints a message of a run.
+Say: TypeAlias = Callable[[str], None]
+
+
+def say(text: str) -> None:
+  """Prints a message at once, above a bar where there is one."""
+  tqdm.write(text)
+  sys.stdout.flush()
+
+
+def say_nothing(text: str) -> None:
+  """Keeps a run quiet."""
+
+
+class ProgressBar:
   """A bar on a terminal, plain lines elsewhere."""
 
-  def __init__(self, first_step: int, steps: int):
+  def __init__(self, first_step: int, steps: int, say: Say = say):
+    """Begins at `first_step` of `steps`; lines go to `say`."""
     self._steps = steps
     self._started = time.monotonic()
     self._first_step = first_step
     self._line_due = 0.0
+    self._say = say
     self._bar = tqdm(
       total=steps,
       initial=first_step,
       unit='step',
       dynamic_ncols=True,
-      disable=not sys.stderr.isatty(),
+      disable=say is say_nothing or not sys.stderr.isatty(),
     )
 
-  def say(self, text: str) -> None:
-    """Prints a message of its own, above the bar where there is one."""
-    tqdm.write(text)
-    sys.stdout.flush()
-
-  def step(self, metrics: dict[str, Any], important: bool = False) -> None:
-    """Shows the state of the run after `metrics['step']` steps."""
+  def step(self, record: Record, important: bool = False) -> None:
+    """Shows the state of the run after `record['step']` steps."""
     if not self._bar.disable:
-      self._bar.set_postfix_str(_brief(metrics), refresh=False)
-      self._bar.update(metrics['step'] - self._bar.n)
+      self._bar.set_postfix_str(_brief(record), refresh=False)
+      self._bar.update(record['step'] - self._bar.n)
       if important:
-        self.say(self._line(metrics))
+        self._say(self._line(record))
     elif important or time.monotonic() >= self._line_due:
-      self.say(self._line(metrics))
+      self._say(self._line(record))
       self._line_due = time.monotonic() + _SECONDS_BETWEEN_LINES
 
   def close(self) -> None:
+    """Leaves the bar as it is."""
     self._bar.close()
 
-  def _line(self, metrics):
-    step = metrics['step']
+  def _line(self, record: Record) -> str:
+    step = record['step']
     per_step = (time.monotonic() - self._started) / (step - self._first_step)
     left = f'{clock(per_step * (self._steps - step))} left'
-    return f'step {step}/{self._steps}  {_brief(metrics)}  {left}'
+    return f'step {step}/{self._steps}  {_brief(record)}  {left}'
 
 
-def _brief(m: dict[str, Any]) -> str:
+def _brief(m: Record) -> str:
   val = f'  val {m["val_loss"]:.4f}' if 'val_loss' in m else ''
   return (
     f'loss {m["train_loss"]:.4f}{val}  lr {m["learning_rate"]:.1e}  '
@@ -141,9 +162,56 @@ def _brief(m: dict[str, Any]) -> str:
 
 
 def clock(seconds: float) -> str:
-  """1:05 or 2:01:05."""
+  """Formats a time, as in 1:05 or 2:01:05."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   if hours:
     return f'{hours}:{minutes:02}:{seconds:02}'
   return f'{minutes}:{seconds:02}'
+
+
+class RunLog:
+  """What a run writes and shows of its steps, from one checkpoint on."""
+
+  def __init__(
+    self,
+    workdir: str | Path,
+    first_step: int,
+    steps: int,
+    writes: bool = True,
+    say: Say = say,
+  ):
+    """Drops what the files hold of steps after `first_step`.
+
+    Args:
+      workdir: the folder of metrics.jsonl and samples.txt.
+      first_step: the checkpoint's.
+      steps: of the whole run.
+      writes: False leaves the files to another process.
+      say: prints a message.
+    """
+    path = Path(workdir)
+    self._file = MetricsFile(path / 'metrics.jsonl', first_step, writes)
+    self._bar = ProgressBar(first_step, steps, say)
+    self.losses = self._file.losses
+    if writes:
+      cut_samples(path / 'samples.txt', first_step)
+
+  def __enter__(self) -> 'RunLog':
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    self._bar.close()
+    self._file.close()
+
+  def write(self, records: list[Record]) -> None:
+    """Adds the records to metrics.jsonl, or raises InputError."""
+    self._file.write(records)
+
+  def show(self, record: Record) -> None:
+    """Shows the state of the run, and evaluations in a line of their own."""
+    self._bar.step(record, important='val_loss' in record)
+
+  def sync(self) -> None:
+    """Makes sure that what was written outlives the machine."""
+    self._file.sync()

@@ -1,4 +1,4 @@
-"""Muon's direction (Jordan et al. 2024): a momentum made orthogonal.
+"""Muon's update (Jordan et al. 2024): a momentum made orthogonal.
 
 https://kellerjordan.github.io/posts/muon/
 
@@ -9,34 +9,35 @@ import math
 
 import tensorflow as tf
 
-# The polynomial a s + b s^3 + c s^5 rises steeply from 0, and five turns of it
+# The polynomial a s + b s^3 + c s^5 rises steeply from 0, and five iterations
 # leave any s from 0.01 to 1 between 0.68 and 1.14.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-TURNS = 5
+ITERATIONS = 5
 
 
 def newton_schulz(x: tf.Tensor) -> tf.Tensor:  # [..., M, N] -> [..., M, N]
-  """About U V' of x = U S V': every singular value is brought near 1."""
+  """Brings every singular value near 1: about U V' of x = U S V'."""
   if x.shape[-2] > x.shape[-1]:
     return tf.linalg.matrix_transpose(
       newton_schulz(tf.linalg.matrix_transpose(x))
     )
   x /= tf.norm(x, axis=(-2, -1), keepdims=True) + 1e-7
-  for _ in range(TURNS):
+  for _ in range(ITERATIONS):
     a = tf.matmul(x, x, transpose_b=True)
     x = _A * x + tf.matmul(_B * a + _C * tf.matmul(a, a), x)
   return x
 
 
-def orthogonal(
+def orthogonalize(
   momentum: tf.Tensor, n_parts: int = 1
 ) -> tf.Tensor:  # [M, N] -> [M, N]
-  """The momentum made orthogonal, with entries as large as AdamW's updates.
+  """Returns an orthogonal matrix with entries as large as AdamW's updates.
 
   Their root mean square is 0.2, so that learning rate and weight decay mean
   what they mean for AdamW (Liu et al. 2025, equation 4).
 
   Args:
+    momentum: the running average of the gradient.
     n_parts: matrices that lie side by side in this one, each made orthogonal
       by itself.
   """

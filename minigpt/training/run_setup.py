@@ -1,21 +1,208 @@
-"""How a run is begun: from nothing, or from the weights of another model."""
+"""How a run begins: new, continued, or another worker's.
 
+`open_run` is the way in. What it decides comes from three places: a preset,
+values that were set explicitly (overrides), and, for a run that exists, its
+config.json.
+"""
+
+import contextlib
 import dataclasses
+import math
+import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import tensorflow as tf
+
+from minigpt import tokenizers
+from minigpt.checkpoints import loading, workdir
 from minigpt.checkpoints.loading import CHANGEABLE_AT_START, LoadedModel
-from minigpt.errors import UsageError
+from minigpt.checkpoints.workdir import RunConfig
+from minigpt.config import (
+  GPTConfig,
+  Settings,
+  TrainConfig,
+  preset_values,
+  resolve,
+)
+from minigpt.data.sources import resolve_tokenizer
+from minigpt.data.training_data import TrainingData, read_training_data
+from minigpt.errors import InputError, UsageError
+from minigpt.model.params import specs
+from minigpt.runtime import lock
+from minigpt.tokenizers import Tokenizer
+from minigpt.training import memory_estimate, metrics
+from minigpt.training.metrics import Say
+from minigpt.training.single_worker import SingleWorker
+from minigpt.training.summary import summary
+from minigpt.training.trainer import Trainer
+
+
+class RunSetup(NamedTuple):
+  """A run whose configuration is complete and whose text is read."""
+
+  config: RunConfig
+  data: TrainingData
+  start: LoadedModel | None = None  # the model of init_from, where it was read
+
+
+def open_run(
+  path: str | Path,
+  overrides: Mapping[str, Any] | None = None,
+  *,
+  preset: str | None = None,
+  resume: bool = True,
+  workers: SingleWorker | None = None,
+  say: Say = metrics.say,
+) -> Trainer:
+  """Begins a run in a work directory, or continues the one that is there.
+
+  The directory is locked until the trainer is left: use it in a `with`.
+
+  Args:
+    path: the work directory.
+    overrides: explicit values by the names of the configs' fields; they take
+      the place of the preset's, and must not contradict a run that exists.
+    preset: the starting point of a new run. None: 'shakespeare-char', or
+      'finetune' with init_from.
+    resume: False refuses a directory that holds a run.
+    workers: this process among those of the run; None: it is alone. Only the
+      chief decides; the others read what it has written.
+    say: prints a message.
+
+  Returns:
+    The run at its newest checkpoint, or before its first step.
+
+  Raises:
+    UsageError: what is asked for makes no sense, or contradicts the run.
+    InputError: the text, a model or the directory cannot be used.
+  """
+  path, workers = Path(path), workers or SingleWorker()
+  overrides = resolve_overrides(overrides or {})
+  with contextlib.ExitStack() as resources:
+    _claim(path, workers, resources)
+    resumes = True
+    if workers.is_chief:
+      workdir.sweep(path)
+      resumes = workdir.holds_run(path)
+      opened = _continue_run if resumes else _begin_run
+      setup = opened(path, overrides, preset, resume, workers)
+    workers.barrier()  # The others read what the chief has written.
+    if not workers.is_chief:
+      setup = _join_run(path)
+    say(describe(setup))
+    trainer = Trainer(path, setup.config, setup.data, workers, say)
+    for damage in trainer.restore(setup.start):
+      say(f'set aside as {damage.path.name}: {damage.reason}')
+    if resumes:
+      say(f'continuing {path} after step {trainer.step}')
+    trainer.hold(resources.pop_all())
+  return trainer
+
+
+def _claim(
+  path: Path, workers: SingleWorker, resources: contextlib.ExitStack
+) -> None:
+  """Locks the directory for the chief; keeps the others quiet."""
+  if workers.is_chief:
+    resources.enter_context(lock.held(path, 'workdir'))
+  else:
+    silence = resources.enter_context(open(os.devnull, 'w'))  # noqa: SIM115
+    resources.enter_context(contextlib.redirect_stdout(silence))
+  resources.enter_context(
+    workers.lost_worker_is_an_error(workdir.checkpoints(path))
+  )
+
+
+def resolve_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds a token directory's tokenizer, and makes init_from absolute.
+
+  Raises:
+    UsageError: the tokenizer is another than the directory's.
+    InputError: the directory's tokenizer cannot be read.
+  """
+  resolved = resolve_tokenizer(overrides)
+  if resolved.get('init_from'):
+    resolved['init_from'] = os.path.abspath(resolved['init_from'])
+  return resolved
+
+
+def new_setup(overrides: dict[str, Any], preset: str | None) -> RunSetup:
+  """Completes the configuration of a new run; writes nothing.
+
+  Args:
+    overrides: as `resolve_overrides` returns them.
+    preset: None takes the default.
+  """
+  if not overrides.get('init_from'):
+    values = preset_values(preset or 'shakespeare-char', overrides)
+    return prepare(resolve(values))
+  start = loading.load(overrides['init_from'])
+  values = preset_values(preset or 'finetune', overrides)
+  values |= start_values(start, overrides)
+  return prepare(resolve(values), start.tokenizer)._replace(start=start)
+
+
+def _begin_run(
+  path: Path,
+  overrides: dict[str, Any],
+  preset: str | None,
+  resume: bool,
+  workers: SingleWorker,
+) -> RunSetup:
+  setup = new_setup(overrides, preset)
+  workers.check_batch_size(setup.config.train)
+  data = setup.data
+  workdir.create(path, setup.config, data.tokenizer, data.fingerprint)
+  return setup
+
+
+def _continue_run(
+  path: Path,
+  overrides: dict[str, Any],
+  preset: str | None,
+  resume: bool,
+  workers: SingleWorker,
+) -> RunSetup:
+  if not resume:
+    raise UsageError(f'{path} holds a run; choose another --workdir')
+  if preset:
+    overrides = preset_values(preset, overrides)
+  saved = workdir.load_config(path)
+  workdir.check_can_continue(path, saved)
+  workdir.check_same_run(path, saved, overrides)
+  setup = _read_run(path, {**workdir.values(saved), **overrides})
+  workers.check_batch_size(setup.config.train)
+  workdir.save_config(path, setup.config, setup.data.fingerprint)
+  return setup
+
+
+def _join_run(path: Path) -> RunSetup:
+  """Reads the run of the chief, which has just written what it is."""
+  if not workdir.holds_run(path):
+    raise InputError(
+      f'{path} is empty for this worker: --workdir must name a directory that '
+      'all workers share'
+    )
+  return _read_run(path, workdir.values(workdir.load_config(path)))
+
+
+def _read_run(path: Path, values: dict[str, Any]) -> RunSetup:
+  tokenizer = tokenizers.load(path / 'tokenizer.json')
+  setup = prepare(resolve(values), tokenizer)
+  workdir.check_same_data(path, setup.data.fingerprint)
+  return setup
 
 
 def start_values(
   start: LoadedModel, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns the model's and the tokenizer's settings of a run that starts there.
+  """Returns the settings of model and tokenizer of a run that starts there.
 
   Args:
-    start: the model of --init_from.
-    overrides: values that were set explicitly, by the names of their fields.
+    start: the model of init_from.
+    overrides: explicit values.
 
   Raises:
     UsageError: an override contradicts the model.
@@ -37,3 +224,75 @@ def start_values(
       f'with {name}; leave the flag out'
     )
   return values | {'tokenizer': name}
+
+
+def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> RunSetup:
+  """Reads the text, and resolves what depends on it: vocabulary and steps.
+
+  Args:
+    settings: what is asked for.
+    tokenizer: the tokenizer of the run that is continued, or of the model to
+      start from; None builds one.
+
+  Raises:
+    UsageError: the state cannot fit into the machine's memory.
+    InputError: the text cannot be used.
+  """
+  context_length = GPTConfig(**settings.model).context_length
+  data = read_training_data(settings.data, context_length, tokenizer)
+  vocabulary = {'vocab_size': data.tokenizer.vocab_size}
+  model = GPTConfig(**{**vocabulary, **settings.model})
+  if model.vocab_size != data.tokenizer.vocab_size:
+    raise InputError(
+      f'the model knows {model.vocab_size} tokens, the {data.tokenizer.name} '
+      f'tokenizer {data.tokenizer.vocab_size}; bring back the tokenizer.json '
+      'that the model was trained with'
+    )
+  recipe = _with_steps(settings.train, data.train.n_examples)
+  config = RunConfig(model, settings.data, recipe)
+  _memory_line(config)  # Refuses what cannot fit before anything is written.
+  return RunSetup(config, data)
+
+
+def _with_steps(recipe: TrainConfig, n_examples: int) -> TrainConfig:
+  """Turns a length in epochs into one in steps."""
+  if not recipe.epochs:
+    return recipe
+  per_step = recipe.batch_size * recipe.grad_accum
+  steps = math.ceil(recipe.epochs * n_examples / per_step)
+  return dataclasses.replace(recipe, steps=steps)
+
+
+def describe(setup: RunSetup) -> str:
+  """Says in a few lines what is trained, on what, for how long."""
+  config, data = setup.config, setup.data
+  model, recipe = config.model, config.train
+  return (
+    f'{summary(specs(model), model)}\n{_adapter_line(config)}'
+    f'{data.train.n_tokens:,} training tokens in {data.train.n_examples:,} '
+    f'windows, {data.n_val_tokens:,} validation tokens, '
+    f'vocabulary {model.vocab_size:,} ({data.tokenizer.name})\n'
+    f'{recipe.steps:,} steps of {recipe.batch_size} x {recipe.grad_accum} '
+    f'windows of {model.context_length} tokens in {recipe.compute_dtype}'
+    f'{_memory_line(config)}'
+  )
+
+
+def _adapter_line(config: RunConfig) -> str:
+  rank = config.train.lora_rank
+  if not rank:
+    return ''
+  n = sum(
+    rank * sum(layer.w.shape)
+    for block in specs(config.model).blocks
+    for layer in (*block.attn, *block.mlp)
+  )
+  return f'{"adapters, all that trains":<20} rank {rank:<13} {n:>13,}\n'
+
+
+def _memory_line(config: RunConfig) -> str:
+  if tf.config.list_physical_devices('GPU'):
+    return ''  # Its memory is what counts, and TensorFlow's to tell.
+  return '\n' + memory_estimate.check(
+    config.model, config.train, memory_estimate.available()
+  )

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 from minigpt.analysis import tensorboard
-from minigpt.checkpoints import workdir
-from minigpt.config import preset_values, resolve
 from minigpt.errors import UsageError
 from minigpt.model.params import named_leaves
-from minigpt.training import trainer
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
+from minigpt.training.trainer import no_observer
 
 accumulator = pytest.importorskip(
   'tensorboard.backend.event_processing.event_accumulator'
@@ -33,11 +33,9 @@ SMALL = {
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
-  prepared = trainer.prepare(resolve(preset_values('mini', SMALL)))
-  workdir.create(path, prepared.run, prepared.tokenizer)
-  run = trainer.Fit(path, prepared)
-  run.completer = lambda prompts, request: [' and so on']
-  trainer.fit(run, tensorboard.open_writer(path / 'tensorboard', '3:6'))
+  with open_run(path, SMALL, preset='mini', say=say_nothing) as run:
+    run.generator = lambda prompts, request: [' and so on']
+    run.train(tensorboard.open_writer(path / 'tensorboard', '3:6'))
   return run
 
 
@@ -130,8 +128,6 @@ def test_without_tensorboard_training_goes_on(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(
     tensorboard.importlib.util, 'find_spec', lambda name: None
   )
-  assert (
-    tensorboard.open_writer(tmp_path / 'tensorboard') is trainer.no_observer
-  )
+  assert tensorboard.open_writer(tmp_path / 'tensorboard') is no_observer
   assert 'tensorboard is not installed' in capsys.readouterr().out
   assert not list(tmp_path.iterdir())

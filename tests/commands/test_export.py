@@ -9,18 +9,14 @@ import pytest
 import tensorflow as tf
 
 from minigpt.checkpoints import workdir
-from minigpt.checkpoints.checkpoint import Checkpoint
-from minigpt.checkpoints.loading import Trained
-from minigpt.config import TrainConfig, preset_values, resolve
-from minigpt.data.batches import train_batches
+from minigpt.checkpoints.loading import load_trained
 from minigpt.errors import InputError, UsageError
-from minigpt.model.transformer import GPT
 from minigpt.serving import export as exporting
 from minigpt.serving import versions
 from minigpt.serving.export import Options, export, export_stablehlo
 from minigpt.tokenizers.char import CharTokenizer
-from minigpt.training.step import TrainState, compiled_train_steps
-from minigpt.training.trainer import prepare
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,17 +24,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   """A small model that has learned its text."""
-  run, tokenizer, windows, *_ = prepare(resolve(preset_values('mini', {})))
-  model = GPT(run.model)
-  state = TrainState(model)
-  recipe = TrainConfig(learning_rate=1e-2, warmup_steps=10, steps=60)
-  steps = compiled_train_steps(state, run.model, recipe)
-  (batch,) = train_batches(windows, (1, 8), 0, [range(60)], 60)
-  loss = steps(batch, 60)[0]
-  assert loss[-1] < 1
-  folder = tmp_path_factory.mktemp('run')
-  info = {'val_loss': float(loss[-1])}
-  return Trained(run, model, tokenizer, Checkpoint(folder, 60, info))
+  path = tmp_path_factory.mktemp('runs') / 'run'
+  overrides = dict(steps=60, batch_size=8, steps_per_call=60, eval_every=0)
+  with open_run(path, overrides, preset='mini', say=say_nothing) as run:
+    run.train()
+  assert run.history.best_loss < 1
+  return load_trained(path)
 
 
 @pytest.fixture(scope='module')

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt import tokenizers
-from minigpt.checkpoints import workdir
-from minigpt.config import GPTConfig, TrainConfig, preset_values, resolve
+from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data import sequence_packing
 from minigpt.data.batches import train_batches
 from minigpt.data.jsonl import Pair
@@ -19,13 +18,11 @@ from minigpt.model import attention
 from minigpt.model.layers import cross_entropy
 from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import GPT, gpt
-from minigpt.training.step import (
-  TrainState,
-  compiled_eval_step,
-  evaluate_batches,
-  mean_loss_and_grads,
-)
-from minigpt.training.trainer import Fit, fit, prepare
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
+from minigpt.training.state import TrainState
+from minigpt.training.step import mean_loss_and_grads
+from minigpt.training.validation import compiled_eval_step, evaluate_batches
 
 CONFIG = GPTConfig(12, 15, 16, 2, 2, drop_rate=0.0, init_std=0.3)
 TOKENIZER = tokenizers.build('char', '\n abcdefghij')
@@ -184,7 +181,7 @@ def test_a_run_learns_pairs_with_and_without_accumulation(tmp_path):
       for word in words
     )
   )
-  given = dict(
+  overrides = dict(
     dataset=str(file),
     context_length=24,
     emb_dim=32,
@@ -197,11 +194,10 @@ def test_a_run_learns_pairs_with_and_without_accumulation(tmp_path):
     drop_rate=0.0,
     compile='graph',
   )
-  prepared = prepare(resolve(preset_values('mini', given)))
-  workdir.create(tmp_path / 'run', prepared.run, prepared.tokenizer)
-  run = Fit(tmp_path / 'run', prepared)
-  fit(run)
-  assert run.best_loss < 0.3
+  path = tmp_path / 'run'
+  with open_run(path, overrides, preset='mini', say=say_nothing) as run:
+    run.train()
+  assert run.history.best_loss < 0.3
   assert run.sample().startswith('abc>')
 
 

@@ -10,6 +10,7 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.kernels import onednn_matmul
 from minigpt.model.transformer import GPT
 from minigpt.training import step
+from minigpt.training.state import TrainState
 
 needs_onednn = pytest.mark.skipif(
   not onednn_matmul.available(), reason='this machine has no oneDNN under XLA'
@@ -24,7 +25,7 @@ needs_units = pytest.mark.skipif(
 
 def step_hlo(compute_dtype):
   config = GPTConfig(64, 16, 32, 2, 2, drop_rate=0.0)
-  state = step.TrainState(GPT(config))
+  state = TrainState(GPT(config))
   recipe = TrainConfig(
     batch_size=2, grad_accum=1, compute_dtype=compute_dtype, compile='xla'
   )

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from minigpt.compiler import jit
 from minigpt.model.transformer import GPT
-from minigpt.training.step import TrainState, loss_and_grads
+from minigpt.training.state import TrainState
+from minigpt.training.step import loss_and_grads
 
 RNG = tf.constant([5, 6])
 
@@ -17,7 +18,7 @@ def n_matmuls(state, batch, config) -> int:
   @jit.compiled
   def step(batch):
     loss, grads = loss_and_grads(
-      batch, state.params, config, 'float32', RNG, state.whole
+      batch, state.params, config, 'float32', RNG, state.full_params
     )
     return [loss, *tf.nest.flatten(grads)]
 

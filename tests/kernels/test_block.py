@@ -9,7 +9,8 @@ import tensorflow as tf
 from minigpt.compiler import jit
 from minigpt.data.sequence_packing import PackedBatch
 from minigpt.model import lora
-from minigpt.training.step import TrainState, loss_and_grads
+from minigpt.training.state import TrainState
+from minigpt.training.step import loss_and_grads
 
 RNG = tf.constant([5, 6])
 
@@ -25,7 +26,7 @@ def step(state, config, dtype):
 
   def gradients(batch):
     loss, grads = loss_and_grads(
-      batch, state.params, config, dtype, RNG, state.whole
+      batch, state.params, config, dtype, RNG, state.full_params
     )
     return [loss, *tf.nest.flatten(grads)]
 

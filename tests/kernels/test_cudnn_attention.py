@@ -18,7 +18,8 @@ from minigpt.model import attention as att
 from minigpt.model.loss import loss_fn
 from minigpt.model.params import cast
 from minigpt.model.transformer import GPT
-from minigpt.training.step import TrainState, compiled_train_steps
+from minigpt.training.state import TrainState
+from minigpt.training.step import compiled_train_steps
 
 SHAPE = [2, 3, 8, 16]
 

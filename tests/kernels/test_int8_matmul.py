@@ -14,6 +14,7 @@ from minigpt.model.loss import loss_fn
 from minigpt.model.params import Linear
 from minigpt.model.transformer import GPT
 from minigpt.training import step
+from minigpt.training.state import TrainState
 
 
 def by_hand(x, w):
@@ -100,9 +101,7 @@ def trained():
   recipe = TrainConfig(
     learning_rate=1e-2, warmup_steps=10, steps=60, batch_size=8, grad_accum=1
   )
-  steps = step.compiled_train_steps(
-    step.TrainState(model), model.config, recipe
-  )
+  steps = step.compiled_train_steps(TrainState(model), model.config, recipe)
   steps(tf.constant(windows.reshape(60, 1, 8, 33)), 60)
   return tf.constant(windows[:8]), model
 

@@ -16,7 +16,9 @@ from minigpt.model import lora, params
 from minigpt.model.kv_cache import cached_gpt, empty_caches
 from minigpt.model.transformer import GPT, gpt, hidden_states
 from minigpt.training import step as training
-from minigpt.training.trainer import Fit, fit, prepare
+from minigpt.training import validation
+from minigpt.training.run_setup import prepare
+from minigpt.training.trainer import Trainer
 
 CONFIG = GPTConfig(
   vocab_size=9,
@@ -121,7 +123,7 @@ def source(tmp_path_factory, model):
   return path, tokenizer
 
 
-def a_fit(path, source, text):
+def a_run(path, source, text):
   text_file = path.parent / 'text.txt'
   text_file.write_text(text)
   settings = Settings(
@@ -129,18 +131,18 @@ def a_fit(path, source, text):
     DataConfig(dataset=str(text_file)),
     dataclasses.replace(RECIPE, init_from=str(source[0])),
   )
-  prepared = prepare(settings, source[1])
+  config, data, _ = prepare(settings, source[1])
   if not workdir.holds_run(path):
-    workdir.create(path, prepared.run, prepared.tokenizer)
-  run = Fit(path, prepared)
+    workdir.create(path, config, data.tokenizer)
+  run = Trainer(path, config, data)
   run.restore()
   return run
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, source):
-  run = a_fit(tmp_path_factory.mktemp('runs') / 'run', source, TEXT)
-  fit(run)
+  run = a_run(tmp_path_factory.mktemp('runs') / 'run', source, TEXT)
+  run.train()
   return run
 
 
@@ -167,14 +169,14 @@ def test_a_checkpoint_holds_only_adapters(trained):
 def test_a_run_reads_back_merged_and_continues(trained, source):
   read = loading.load_trained(trained.path)
   assert read.checkpoint.step == 6
-  want = gpt(TOKENS, trained.state.whole(trained.state.params), CONFIG)
+  want = gpt(TOKENS, trained.state.full_params(trained.state.params), CONFIG)
   found = gpt(TOKENS, read.model.params, CONFIG)
   np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
-  step = training.compiled_eval_step(read.model.params, CONFIG, 'float32')
-  loss = training.evaluate(step, trained.prepared.val, 12, 4).loss
+  step = validation.compiled_eval_step(read.model.params, CONFIG, 'float32')
+  loss = validation.evaluate(step, trained.data.val, 12, 4).loss
   np.testing.assert_allclose(trained.evaluate()['val_loss'], loss, rtol=1e-4)
   assert 'adapter' not in ' '.join(params.named_leaves(read.model.params))
-  again = a_fit(trained.path, source, TEXT)
+  again = a_run(trained.path, source, TEXT)
   assert again.step == 6
   for a, b in zip(again.state.variables, trained.state.variables, strict=True):
     np.testing.assert_array_equal(a, b)

@@ -14,13 +14,13 @@ import helpers
 import numpy as np
 import pytest
 
-from minigpt.checkpoints import workdir
 from minigpt.commands import launch
-from minigpt.config import TrainConfig, preset_values, resolve
+from minigpt.config import TrainConfig
 from minigpt.errors import InputError, UsageError
+from minigpt.training import cluster as cluster_lib
 from minigpt.training import distribution
 from minigpt.training.metrics import read_metrics
-from minigpt.training.trainer import Fit, fit, prepare
+from minigpt.training.run_setup import open_run
 
 ROOT = Path(__file__).parents[2]
 FLAGS = dict(
@@ -95,9 +95,8 @@ def a_worker_but_not_the_chief(launcher: subprocess.Popen) -> int:
 def alone(tmp_path_factory):
   """The losses of one worker."""
   path = tmp_path_factory.mktemp('runs') / 'alone'
-  prepared = prepare(resolve(preset_values('shakespeare-char', FLAGS)))
-  workdir.create(path, prepared.run, prepared.tokenizer, prepared.fingerprint)
-  fit(Fit(path, prepared))
+  with open_run(path, FLAGS) as run:
+    run.train()
   return read_metrics(path / 'metrics.jsonl')
 
 
@@ -174,15 +173,12 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices('CPU')[0]
 tf.config.set_logical_device_configuration(
   cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from minigpt.config import preset_values, resolve
-from minigpt.training.distribution import Workers
-from minigpt.training.trainer import Fit, fit, prepare
-given = {FLAGS | dict(compile='hybrid')}
-prepared = prepare(resolve(preset_values('shakespeare-char', given)))
-workers = Workers(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))
-run = Fit(Path('.'), prepared, workers)
-run.restore()
-fit(run, lambda fit_, _: fit_.step < 6 or sys.exit(0))
+from minigpt.training.distribution import MultiWorker
+from minigpt.training.run_setup import open_run
+overrides = {FLAGS | dict(compile='hybrid')}
+workers = MultiWorker(tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']))
+with open_run(Path('.'), overrides, workers=workers) as run:
+  run.train(lambda trainer, _: trainer.step < 6 or sys.exit(0))
 """
   made = helpers.run('-c', code, cwd=tmp_path)
   assert made.returncode == 0, made.stderr
@@ -238,11 +234,11 @@ def cluster(index=0, **jobs) -> str:
 
 
 def test_a_cluster_is_read():
-  assert distribution.read_cluster('') is None
-  assert distribution.read_cluster(cluster(worker=['a:1'])) is None
-  found = distribution.read_cluster(cluster(1, worker=['a:1', '[::1]:2']))
+  assert cluster_lib.read_cluster('') is None
+  assert cluster_lib.read_cluster(cluster(worker=['a:1'])) is None
+  found = cluster_lib.read_cluster(cluster(1, worker=['a:1', '[::1]:2']))
   assert found == (('a:1', '[::1]:2'), 1)
-  found = distribution.read_cluster(cluster(chief=['c:1'], worker=['w:1']))
+  found = cluster_lib.read_cluster(cluster(chief=['c:1'], worker=['w:1']))
   assert found == (('c:1', 'w:1'), 0)
 
 
@@ -262,7 +258,7 @@ def test_a_cluster_is_read():
 )
 def test_a_malformed_cluster_is_refused(text):
   with pytest.raises(UsageError, match='TF_CONFIG is malformed') as caught:
-    distribution.read_cluster(text)
+    cluster_lib.read_cluster(text)
   assert '\n' not in str(caught.value)
 
 
@@ -281,7 +277,7 @@ def test_a_batch_that_cannot_be_shared_is_refused():
   class Three:
     num_replicas_in_sync = 3
 
-  workers = distribution.Workers(Three(), 1, 3)
-  workers.check(TrainConfig(batch_size=6))
+  workers = distribution.MultiWorker(Three(), 1, 3)
+  workers.check_batch_size(TrainConfig(batch_size=6))
   with pytest.raises(UsageError, match='choose a multiple of 3'):
-    workers.check(TrainConfig(batch_size=4))
+    workers.check_batch_size(TrainConfig(batch_size=4))

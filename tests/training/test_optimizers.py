@@ -11,14 +11,14 @@ from minigpt.model.params import named_leaves, specs
 from minigpt.training.muon import newton_schulz
 from minigpt.training.optimizers import (
   Moments,
-  adamw_direction,
+  adamw_rule,
   clip_scale,
-  directions,
   global_norm,
-  learning_rate,
-  muon_direction,
+  muon_rule,
   update,
+  update_rules,
 )
+from minigpt.training.schedules import learning_rate
 
 RECIPE = TrainConfig(
   steps=110,
@@ -97,7 +97,7 @@ def test_adamw_follows_the_paper(shape):
       step,
       0.01,
       config=RECIPE,
-      direction=adamw_direction,
+      rule=adamw_rule,
     )
     m, v = 0.9 * m + 0.1 * grad, 0.99 * v + 0.01 * grad**2
     adam = (m / (1 - 0.9 ** (step + 1))) / (
@@ -138,8 +138,8 @@ def test_muon_follows_its_equations(shape, n_parts):
   moments = Moments(np.zeros(shape, 'f'), np.zeros(shape, 'f'))
   momentum = np.zeros(shape)
 
-  def direction(*args):
-    return muon_direction(*args, n_parts=n_parts)
+  def rule(*args):
+    return muon_rule(*args, n_parts=n_parts)
 
   for step in range(3):
     grad = rng.normal(size=shape).astype(np.float32)
@@ -151,7 +151,7 @@ def test_muon_follows_its_equations(shape, n_parts):
       0.01,
       0.5,
       config=RECIPE,
-      direction=direction,
+      rule=rule,
     )
     momentum = 0.9 * momentum + 0.1 * grad
     parts = np.split(momentum, n_parts, axis=1)
@@ -164,23 +164,23 @@ def test_muon_follows_its_equations(shape, n_parts):
 def test_muon_moves_the_weights_of_the_blocks_alone():
   config = GPTConfig(8, 4, 4, 2, 1, qkv_bias=True, tie_embeddings=False)
   recipe = dataclasses.replace(RECIPE, optimizer='muon')
-  chosen = named_leaves(directions(specs(config), recipe))
-  hidden = {name for name, rule in chosen.items() if rule != adamw_direction}
+  chosen = named_leaves(update_rules(specs(config), recipe))
+  hidden = {name for name, rule in chosen.items() if rule != adamw_rule}
   weights = {'attn.c_attn.w', 'attn.c_proj.w', 'mlp.c_fc.w', 'mlp.c_proj.w'}
   assert hidden == {f'blocks.0.{name}' for name in weights}
   qkv = chosen['blocks.0.attn.c_attn.w']
   assert qkv.keywords == {'n_parts': 3}
-  assert chosen['blocks.0.mlp.c_fc.w'] == muon_direction
-  all_adamw = directions(specs(config), RECIPE)
-  assert set(named_leaves(all_adamw).values()) == {adamw_direction}
+  assert chosen['blocks.0.mlp.c_fc.w'] == muon_rule
+  all_adamw = update_rules(specs(config), RECIPE)
+  assert set(named_leaves(all_adamw).values()) == {adamw_rule}
 
 
 def test_muon_moves_every_adapter():
   recipe = dataclasses.replace(RECIPE, optimizer='muon')
   adapters = lora.init_adapters(GPTConfig(8, 4, 4, 2, 1), rank=2)
-  chosen = named_leaves(directions(adapters, recipe))
+  chosen = named_leaves(update_rules(adapters, recipe))
   parts = {
     name for name, rule in chosen.items() if getattr(rule, 'keywords', None)
   }
   assert parts == {'0.attn.c_attn.b'}
-  assert adamw_direction not in chosen.values()
+  assert adamw_rule not in chosen.values()

@@ -17,14 +17,15 @@ from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.runtime import lock
 from minigpt.training.metrics import read_metrics
-from minigpt.training.trainer import Fit, fit, prepare
+from minigpt.training.run_setup import prepare
+from minigpt.training.trainer import Finished, Stopped, Trainer
 
 ROOT = Path(__file__).parents[2]
 TINY = helpers.TINY
-start = helpers.start_run
+open_run = helpers.open_tiny_run
 
 
-def variables(run: Fit) -> dict[str, np.ndarray]:
+def variables(run: Trainer) -> dict[str, np.ndarray]:
   return {
     f'{part}.{name}': leaf.numpy()
     for part, tree in run.state.parts().items()
@@ -41,10 +42,10 @@ def curve(path: Path) -> list[tuple]:
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory) -> Fit:
+def whole(tmp_path_factory) -> Trainer:
   """A run that nothing disturbed."""
-  run = start(tmp_path_factory.mktemp('runs') / 'whole')
-  assert fit(run) == 0
+  with open_run(tmp_path_factory.mktemp('runs') / 'whole') as run:
+    assert run.train() == Finished()
   return run
 
 
@@ -59,8 +60,7 @@ def test_a_run_that_was_terminated_then_killed_ends_bit_for_bit_the_same(
   whole, tmp_path, monkeypatch
 ):
   path = tmp_path / 'run'
-  first = start(path)
-  scored = Fit.evaluate
+  scored = Trainer.evaluate
 
   def terminated(self):
     if self.step == 20:
@@ -68,16 +68,18 @@ def test_a_run_that_was_terminated_then_killed_ends_bit_for_bit_the_same(
       time.sleep(0.2)
     return scored(self)
 
-  monkeypatch.setattr(Fit, 'evaluate', terminated)
-  assert fit(first) == signal.SIGTERM
+  monkeypatch.setattr(Trainer, 'evaluate', terminated)
+  with open_run(path) as first:
+    assert first.train() == Stopped(signal.SIGTERM)
   monkeypatch.undo()
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
   assert [m['step'] for m in read_metrics(path / 'metrics.jsonl')][-1] == 20
 
   _continue_until_killed(path, n_lines=32)
-  last = start(path)
-  assert last.step in (20, 30, 40)  # The newest may still have been on its way.
-  assert fit(last) == 0
+  with open_run(path) as last:
+    # The newest may still have been on its way.
+    assert last.step in (20, 30, 40)
+    assert last.train() == Finished()
   assert curve(path) == curve(whole.path)
   for name, value in variables(whole).items():
     np.testing.assert_array_equal(value, variables(last)[name], name)
@@ -100,15 +102,16 @@ def _continue_until_killed(path: Path, n_lines: int) -> None:
 def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
   whole, tmp_path, monkeypatch
 ):
-  text = whole.prepared
+  data = whole.data
   tokens = tmp_path / 'tokens.npy'
-  np.save(tokens, np.concatenate([text.windows.tokens, text.val]))
+  np.save(tokens, np.concatenate([data.train.tokens, data.val]))
   values = preset_values('shakespeare-char', {**TINY, 'dataset': str(tokens)})
-  run = Fit(tmp_path / 'run', prepare(resolve(values), text.tokenizer))
+  setup = prepare(resolve(values), data.tokenizer)
+  run = Trainer(tmp_path / 'run', setup.config, setup.data)
   run.path.mkdir()
 
-  def disturb(fit_, _):
-    if fit_.step > 20 and tokens.exists():
+  def disturb(trainer, _):
+    if trainer.step > 20 and tokens.exists():
       tokens.unlink()
       monkeypatch.setattr(time, 'time', lambda: 0.0)
       monkeypatch.setattr(time, 'time_ns', lambda: 0)
@@ -116,16 +119,16 @@ def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
       with contextlib.suppress(FileNotFoundError):
         os.utime(path, (i * 2**31, i * 2**31))
 
-  assert fit(run, disturb) == 0
+  assert run.train(disturb) == Finished()
   assert curve(run.path) == curve(whole.path)
   kept = checkpoint.list_checkpoints(workdir.checkpoints(run.path))
   assert kept[-1].step == 60
   with pytest.raises(InputError, match=r'tokens\.npy: No such file'):
-    prepare(resolve(values), text.tokenizer)
+    prepare(resolve(values), data.tokenizer)
 
 
 def test_changed_text_is_noticed(whole):
-  windows, val = whole.prepared.windows, whole.prepared.val
+  windows, val = whole.data.train, whole.data.val
   workdir.check_same_data(whole.path, fingerprint(windows.tokens, val))
   changed = np.array(windows.tokens)
   changed[0] ^= 1

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import start_run as start
+from helpers import open_tiny_run
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data.sequence_packing import PackedBatch
@@ -14,10 +14,10 @@ from minigpt.model import lora
 from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import GPT
 from minigpt.training import stability
-from minigpt.training.diagnosis import culprit, trace
 from minigpt.training.metrics import read_metrics
-from minigpt.training.step import TrainState
-from minigpt.training.trainer import Fit, fit
+from minigpt.training.stability import first_nonfinite, trace
+from minigpt.training.state import TrainState
+from minigpt.training.trainer import Finished, Trainer
 
 CONFIG = GPTConfig(
   vocab_size=11,
@@ -43,7 +43,7 @@ def test_the_trace_ends_in_the_loss(state):
 
 
 def why(state, config=CONFIG) -> str:
-  return culprit(WINDOWS[None], state, config, TrainConfig())
+  return first_nonfinite(WINDOWS[None], state, config, TrainConfig())
 
 
 def test_a_broken_state_is_named(state):
@@ -85,7 +85,7 @@ def test_adapters_and_packed_rows_are_looked_into():
   )
 
   def found():
-    return culprit(packed, state, CONFIG, TrainConfig())
+    return first_nonfinite(packed, state, CONFIG, TrainConfig())
 
   assert 'the step is finite' in found()
   state.params[1].attn.c_proj.b.assign(tf.fill([2, 8], 3e38))
@@ -123,15 +123,15 @@ def test_spikes_are_measured_in_deviations_of_the_last_losses():
 
 def test_a_damaged_list_of_skipped_batches_is_refused(tmp_path):
   path = tmp_path / 'skipped.json'
-  assert stability.skipped(path) == []
+  assert stability.read_skipped(path) == []
   stability.skip(path, {'step': 3, 'train_loss': 9.0}, 7)
-  assert stability.skipped(path) == [{'step': 3, 'batch': 7, 'loss': 9.0}]
+  assert stability.read_skipped(path) == [{'step': 3, 'batch': 7, 'loss': 9.0}]
   path.write_text('[{"batch": null}]')
   with pytest.raises(InputError, match='is no list of skipped batches'):
-    stability.skipped(path)
+    stability.read_skipped(path)
 
 
-def poisoned(run: Fit, bad: list[int], value: float) -> list[int]:
+def poisoned(run: Trainer, bad: list[int], value: float) -> list[int]:
   """Makes the run report `value` as the loss of some batches."""
   steps_of, seen = run.train_steps, []
 
@@ -150,23 +150,27 @@ def poisoned(run: Fit, bad: list[int], value: float) -> list[int]:
 
 
 def test_the_guard_goes_back_and_on_without_the_batch(tmp_path):
-  run = start(tmp_path / 'run', steps=70, spike_guard=30.0)
-  seen = poisoned(run, [62, 66], 50.0)
-  assert fit(run) == 0
+  changes = dict(steps=70, spike_guard=30.0)
+  with open_tiny_run(tmp_path / 'run', **changes) as run:
+    seen = poisoned(run, [62, 66], 50.0)
+    assert run.train() == Finished()
   assert run.skipped == [62, 66]
   assert seen.count(61) == 3  # Once, and after going back to step 60 twice.
   assert max(seen) == 71
   metrics = read_metrics(run.path / 'metrics.jsonl')
   assert [m['step'] for m in metrics] == list(range(1, 71))
   assert max(m['train_loss'] for m in metrics) < 5
-  assert start(run.path, steps=70, spike_guard=30.0).skipped == [62, 66]
+  with open_tiny_run(run.path, **changes) as again:
+    assert again.skipped == [62, 66]
 
 
 def test_broken_numbers_stop_the_run_with_their_cause(tmp_path):
-  run = start(tmp_path / 'run', steps=20)
-  poisoned(run, [15], np.nan)
-  with pytest.raises(InputError) as caught:
-    fit(run)
+  with (
+    pytest.raises(InputError) as caught,
+    open_tiny_run(tmp_path / 'run', steps=20) as run,
+  ):
+    poisoned(run, [15], np.nan)
+    run.train()
   message = str(caught.value)
   assert message.startswith('step 16: loss nan')
   assert 'the step is finite' in message

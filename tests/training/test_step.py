@@ -10,8 +10,10 @@ from minigpt.kernels import block, tied_embeddings
 from minigpt.model import lora
 from minigpt.model.loss import loss_fn
 from minigpt.model.params import named_leaves
-from minigpt.model.transformer import GPT
+from minigpt.model.transformer import GPT, gpt
 from minigpt.training import optimizers, step
+from minigpt.training.state import TrainState
+from minigpt.training.validation import compiled_eval_step, evaluate
 
 CONFIG = GPTConfig(17, 8, 16, 2, 1, drop_rate=0.0, init_std=0.2)
 RECIPE = TrainConfig(steps=20, warmup_steps=2, learning_rate=1e-2)
@@ -23,7 +25,7 @@ def windows(*shape, seed=0):
 
 @pytest.fixture(scope='module')
 def steps_of_three():
-  state = step.TrainState(GPT(CONFIG))
+  state = TrainState(GPT(CONFIG))
   return state, step.compiled_train_steps(state, CONFIG, RECIPE)
 
 
@@ -31,7 +33,7 @@ def steps_of_three():
 def fresh(steps_of_three):
   """The compiled steps on a state set back to the beginning."""
   state, train_steps = steps_of_three
-  blank = step.TrainState(GPT(CONFIG))
+  blank = TrainState(GPT(CONFIG))
   for old, new in zip(state.variables, blank.variables, strict=True):
     old.assign(new)
   return state, train_steps
@@ -45,7 +47,7 @@ def test_compiled_steps_equal_eager_steps(fresh):
   state, train_steps = fresh
   batch = windows(3, 1, 4)
   metrics = train_steps(batch, np.int32(3))
-  eager = step.TrainState(GPT(CONFIG))
+  eager = TrainState(GPT(CONFIG))
   for i in range(3):
     expected = eager_step(batch[i], eager)
     for name, value in expected._asdict().items():
@@ -64,7 +66,7 @@ def test_compiled_steps_equal_eager_steps(fresh):
 def test_steps_are_the_same_however_they_are_compiled(mode, optimizer):
   config = dataclasses.replace(CONFIG, drop_rate=0.1)
   batch = windows(3, 2, 4)
-  eager, state = (step.TrainState(GPT(config)) for _ in range(2))
+  eager, state = (TrainState(GPT(config)) for _ in range(2))
   recipe = dataclasses.replace(
     RECIPE, compile=mode, grad_accum=2, optimizer=optimizer
   )
@@ -82,7 +84,7 @@ def test_steps_are_the_same_however_they_are_compiled(mode, optimizer):
 
 @pytest.mark.parametrize('mode', ['xla', 'graph'])
 def test_every_program_of_a_run_is_compiled_as_asked(mode):
-  state = step.TrainState(GPT(CONFIG))
+  state = TrainState(GPT(CONFIG))
   recipe = dataclasses.replace(RECIPE, compile=mode)
   batch, leaves = windows(1, 4), tf.nest.flatten(state.params)
   programs = [
@@ -90,7 +92,7 @@ def test_every_program_of_a_run_is_compiled_as_asked(mode):
     (step.compiled_gradients(state, CONFIG, recipe), (batch, 0)),
     (step.compiled_update(state, CONFIG, recipe), (0.0, leaves)),
     (
-      step.compiled_eval_step(state.params, CONFIG, 'float32', mode),
+      compiled_eval_step(state.params, CONFIG, 'float32', mode),
       (batch[0], np.ones([4, 8], np.float32)),
     ),
   ]
@@ -105,7 +107,7 @@ def test_bfloat16_in_hybrid_mode_is_near_float32():
   losses = []
   for dtype in ('float32', 'bfloat16'):
     recipe = dataclasses.replace(RECIPE, compile='hybrid', compute_dtype=dtype)
-    state = step.TrainState(GPT(CONFIG))
+    state = TrainState(GPT(CONFIG))
     train_steps = step.compiled_train_steps(state, CONFIG, recipe)
     losses.append(train_steps(batch, np.int32(1)).loss.numpy()[0])
   assert 0 < abs(losses[1] / losses[0] - 1) < 2e-2
@@ -116,7 +118,7 @@ def test_one_call_of_three_is_three_calls_of_one(fresh):
   batch = windows(3, 1, 4)
   train_steps(batch, np.int32(3))
   in_one = [v.numpy() for v in state.variables]
-  blank = step.TrainState(GPT(CONFIG))
+  blank = TrainState(GPT(CONFIG))
   for old, new in zip(state.variables, blank.variables, strict=True):
     old.assign(new)
   for i in range(3):
@@ -175,7 +177,7 @@ def test_layers_that_are_traced_once_are_not_computed_twice(
 
   def count_matmuls():
     adapters = lora.init_adapters(config, rank) if rank else ()
-    state = step.TrainState(GPT(config), adapters)
+    state = TrainState(GPT(config), adapters)
     steps = step.compiled_train_steps(state, config, recipe)
     program = steps.experimental_get_compiler_ir(
       windows(1, n_batches, 4), tf.constant(1)
@@ -234,7 +236,7 @@ def test_gradients_in_bfloat16_are_added_and_clipped_in_float32():
 def test_large_gradients_are_clipped():
   recipe = TrainConfig(grad_clip=1e-4, weight_decay=0.0, warmup_steps=0)
   batch = windows(1, 4)
-  clipped = step.TrainState(GPT(CONFIG))
+  clipped = TrainState(GPT(CONFIG))
   norm = eager_step(batch, clipped, recipe=recipe).grad_norm.numpy()
   assert norm > 1e-2  # reported as it was
   mu = tf.linalg.global_norm(tf.nest.flatten(clipped.moments.mu)).numpy()
@@ -247,7 +249,7 @@ def test_dropout_differs_between_steps_but_not_between_runs():
   batch = windows(1, 4)
 
   def losses(seed):
-    state = step.TrainState(GPT(config))
+    state = TrainState(GPT(config))
     recipe = TrainConfig(**{**vars(still), 'seed': seed})
     return [
       eager_step(batch, state, config, recipe).loss.numpy() for _ in range(2)
@@ -262,14 +264,14 @@ def test_dropout_differs_between_steps_but_not_between_runs():
 def test_evaluation_is_the_mean_over_all_tokens():
   p = GPT(CONFIG).params
   tokens = np.random.default_rng(1).integers(0, 17, 30)
-  eval_step = step.compiled_eval_step(p, CONFIG, 'float32')
-  found = step.evaluate(eval_step, tokens, 8, 3)
+  eval_step = compiled_eval_step(p, CONFIG, 'float32')
+  found = evaluate(eval_step, tokens, 8, 3)
   losses, hits = [], []
   for start in range(0, 29, 8):
     window = tf.constant(tokens[start : start + 9][None], tf.int32)
     n = window.shape[1] - 1
     losses.append(n * loss_fn(window, p, CONFIG).numpy())
-    logits = step.gpt(window[:, :-1], p, CONFIG)
+    logits = gpt(window[:, :-1], p, CONFIG)
     hits.append(np.sum(np.argmax(logits, -1) == window[:, 1:]))
   np.testing.assert_allclose(found.loss, sum(losses) / 29, rtol=1e-5)
   np.testing.assert_allclose(found.accuracy, sum(hits) / 29, rtol=1e-6)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from minigpt.checkpoints import checkpoint, loading, workdir
-from minigpt.config import preset_values, resolve
-from minigpt.errors import InputError, UsageError
+from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
-from minigpt.training.trainer import Fit, fit, plan_calls, prepare
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
+from minigpt.training.trainer import Finished, plan_calls
+from minigpt.training.validation import EvalHistory
 
 SMALL = {
   'emb_dim': 16,
@@ -23,16 +25,16 @@ SMALL = {
 }
 
 
-def start(path, **changes):
-  prepared = prepare(resolve(preset_values('mini', {**SMALL, **changes})))
-  workdir.create(path, prepared.run, prepared.tokenizer)
-  return Fit(path, prepared)
+def open_small_run(path, **changes):
+  overrides = {**SMALL, **changes}
+  return open_run(path, overrides, preset='mini', say=say_nothing)
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-  run = start(tmp_path_factory.mktemp('runs') / 'whole')
-  fit(run)
+  path = tmp_path_factory.mktemp('runs') / 'whole'
+  with open_small_run(path) as run:
+    assert run.train() == Finished()
   return run
 
 
@@ -72,7 +74,7 @@ def test_a_run_leaves_what_the_documentation_says(finished):
 
 def test_a_trained_model_reads_back_as_it_was(finished):
   trained = loading.load_trained(finished.path)
-  assert trained.run == finished.run
+  assert trained.run == finished.config
   assert trained.tokenizer.decode([0, 1]) == ' .'
   if trained.checkpoint.step == 12:
     for name, leaf in named_leaves(trained.model.params).items():
@@ -82,21 +84,20 @@ def test_a_trained_model_reads_back_as_it_was(finished):
 
 def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
   """Stops after 8 of 12 steps, with records of two more already written."""
-  first = start(tmp_path / 'run')
-  for call in plan_calls(0, 8, 5, [4]):
-    batch = one_call(first, call)
-    first.train_steps(batch, np.int32(len(call)))
-  first.best_loss, first.n_worse = 9.0, 0
-  first.save({'val_loss': 9.0})
-  first.saver.wait()
+  with open_small_run(tmp_path / 'run') as first:
+    for call in plan_calls(0, 8, 5, [4]):
+      batch = one_call(first, call)
+      first.train_steps(batch, np.int32(len(call)))
+    first.history = EvalHistory(9.0, 0)
+    first.save({'val_loss': 9.0})
+    first.checkpointer.wait()
   lines = (finished.path / 'metrics.jsonl').read_text().splitlines()[:10]
   (tmp_path / 'run' / 'metrics.jsonl').write_text('\n'.join(lines) + '\n{"st')
   samples = tmp_path / 'run' / 'samples.txt'
   samples.write_text('--- step 8\na\n--- b\n--- step 9\nc\n--- step 10\nd\n')
-  second = Fit(tmp_path / 'run', first.prepared)
-  second.restore()
-  assert second.step == 8
-  fit(second)
+  with open_small_run(tmp_path / 'run') as second:
+    assert second.step == 8
+    second.train()
   for a, b in zip(
     second.state.variables, finished.state.variables, strict=True
   ):
@@ -108,17 +109,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
 def one_call(run, call):
   from minigpt.data.batches import train_batches
 
-  recipe = run.run.train
+  recipe = run.recipe
   shape = (recipe.grad_accum, recipe.batch_size)
   [batch] = train_batches(
-    run.prepared.windows, shape, recipe.seed, [call], recipe.steps_per_call
+    run.data.train, shape, recipe.seed, [call], recipe.steps_per_call
   )
   return batch
 
 
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
-  path = checkpoint.save(tmp_path, 1, finished.checkpoint, {})
-  other = start(tmp_path / 'other', emb_dim=32)
+  path = checkpoint.save(tmp_path, 1, finished.state.checkpoint(), {})
+  with open_small_run(tmp_path / 'other', emb_dim=32) as run:
+    other = run
   with pytest.raises(InputError, match='does not fit'):
     checkpoint.restore(
       checkpoint.Checkpoint(path, 1, {}), other.state.checkpoint()
@@ -127,21 +129,8 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
 
 def test_early_stop_after_evaluations_without_progress(tmp_path):
   rate = {'learning_rate': 1e-12, 'min_learning_rate': 0.0}
-  run = start(tmp_path, patience=2, steps=40, compile='graph', **rate)
-  run.best_loss = 0.0
-  fit(run)
+  changes = dict(patience=2, steps=40, compile='graph', **rate)
+  with open_small_run(tmp_path, **changes) as run:
+    run.history = EvalHistory(best_loss=0.0)
+    run.train()
   assert run.step == 8
-
-
-def test_flags_that_contradict_the_saved_run_are_refused(finished):
-  saved = workdir.load_config(finished.path)
-  workdir.check_same_run(finished.path, saved, {'emb_dim': 16, 'steps': 99})
-  with pytest.raises(UsageError, match=r'--emb_dim=32 contradicts .* 16'):
-    workdir.check_same_run(finished.path, saved, {'emb_dim': 32})
-
-
-def test_epochs_set_the_steps():
-  run = prepare(resolve(preset_values('mini', {'epochs': 2.0}))).run
-  assert run.train.steps == 34  # (82 - 48) windows, two a step, twice
-  with pytest.raises(UsageError, match='steps and epochs'):
-    preset_values('mini', {'epochs': 2.0, 'steps': 3})

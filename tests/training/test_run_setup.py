@@ -1,4 +1,4 @@
-"""train.py --init_from: training that starts from another model's weights."""
+"""Runs that begin, continue, and start from another model's weights."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from minigpt.errors import InputError, UsageError
 from minigpt.model import params
 from minigpt.model.transformer import gpt
 from minigpt.training import run_setup
-from minigpt.training.trainer import Fit, prepare
+from minigpt.training.metrics import say_nothing
 
 TEXT = 'abcdefgh ' * 30
 GRAPH = {'compile': 'graph'}  # The quickest for so few steps.
@@ -55,26 +55,23 @@ def train(**flags):
   return helpers.run('train.py', *flags)
 
 
-def a_fit(path, source, text, **given):
-  given = {'init_from': str(source), 'dataset': str(text), **GRAPH, **given}
-  start = loading.load(source)
-  values = preset_values('finetune', given)
-  values |= run_setup.start_values(start, given)
-  return Fit(path, prepare(resolve(values), start.tokenizer))
+def open_finetuning(path, source, text, **overrides):
+  given = {'init_from': str(source), 'dataset': str(text)}
+  return run_setup.open_run(
+    path, {**given, **GRAPH, **overrides}, say=say_nothing
+  )
 
 
 def test_a_run_starts_from_the_weights_with_a_shorter_context(
   tmp_path, source, text
 ):
   path, weights = source
-  fit = a_fit(tmp_path, path, text, context_length=7, drop_rate=0.5)
-  fit.restore()
-  assert fit.run.model == dataclasses.replace(
-    CONFIG, context_length=7, drop_rate=0.5
-  )
+  changes = dict(context_length=7, drop_rate=0.5)
+  with open_finetuning(tmp_path, path, text, **changes) as run:
+    assert run.config.model == dataclasses.replace(CONFIG, **changes)
   tokens = np.arange(7)[None]
   np.testing.assert_array_equal(
-    gpt(tokens, fit.model.params, fit.run.model),
+    gpt(tokens, run.model.params, run.config.model),
     gpt(tokens, weights, CONFIG),
   )
 
@@ -83,10 +80,10 @@ def test_weights_that_were_read_already_are_not_read_again(
   tmp_path, source, text, monkeypatch
 ):
   path, weights = source
-  fit = a_fit(tmp_path, path, text)
+  # `load` reads a run without it.
   monkeypatch.setattr(loading, 'load_weights', None)
-  fit.restore(loading.LoadedModel(CONFIG, weights, None))
-  np.testing.assert_array_equal(fit.model.params.wte, weights.wte)
+  with open_finetuning(tmp_path, path, text) as run:
+    np.testing.assert_array_equal(run.model.params.wte, weights.wte)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +132,18 @@ def test_a_converted_model_is_no_run_to_continue(source):
   assert result.returncode == 2
   line = result.stderr.strip().splitlines()[-1]
   assert f'give --init_from={source[0]} and another --workdir' in line
+
+
+def test_epochs_set_the_steps():
+  settings = resolve(preset_values('mini', {'epochs': 2.0}))
+  recipe = run_setup.prepare(settings).config.train
+  assert recipe.steps == 34  # (82 - 48) windows, two a step, twice
+  with pytest.raises(UsageError, match='steps and epochs'):
+    preset_values('mini', {'epochs': 2.0, 'steps': 3})
+
+
+def test_flags_that_contradict_the_saved_run_are_refused(source):
+  saved = workdir.load_config(source[0])
+  workdir.check_same_run(source[0], saved, {'emb_dim': 8, 'steps': 99})
+  with pytest.raises(UsageError, match=r'--emb_dim=32 contradicts .* 8'):
+    workdir.check_same_run(source[0], saved, {'emb_dim': 32})
