@@ -2,19 +2,19 @@
 
   python benchmarks/compare.py --what=decode --peers_python=peers/bin/python
 
-Each run is a process of its own and does nothing beside it; in each round the
+Each run is a process of its own and nothing else runs; in each round the
 order is turned around, so that a machine that slows down slows all. Whoever
 cannot do what is asked is named with the reason. --what, --preset, the shapes,
 --compute_dtype and --weights mean what they mean to `minigpt bench`; --weights
 may name several formats, and all are compared in the one table.
 
-All train, read and write with GPT-2's layers: a head tied to the embedding,
+All train, prefill and decode with GPT-2's layers: a head tied to the embedding,
 all biases, no dropout.
 """
 
 import sys
 
-import runs
+import peer_runs
 from absl import flags
 
 from minigpt.config import (
@@ -29,7 +29,7 @@ from minigpt.errors import UsageError, unknown
 from minigpt.runtime import app
 
 _KINDS = ('train', 'prefill', 'decode')
-# What the peers' model is, whatever the preset says.
+# What the peers' model is, for any preset.
 _SAME = {
   'drop_rate': 0.0,
   'bias': True,
@@ -60,7 +60,7 @@ _REPEATS = flags.DEFINE_integer(
   'repeats', 3, 'calls timed in each run', flag_values=_FLAGS
 )
 _PROMPT = flags.DEFINE_integer(
-  'prompt_length', 128, 'tokens read before', flag_values=_FLAGS
+  'prompt_length', 128, 'tokens of each prompt', flag_values=_FLAGS
 )
 _NEW = flags.DEFINE_integer(
   'new_tokens', 64, 'tokens decoded a row', flag_values=_FLAGS
@@ -76,7 +76,7 @@ _MODES = flags.DEFINE_list(
 )
 _PEERS = flags.DEFINE_list(
   'peers',
-  list(runs.PEERS),
+  list(peer_runs.PEERS),
   'whom to compare with; none where empty',
   flag_values=_FLAGS,
 )
@@ -98,7 +98,7 @@ def main() -> None:
   for weights in _WEIGHTS.value:
     commands |= _minigpt(weights, given)
     commands |= _peers(weights, config, settings.train)
-  print('\n'.join(runs.table(_figures(commands))))
+  print('\n'.join(peer_runs.table(_figures(commands))))
 
 
 def _check():
@@ -107,7 +107,7 @@ def _check():
   for flag, known in (
     (_WEIGHTS, WEIGHTS),
     (_MODES, COMPILE_MODES),
-    (_PEERS, runs.PEERS),
+    (_PEERS, peer_runs.PEERS),
   ):
     for name in flag.value:
       if name not in known:
@@ -151,7 +151,7 @@ def _peers(weights, config: GPTConfig, recipe: TrainConfig):
     'weights': 'int8' if weights == 'w8a8' else weights,
   }
   return {
-    (name, weights): runs.peer(_PEERS_PYTHON.value, name, **options)
+    (name, weights): peer_runs.peer(_PEERS_PYTHON.value, name, **options)
     for name in _PEERS.value
   }
 
@@ -162,7 +162,7 @@ def _figures(commands):
   for round_ in range(_ROUNDS.value):
     for key in list(commands)[:: -1 if round_ % 2 else 1]:
       if isinstance(found[key], list):
-        figures = runs.figures(commands[key])
+        figures = peer_runs.figures(commands[key])
         if isinstance(figures, str):
           found[key] = figures
         else:

@@ -153,8 +153,8 @@ def check_training(folder: Path, n: int) -> None:
 
 def write_text(folder: Path) -> None:
   words = ['tide', 'moon', 'sand', 'salt', 'gull', '\n', ' ', '.']
-  drawn = random.choices(words, k=20_000_000)
-  (folder / 'text.txt').write_text(''.join(drawn), encoding='utf-8')
+  chosen = random.choices(words, k=20_000_000)
+  (folder / 'text.txt').write_text(''.join(chosen), encoding='utf-8')
   tokens = [*sorted(words), '<|unk|>', '<|eos|>']
   fields = {'kind': 'word', 'words': tokens}
   (folder / 'words.json').write_text(json.dumps(fields))

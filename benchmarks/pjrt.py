@@ -18,7 +18,7 @@ import time
 
 import jax
 import numpy as np
-import runs
+import peer_runs
 from jax.extend import backend
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo
@@ -87,14 +87,14 @@ def compiled(folder, function):
 def _array(folder, about):
   dtype = jax.numpy.dtype(about['dtype'])
   if 'drawn' in about:
-    return _drawn(about['shape'], dtype, **about['drawn'])
+    return _sampled(about['shape'], dtype, **about['drawn'])
   if about['file'] is None:
     return np.zeros(about['shape'], dtype)
   # bfloat16 is no dtype of NumPy's own: a file holds its bytes.
   return np.load(folder / about['file'], allow_pickle=False).view(dtype)
 
 
-def _drawn(shape, dtype, seed, std):
+def _sampled(shape, dtype, seed, std):
   x = np.random.default_rng(seed).standard_normal(shape, np.float32) * std
   if dtype == np.int8:
     x = np.clip(np.rint(x), -127, 127)
@@ -146,7 +146,7 @@ def peer(python, manifest, function, repeats):
   model, what = manifest['model'], _WHAT[function['unit']]
   *_, rows, n = function['arguments'][0]['shape']
   is_training = what == 'train'
-  command = runs.peer(
+  command = peer_runs.peer(
     python,
     'transformers-compile',
     what=what,
@@ -163,7 +163,7 @@ def peer(python, manifest, function, repeats):
     weights=manifest['weights'],
     device='cpu' if jax.devices()[0].platform == 'cpu' else 'cuda',
   )
-  return runs.figures(command)
+  return peer_runs.figures(command)
 
 
 def arguments():
@@ -198,7 +198,7 @@ def report(a, name, manifest):
   if a.peers_python:
     del program  # PyTorch wants the memory.
     made = peer(a.peers_python, manifest, function, a.repeats)
-    print(f'  torch.compile: {_beside(rate, made)}')
+    print(f'  torch.compile: {_compared(rate, made)}')
   return good
 
 
@@ -220,7 +220,7 @@ def check(program, manifest, tolerance):
   return worst <= limit
 
 
-def _beside(rate, made):
+def _compared(rate, made):
   if isinstance(made, str):
     return f'skipped: {made}'
   theirs = made['tokens_per_s']

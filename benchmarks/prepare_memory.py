@@ -19,7 +19,7 @@ FILES = 4
 
 
 def write_corpus(folder: Path, n_bytes: int) -> None:
-  """Words drawn from a thousand made-up ones, as lines of ten."""
+  """Words chosen among a thousand made-up ones, as lines of ten."""
   letters = 'etaoinshrdlucmfwyp'
   words = [
     ''.join(random.choices(letters, k=random.randint(2, 9)))
@@ -29,8 +29,10 @@ def write_corpus(folder: Path, n_bytes: int) -> None:
     left = n_bytes // FILES
     with open(folder / f'{i}.txt', 'w', encoding='utf-8') as file:
       while left > 0:
-        drawn = random.choices(words, k=50_000)
-        lines = (' '.join(drawn[j : j + 10]) for j in range(0, len(drawn), 10))
+        chosen = random.choices(words, k=50_000)
+        lines = (
+          ' '.join(chosen[j : j + 10]) for j in range(0, len(chosen), 10)
+        )
         left -= file.write('.\n'.join(lines)[:left])
 
 

@@ -30,8 +30,8 @@ def setup(preset: str, **overrides) -> RunSetup:
   """A run on random tokens, which need no tokenizer."""
   settings = resolve(preset_values(preset, overrides))
   model = workdir.GPTConfig(**settings.model)
-  drawn = np.random.default_rng(0).integers(0, model.vocab_size, 100_000)
-  tokens = drawn.astype(np.uint16)
+  numbers = np.random.default_rng(0).integers(0, model.vocab_size, 100_000)
+  tokens = numbers.astype(np.uint16)
   windows = make_windows(tokens, model.context_length, 0, model.vocab_size)
   tokenizer = tokenizers.build('char', 'no text')
   val = tokens[: model.context_length + 1]

@@ -3,7 +3,7 @@
   python benchmarks/speculation.py --workdir=runs/s --speculate=8
 
 Continues places of the run's validation text, one at a time, both ways in
-turn. Random weights would not do: what is gained depends on the text.
+turns. Random weights would not do: what is gained depends on the text.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from minigpt.training.run_setup import prepare
 _CALLS = 4  # Of which the first may compile.
 
 
-def writers(trained: Trained, n_new: int, n_drafted: int):
+def decoders(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
   p = quantize(trained.model.params, 'float32')  # As `minigpt generate` has it.
   config = trained.run.model
@@ -39,25 +39,25 @@ def writers(trained: Trained, n_new: int, n_drafted: int):
   @jit.compiled
   def plain(prompt):
     state = begin(prompt)
-    drawn = decode.generate(state, n_new, n_new, greedy, p, config)[1]
-    return drawn.tokens, ()
+    sampled = decode.generate(state, n_new, n_new, greedy, p, config)[1]
+    return sampled.tokens, ()
 
   @jit.compiled
   def speculative(prompt):
-    _, drawn, tally = prompt_lookup.generate(
+    _, sampled, tally = prompt_lookup.generate(
       begin(prompt), n_new, n_new, n_drafted, p, config
     )
-    return drawn.tokens, tally
+    return sampled.tokens, tally
 
   return plain, speculative
 
 
-def seconds(write, prompt: np.ndarray):
+def seconds(generate, prompt: np.ndarray):
   """The shortest time of some calls, prompt and all; the tokens, the tally."""
   times = []
   for _ in range(_CALLS):
     started = time.perf_counter()
-    tokens, tally = write(prompt)
+    tokens, tally = generate(prompt)
     tokens = tokens.numpy()
     times.append(time.perf_counter() - started)
   return min(times), tokens, tally
@@ -83,10 +83,10 @@ def main() -> int:
   options = parser.parse_args()
   trained = loading.load_trained(Path(options.workdir))
   n_new = options.new_tokens
-  both = writers(trained, n_new, options.speculate)
+  both = decoders(trained, n_new, options.speculate)
   rates, tallies, n_same = [], [], 0
   for prompt in prompts(trained, options.places, options.prompt_length):
-    found = [seconds(write, prompt) for write in both]
+    found = [seconds(generate, prompt) for generate in both]
     rates.append([n_new / took for took, _, _ in found])
     tallies.append([float(np.sum(part)) for part in found[1][2]])
     n_same += np.array_equal(found[0][1], found[1][1])
@@ -107,7 +107,7 @@ def report(
       f'ratio        {statistics.median(ratios):8.2f}  '
       f'(from {ratios.min():.2f} to {ratios.max():.2f})',
       f'{n_accepted / max(n_drafted, 1):.0%} of {n_drafted:,.0f} drafted '
-      f'tokens accepted, {len(rates) * n_new / n_turns:.2f} tokens a turn; '
+      f'tokens accepted, {len(rates) * n_new / n_turns:.2f} tokens a step; '
       f'{n_same} of {len(rates)} texts the same',
     ]
   )

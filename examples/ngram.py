@@ -30,10 +30,10 @@ class NGram:
         return found
     raise AssertionError('no text was counted')
 
-  def likeliest(self, text: str) -> str:
+  def most_likely(self, text: str) -> str:
     found = self.following(text)
     return max(found, key=found.get)
 
-  def draw(self, text: str, rng: random.Random) -> str:
+  def sample(self, text: str, rng: random.Random) -> str:
     found = self.following(text)
     return rng.choices(list(found), found.values())[0]

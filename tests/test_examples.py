@@ -1,16 +1,13 @@
 """The worked examples: their data, their commands, and what they count."""
 
 import json
-import pathlib
 import random
 import shlex
 
+import helpers
 import pytest
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 
-import train
 from examples.code import check as code
 from examples.ngram import NGram
 from examples.queries import check as queries
@@ -21,7 +18,7 @@ from minigpt.config import GPTConfig
 from minigpt.model import params
 from minigpt.tokenizers.char import CharTokenizer
 
-ROOT = pathlib.Path(train.__file__).parent
+ROOT = helpers.ROOT
 
 
 def train_commands(example, runs):
@@ -36,10 +33,8 @@ def train_commands(example, runs):
 
 
 def describe(argv):
-  """What train.py says of a run without making it."""
-  with flagsaver.flagsaver(dry_run=True):
-    flags.FLAGS(['train.py', *argv])
-    assert train.main() == 0
+  """Prints what train.py says of a run without making it."""
+  assert helpers.run_here('train', *argv, '--dry_run') == 0
 
 
 def test_misspelling_is_one_slip_of_a_finger():
@@ -125,8 +120,8 @@ def test_what_was_found_is_set_beside_what_was_typed(
 def test_ngrams_follow_the_longest_context_that_was_seen():
   model = NGram('abcabdabd', order=3)
   assert model.following('xab') == {'a': 0, 'b': 0, 'c': 1, 'd': 2}
-  assert model.likeliest('ab') == 'd'
-  assert model.likeliest('xxb') == 'd'  # Of b alone: c once, d twice.
+  assert model.most_likely('ab') == 'd'
+  assert model.most_likely('xxb') == 'd'  # Of b alone: c once, d twice.
   assert set(model.following('x').values()) == {3, 1, 2}  # Of nothing.
 
 

@@ -68,12 +68,12 @@ def generator(a):
 
 
 def generate(a):
-  """What `harness.writing` takes."""
+  """What `harness.decode_work` takes."""
   model = generator(a)
   names = _names(a)
   prompts = [[names[i] for i in row] for row in harness.prompts(a)]
 
-  def write(n):
+  def call(n):
     rows = model.generate_batch(
       prompts,
       max_batch_size=len(prompts),
@@ -84,17 +84,17 @@ def generate(a):
     )
     return [row.sequences_ids[0] for row in rows]
 
-  return write
+  return call
 
 
 def prefill(a):
-  """It keeps logits to itself: the likeliest token after each prompt."""
-  write = generate(a)
-  return harness.reading(a, lambda: write(1))
+  """It keeps logits to itself: the most likely token after each prompt."""
+  call = generate(a)
+  return harness.prefill_work(a, lambda: call(1))
 
 
 def decode(a):
-  return harness.writing(a, generate(a))
+  return harness.decode_work(a, generate(a))
 
 
 if __name__ == '__main__':

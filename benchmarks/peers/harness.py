@@ -44,7 +44,7 @@ class Work(NamedTuple):
   call: Callable[[], Any]  # returns once the result is there, as lists
   n_units: int
   n_tokens: int
-  # A call whose time is taken off, for the prompt that a decoding call reads.
+  # A call whose time is taken off: of the prompt, where decoding is timed.
   before: Callable[[], Any] = lambda: None
 
 
@@ -97,26 +97,26 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
   return time.perf_counter() - start, answer
 
 
-def training(a: argparse.Namespace, step: Callable[[], Any]) -> Work:
+def train_work(a: argparse.Namespace, step: Callable[[], Any]) -> Work:
   """`step` takes one step on `windows(a)` and returns the loss."""
   if a.weights != 'float32':
     raise UnableError(f'no training with {a.weights} weights')
   return Work(step, 1, a.batch_size * a.context_length)
 
 
-def reading(a: argparse.Namespace, read: Callable[[], Any]) -> Work:
-  """`read` reads `prompts(a)` and scores the token after each."""
-  return Work(read, 1, a.batch_size * a.prompt_length)
+def prefill_work(a: argparse.Namespace, prefill: Callable[[], Any]) -> Work:
+  """`prefill` scores the token after each of `prompts(a)`."""
+  return Work(prefill, 1, a.batch_size * a.prompt_length)
 
 
-def writing(a: argparse.Namespace, write: Callable[[int], Any]) -> Work:
-  """`write(n)` reads `prompts(a)` and writes the n likeliest tokens a row.
+def decode_work(a: argparse.Namespace, decode: Callable[[int], Any]) -> Work:
+  """`decode(n)` continues `prompts(a)` by the n most likely tokens a row.
 
   The first of them comes with the prompt: what is timed is `new_tokens` more.
   """
   n = a.new_tokens
   return Work(
-    lambda: write(n + 1), n, a.batch_size * n, before=lambda: write(1)
+    lambda: decode(n + 1), n, a.batch_size * n, before=lambda: decode(1)
   )
 
 
@@ -137,7 +137,7 @@ def _tokens(a, n):
 def weights(a: argparse.Namespace) -> dict[str, np.ndarray]:
   """A GPT-2 with tied embeddings, by the names that Transformers uses.
 
-  Matrices are [in, out], drawn as GPT-2's initial ones; biases are 0.
+  Matrices are [in, out], sampled as GPT-2's initial ones; biases are 0.
   """
   rng = np.random.default_rng(0)
   d = a.width

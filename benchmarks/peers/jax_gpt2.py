@@ -126,7 +126,7 @@ def next_logits(params, prompts, heads):
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def greedy(params, prompts, n, heads, n_out):
-  """The n likeliest tokens a row, of [B, n_out]."""
+  """The n most likely tokens a row, of [B, n_out]."""
   b, t = prompts.shape
   p = params
   shape = (b, heads, t + n_out, p['wte'][0].shape[1] // heads)
@@ -136,14 +136,14 @@ def greedy(params, prompts, n, heads, n_out):
   out = jnp.zeros((b, n_out), jnp.int32)
   out = out.at[:, 0].set(logits(p, x[:, -1]).argmax(-1))
 
-  def turn(i, carry):
+  def step(i, carry):
     out, caches = carry
     last = jax.lax.dynamic_slice_in_dim(out, i - 1, 1, 1)
     x, caches = hidden(p, last, heads, caches, t + i - 1)
     token = logits(p, x[:, 0]).argmax(-1)
     return out.at[:, i].set(token), caches
 
-  return jax.lax.fori_loop(1, n, turn, (out, caches))[0]
+  return jax.lax.fori_loop(1, n, step, (out, caches))[0]
 
 
 def train(a):
@@ -157,25 +157,25 @@ def train(a):
     state, loss = train_step(state, windows, a.heads, dtype)
     return jax.device_get(loss)
 
-  return harness.training(a, step)
+  return harness.train_work(a, step)
 
 
 def prefill(a):
   params = cast(tree(a), dtype_of(a))
   prompts = jnp.asarray(harness.prompts(a))
-  read = functools.partial(next_logits, params, prompts, a.heads)
-  return harness.reading(a, lambda: jax.device_get(read()))
+  score = functools.partial(next_logits, params, prompts, a.heads)
+  return harness.prefill_work(a, lambda: jax.device_get(score()))
 
 
 def decode(a):
   params = cast(tree(a), dtype_of(a))
   prompts = jnp.asarray(harness.prompts(a))
 
-  def write(n):
+  def generate(n):
     n_out = a.new_tokens + 1
     return jax.device_get(greedy(params, prompts, n, a.heads, n_out))
 
-  return harness.writing(a, write)
+  return harness.decode_work(a, generate)
 
 
 if __name__ == '__main__':

@@ -58,30 +58,30 @@ def train(a):
   def step():
     return lm.train_on_batch(x, y, return_dict=True)['loss']
 
-  return harness.training(a, step)
+  return harness.train_work(a, step)
 
 
 def prefill(a):
   lm, prompts = model(a), inputs(harness.prompts(a))
 
   @tf.function(jit_compile=a.compile or None)
-  def read(prompts):
+  def score(prompts):
     hidden = lm.backbone(prompts, training=False)
     return lm.backbone.token_embedding(hidden[:, -1], reverse=True)
 
-  return harness.reading(a, lambda: read(prompts).numpy())
+  return harness.prefill_work(a, lambda: score(prompts).numpy())
 
 
 def decode(a):
-  """It reads the prompt with its padding for the answer."""
+  """It prefills the prompt with its padding for the answer."""
   lm, prompts = model(a), harness.prompts(a)
 
-  def write(n):
+  def generate(n):
     given = inputs(prompts, n)
     made = lm.generate(given, stop_token_ids=None)
     return made['token_ids'][:, a.prompt_length :]
 
-  return harness.writing(a, write)
+  return harness.decode_work(a, generate)
 
 
 if __name__ == '__main__':

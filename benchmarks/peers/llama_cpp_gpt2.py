@@ -86,7 +86,7 @@ class Session:
     memory = llama_cpp.llama_get_memory(self.context)
     llama_cpp.llama_memory_clear(memory, True)
 
-  def read(self, tokens, position):
+  def forward(self, tokens, position):
     """Logits [B, V] after tokens [B, T] at `position`..."""
     n_rows, n_tokens = tokens.shape
     batch = self.batch
@@ -114,26 +114,26 @@ class Session:
 def prefill(a):
   session, prompts = Session(a), harness.prompts(a)
 
-  def read():
+  def score():
     session.forget()
-    return session.read(prompts, 0)
+    return session.forward(prompts, 0)
 
-  return harness.reading(a, read)
+  return harness.prefill_work(a, score)
 
 
 def decode(a):
   session, prompts = Session(a), harness.prompts(a)
 
-  def write(n):
+  def generate(n):
     session.forget()
-    logits = session.read(prompts, 0)
+    logits = session.forward(prompts, 0)
     tokens = [logits.argmax(-1)]
     for i in range(n - 1):
-      logits = session.read(tokens[-1][:, None], a.prompt_length + i)
+      logits = session.forward(tokens[-1][:, None], a.prompt_length + i)
       tokens.append(logits.argmax(-1))
     return np.stack(tokens, 1)
 
-  return harness.writing(a, write)
+  return harness.decode_work(a, generate)
 
 
 if __name__ == '__main__':

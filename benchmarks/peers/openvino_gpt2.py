@@ -33,15 +33,15 @@ def prefill(a):
   prompts = torch.from_numpy(harness.prompts(a)).long()
   mask = torch.ones_like(prompts)
 
-  def read():
+  def score():
     return model(prompts, attention_mask=mask).logits[:, -1]
 
-  return harness.reading(a, read)
+  return harness.prefill_work(a, score)
 
 
 def decode(a):
   """The generate of Transformers, greedy, with OpenVINO's KV cache."""
-  return harness.writing(a, generate(a, compiled(a)))
+  return harness.decode_work(a, generate(a, compiled(a)))
 
 
 if __name__ == '__main__':

@@ -21,8 +21,10 @@ def build(a):
     eos_token_id=None,
   )
   model = GPT2LMHeadModel(config)
-  drawn = {name: torch.from_numpy(w) for name, w in harness.weights(a).items()}
-  model.transformer.load_state_dict(drawn)
+  weights = {
+    name: torch.from_numpy(w) for name, w in harness.weights(a).items()
+  }
+  model.transformer.load_state_dict(weights)
   return model
 
 
@@ -62,7 +64,7 @@ def train(a):
     optimizer.zero_grad(set_to_none=True)
     return loss.item()
 
-  return harness.training(a, step)
+  return harness.train_work(a, step)
 
 
 def prefill(a):
@@ -71,11 +73,11 @@ def prefill(a):
   prompts = torch.from_numpy(harness.prompts(a)).long().to(a.device)
 
   @torch.inference_mode()
-  def read():
+  def score():
     with precision(a):
       return forward(prompts, logits_to_keep=1).logits.float().cpu()
 
-  return harness.reading(a, read)
+  return harness.prefill_work(a, score)
 
 
 def decode(a):
@@ -83,18 +85,18 @@ def decode(a):
   model = prepared(a).eval()
   how = {}
   if a.compile:
-    # A cache that grows would be compiled anew.
+    # A cache that grows would be compiled again.
     how = {'cache_implementation': 'static'}
     model.forward = torch.compile(model.forward)
-  return harness.writing(a, generate(a, model, **how))
+  return harness.decode_work(a, generate(a, model, **how))
 
 
 def generate(a, model, **how):
-  """What `harness.writing` takes, of a model of Transformers."""
+  """What `harness.decode_work` takes, of a model of Transformers."""
   prompts = torch.from_numpy(harness.prompts(a)).long().to(a.device)
 
   @torch.inference_mode()
-  def write(n):
+  def call(n):
     with precision(a):
       tokens = model.generate(
         prompts,
@@ -107,7 +109,7 @@ def generate(a, model, **how):
       )
     return tokens[:, a.prompt_length :].cpu()
 
-  return write
+  return call
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
   python -m examples.code.check --workdir=runs/code/model
 
 Lines are taken from the validation part of the run and cut at a random place
-between two words. Greedy decoding writes the rest, given the text before the
+between two words. Greedy decoding generates the rest, given the text before the
 cut. It is counted how much of the rest is right up to the first mistake, how
 often all of it is, and how often the whole line can be parsed. Character
 n-grams that were counted in the training part are measured in the same way.
@@ -59,10 +59,10 @@ def cuts(text: str, n: int, context: int) -> list[Cut]:
 
 
 def by_counting(model: NGram, before: str) -> str:
-  """The rest of the line, the likeliest character each time."""
+  """The rest of the line, the most likely character each time."""
   rest = ''
   while len(rest) < LONGEST and not rest.endswith('\n'):
-    rest += model.likeliest(before + rest)
+    rest += model.most_likely(before + rest)
   return rest.removesuffix('\n')
 
 

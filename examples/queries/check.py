@@ -49,7 +49,7 @@ def by_counting(text: str, order: int, n: int) -> list[str]:
   for _ in range(n):
     query = '\n'
     while len(query) < LONGEST and not query.endswith('\n', 1):
-      query += model.draw(query, rng)
+      query += model.sample(query, rng)
     queries.append(query.strip('\n'))
   return queries
 

@@ -71,7 +71,9 @@ def test_what_cannot_be_compared_is_one_line(flags, said):
 
 @pytest.fixture(scope='module')
 def runs():
-  spec = importlib.util.spec_from_file_location('runs', BENCHMARKS / 'runs.py')
+  spec = importlib.util.spec_from_file_location(
+    'peer_runs', BENCHMARKS / 'peer_runs.py'
+  )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
@@ -106,7 +108,7 @@ def test_a_peer_times_what_it_is_asked_for_or_says_why_not(runs, tmp_path):
     '    said.append(n)\n'
     '    harness.time.perf_counter = lambda: sum(said)\n'
     '    return said\n'
-    '  return harness.writing(a, write)\n'
+    '  return harness.decode_work(a, write)\n'
     "harness.run('Toy', decode=decode)\n"
   )
   (tmp_path / 'harness.py').symlink_to(BENCHMARKS / 'peers' / 'harness.py')

@@ -1,4 +1,4 @@
-"""Starts programs that write figures: peers, and minigpt beside them.
+"""Starts programs that write figures: minigpt and its peers.
 
 Knows nothing of TensorFlow, so that pjrt.py can be where that is not.
 """
