@@ -1,7 +1,9 @@
 """Runs that are stopped, killed, damaged and continued."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -16,7 +18,8 @@ from minigpt.data.windows import fingerprint
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.runtime import lock
-from minigpt.training.metrics import read_metrics
+from minigpt.training import run_setup
+from minigpt.training.metrics import read_metrics, say_nothing
 from minigpt.training.run_setup import prepare
 from minigpt.training.trainer import Finished, Stopped, Trainer
 
@@ -134,3 +137,22 @@ def test_changed_text_is_noticed(whole):
   changed[0] ^= 1
   with pytest.raises(InputError, match='the text has changed'):
     workdir.check_same_data(whole.path, fingerprint(changed, val))
+
+
+def test_a_run_that_an_earlier_version_began_continues(tmp_path):
+  """Its losses are as they were then; to the bit only on one processor."""
+  golden = ROOT / 'tests' / 'golden'
+  path = Path(shutil.copytree(golden / 'run', tmp_path / 'run'))
+  with run_setup.open_run(path, say=say_nothing) as run:
+    assert run.step == 20
+    assert run.train() == Finished()
+  before = json.loads((golden / 'run' / 'config.json').read_text())
+  after = json.loads((path / 'config.json').read_text())
+  for part, fields in before.items():
+    assert fields.items() <= after[part].items(), part
+  wanted = read_metrics(golden / 'run_continued.jsonl')
+  found = read_metrics(path / 'metrics.jsonl')[20:]
+  for name in ('train_loss', 'grad_norm', 'learning_rate'):
+    np.testing.assert_allclose(
+      [m[name] for m in found], [m[name] for m in wanted], rtol=1e-4
+    )
