@@ -7,9 +7,8 @@ so that nothing of it reaches a compiled program.
 
   logits, seen = capture(gpt, '*.attn.weights')(tokens, params, config)
 
-A hook that returns something else than it was given intervenes: a lambda that
-returns zeros for one name is an ablation. An observed model runs the
-definitions of its operations, whoever compiles it.
+A hook that returns something else intervenes: zeros for one name are an
+ablation. An observed model runs the definitions, whoever compiles it.
 """
 
 import fnmatch

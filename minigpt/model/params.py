@@ -1,9 +1,8 @@
 """The parameters of a GPT: nested NamedTuples of `tf.Variable`.
 
-Fields carry the names of OpenAI's GPT-2 checkpoint and weights are stored
-`[in, out]` as it stores them, so exchanging weights is a table of names. An
-absent leaf (a bias that the config leaves out, the head of a tied model) is
-the empty tuple: `tf.nest` skips it, `tape.gradient` accepts it.
+Fields have the names of OpenAI's GPT-2 checkpoint and weights are `[in, out]`
+as it stores them. An absent leaf (a bias that the config leaves out, the head
+of a tied model) is the empty tuple: `tf.nest` skips it, a tape accepts it.
 
 Shapes: V vocabulary and its padding, C context length, D emb_dim, F mlp_dim.
 """

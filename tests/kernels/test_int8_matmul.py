@@ -1,7 +1,5 @@
 """Products with int8 weights in bytes, by oneDNN and without it."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -64,16 +62,6 @@ def test_a_single_row_is_not_rounded():
   )
   assert of_one[0].tolist() == of_one[1].tolist()
   assert of_two[0].tolist() != of_two[1].tolist()
-
-
-def test_xla_multiplies_bytes(monkeypatch):
-  monkeypatch.setattr(onednn_matmul, 'reads_packed', lambda *sizes: False)
-  p = quantize.quantize(Linear(tf.Variable(tf.ones([64, 32]))), 'w8a8')
-  for n_rows in (8, 64):
-    f = jit.compiled(lambda x: layers.linear(x, p))
-    hlo = f.experimental_get_compiler_ir(tf.ones([n_rows, 64]))('optimized_hlo')
-    assert len(re.findall(r' dot\(', hlo)) == 1
-    assert re.search(r' = s32\[\S+ dot\(', hlo)
 
 
 @pytest.mark.usefixtures('perhaps_onednn')

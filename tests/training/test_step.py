@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig, TrainConfig
-from minigpt.kernels import block, tied_embeddings
-from minigpt.model import lora
+from minigpt.kernels import tied_embeddings
 from minigpt.model.loss import loss_fn
 from minigpt.model.params import named_leaves
 from minigpt.model.transformer import GPT, gpt
@@ -164,32 +163,6 @@ def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   for grad in tf.nest.flatten(grads._replace(wte=())):
     is_matrix = grad.shape.rank > 1
     assert grad.dtype == (tf.bfloat16 if is_matrix else tf.float32)
-
-
-@pytest.mark.parametrize(
-  'dtype, n_batches, rank', [('bfloat16', 2, 0), ('float32', 1, 2)]
-)
-def test_layers_that_are_traced_once_are_not_computed_twice(
-  dtype, n_batches, rank, monkeypatch
-):
-  config = dataclasses.replace(CONFIG, n_layers=2)
-  recipe = dataclasses.replace(RECIPE, compute_dtype=dtype, compile='xla')
-
-  def count_matmuls():
-    adapters = lora.init_adapters(config, rank) if rank else ()
-    state = TrainState(GPT(config), adapters)
-    steps = step.compiled_train_steps(state, config, recipe)
-    program = steps.experimental_get_compiler_ir(
-      windows(1, n_batches, 4), tf.constant(1)
-    )(stage='optimized_hlo')
-    return program.count(' dot(') + program.count(' custom-call(')
-
-  found = count_matmuls()
-  # Its gradient starts from a layer's arguments: XLA has to see that it makes
-  # anew what there is.
-  plain = block._traced_block.__wrapped__
-  monkeypatch.setattr(block, '_traced_block', plain)
-  assert found == count_matmuls() > 0
 
 
 def test_rows_are_added_to_a_gradient_in_float32():
