@@ -50,7 +50,7 @@ _FIRST = [
   ('fuzz',),
   ('commands/train',),
   ('lesson',),
-  ('tokenizers/in_graph',),
+  ('tokenizers/in_graph_base',),
   ('commands/bench',),
   ('compiler/remat',),
   ('commands/evaluate',),

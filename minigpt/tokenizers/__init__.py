@@ -1,11 +1,13 @@
-"""Three tokenizers behind one protocol: characters, words, GPT-2's BPE.
+"""Text to token ids and back: characters, words, or GPT-2's byte pairs.
 
 >>> tokenizer = build('char', text)
 >>> ids = tokenizer.encode(text)
 >>> tokenizer.decode(ids) == text
 True
 
-Only `in_graph` brings TensorFlow along.
+Each tokenizer is one class in Python, without TensorFlow, and one made of
+TensorFlow operations (`*_in_graph`), for SavedModels. Reading corpora and
+cutting them into windows is the work of `data`.
 """
 
 from minigpt.tokenizers.base import Tokenizer

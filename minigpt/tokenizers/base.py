@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and the helpers they share."""
+"""The protocol of tokenizers, and the helpers they share."""
 
 import json
 import re
@@ -14,24 +14,33 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-  """Text to token ids and back.
+  """Maps text to token ids and back.
 
-  Decoding concatenates the bytes of the tokens, so text can be decoded piece
-  by piece as a model writes it: decode_bytes(a + b) is decode_bytes(a) +
-  decode_bytes(b).
+  Decoding concatenates the bytes of the tokens, so text can be decoded while a
+  model generates it: decode_bytes(a + b) is decode_bytes(a) + decode_bytes(b).
+
+  Attributes:
+    name: the kind, as in `build(name, text)`.
+    vocab_size: V, the number of tokens.
+    tokens: the bytes of each token, by id.
+    end_of_text: the id that ends a document; None where there is none.
   """
 
   name: str
   vocab_size: int
-  tokens: list[bytes]  # by id
-  end_of_text: int | None  # the id that ends a document, where there is one
+  tokens: list[bytes]
+  end_of_text: int | None
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
-    """Raises InputError for text that has no ids."""
+    """Returns the ids of a text.
+
+    Raises:
+      InputError: a part of the text has no id.
+    """
     ...
 
   def decode_bytes(self, ids: Any) -> bytes:  # int [T] ->
-    """The exact bytes; the last ones may be the start of a character.
+    """Returns the exact bytes; they may end within a character.
 
     Raises:
       InputError: an id lies outside the vocabulary.
@@ -40,40 +49,50 @@ class Tokenizer(Protocol):
     return b''.join(map(self.tokens.__getitem__, ids.tolist()))
 
   def decode(self, ids: Any) -> str:  # int [T] ->
-    """The text, with U+FFFD where the bytes are not valid UTF-8."""
+    """Returns the text, with U+FFFD where the bytes are not valid UTF-8.
+
+    Raises:
+      InputError: an id lies outside the vocabulary.
+    """
     return self.decode_bytes(ids).decode('utf-8', 'replace')
 
   def to_json(self) -> dict[str, Any]:
-    """All that `from_json` needs to make this tokenizer again."""
+    """Returns what `from_json` needs to make this tokenizer again."""
     ...
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'Tokenizer':
-    """Raises InputError for fields that `to_json` cannot have written."""
+    """Makes the tokenizer that `to_json` has described.
+
+    Raises:
+      InputError: the fields do not describe a tokenizer of this kind.
+    """
     ...
 
   def in_graph(self) -> 'InGraphTokenizer':
-    """The same tokenizer as TensorFlow operations."""
+    """Returns the same tokenizer as TensorFlow operations."""
     ...
 
   def assets(self) -> dict[str, bytes]:
-    """Files, name to content, to publish beside an exported model."""
+    """Returns files, name to content, to publish with an exported model."""
     return {'tokenizer.json': json_text(self).encode()}
 
 
 def json_text(tokenizer: Tokenizer) -> str:
+  """Returns the content of the tokenizer's tokenizer.json."""
   return json.dumps(tokenizer.to_json()) + '\n'
 
 
 def code_points(text: str) -> np.ndarray:  # -> uint32 [T]
+  """Returns the Unicode code point of each character."""
   return np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)
 
 
 def check_learnable(text: str) -> None:
-  """Raises InputError where `text` holds no vocabulary or is no Unicode."""
+  """Raises InputError where a text is empty or is not valid Unicode."""
   if not text:
     raise InputError('no text to learn a vocabulary from: give it some')
-  # UTF-8 has no form for lone surrogates, so neither files nor graphs do.
+  # UTF-8 cannot encode lone surrogates, so files and graphs cannot hold them.
   lone = re.search('[\ud800-\udfff]', text)
   if lone:
     raise InputError(
@@ -83,7 +102,7 @@ def check_learnable(text: str) -> None:
 
 
 def check_fields(fields: dict[str, Any], *names: str) -> None:
-  """Raises InputError unless `fields` has exactly these beside its kind."""
+  """Raises InputError unless the fields are 'kind' and exactly `names`."""
   found = sorted(set(fields) - {'kind'})
   if found != sorted(names):
     raise InputError(
@@ -93,14 +112,14 @@ def check_fields(fields: dict[str, Any], *names: str) -> None:
 
 
 def _check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
-  """Raises InputError unless `ids` is a row of ids of the vocabulary."""
+  """Returns `ids` as an array, or raises InputError for an invalid one."""
   ids = np.asarray(ids)
   if ids.size == 0:
     return np.zeros([0], np.int32)
   if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
     raise InputError(
       f'token ids of shape {list(ids.shape)} and type {ids.dtype}: give one '
-      'row of integers'
+      'sequence of integers'
     )
   outside = np.flatnonzero((ids < 0) | (ids >= vocab_size))
   if outside.size:
@@ -111,21 +130,27 @@ def _check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
   return ids
 
 
-# Between something visible and the ASCII white space after it, no tokenizer
-# here has a token.
+# No token of any tokenizer here spans something visible and the ASCII white
+# space after it, so text can be cut between the two.
 _CUT = re.compile(r'\S[ \n]')
 
 
 def encode_in_chunks(
   encode: Callable[[str], Any], text: str
 ) -> np.ndarray:  # -> int32 [T]
-  """What `encode` makes of the whole text, without its Python lists at once."""
+  """Encodes a text chunk by chunk, for little memory beyond the result.
+
+  Python lists of ids take many times the memory of an array.
+  """
   parts = (np.asarray(encode(chunk), np.int32) for chunk in chunks(text))
   return np.concatenate([np.zeros([0], np.int32), *parts])
 
 
 def chunks(text: str, size: int = 1 << 20) -> Iterator[str]:
-  """Cuts long text where no token spans the cut."""
+  """Yields pieces of at least `size` characters, cut where no token is.
+
+  The last piece may be shorter.
+  """
   start = 0
   while start < len(text):
     cut = _CUT.search(text, start + size)

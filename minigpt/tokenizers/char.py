@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 
 class CharTokenizer(base.Tokenizer):
-  """Ids of the distinct code points of some text, in code point order.
-
-  Args:
-    characters: strictly increasing, without surrogates.
-  """
+  """Gives each distinct code point of some text an id, in code point order."""
 
   name = 'char'
   end_of_text = None
 
   def __init__(self, characters: str):
+    """Makes a tokenizer of a vocabulary.
+
+    Args:
+      characters: strictly increasing, without surrogates.
+    """
     self.characters = characters
     self.vocab_size = len(characters)
     self.tokens = [character.encode() for character in characters]
@@ -32,11 +33,20 @@ class CharTokenizer(base.Tokenizer):
 
   @classmethod
   def build(cls, text: str) -> 'CharTokenizer':
+    """Makes a tokenizer of the characters of a text.
+
+    Raises:
+      InputError: the text is empty or holds a lone surrogate.
+    """
     base.check_learnable(text)
     return cls(''.join(map(chr, np.unique(base.code_points(text)))))
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
-    """Raises InputError for a character that is not in the vocabulary."""
+    """Returns the rank of each character.
+
+    Raises:
+      InputError: a character is not in the vocabulary.
+    """
     ids = base.encode_in_chunks(self._encode, text)
     if ids.size and ids.min() < 0:
       self._refuse(text, int(np.argmin(ids)))
@@ -54,15 +64,22 @@ class CharTokenizer(base.Tokenizer):
     )
 
   def in_graph(self) -> 'InGraphTokenizer':
+    """Returns the same tokenizer as TensorFlow operations."""
     from minigpt.tokenizers.char_in_graph import CharInGraph  # TensorFlow.
 
     return CharInGraph(self.characters)
 
   def to_json(self) -> dict[str, Any]:
+    """Returns the characters."""
     return {'kind': self.name, 'characters': self.characters}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'CharTokenizer':
+    """Makes the tokenizer that `to_json` has described.
+
+    Raises:
+      InputError: `characters` is not a sorted string without repeats.
+    """
     base.check_fields(fields, 'characters')
     characters = fields['characters']
     if not isinstance(characters, str) or not characters:

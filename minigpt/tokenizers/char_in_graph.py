@@ -6,15 +6,17 @@ from minigpt.tokenizers import in_graph_base
 
 
 class CharInGraph(in_graph_base.InGraphTokenizer):
-  """Byte-exact twin of `CharTokenizer`."""
+  """Encodes and decodes as `CharTokenizer` does, byte for byte."""
 
   def __init__(self, characters: str):
+    """Keeps the vocabulary, as `CharTokenizer` takes it."""
     super().__init__([character.encode() for character in characters])
     self.codes = tf.constant([ord(character) for character in characters])
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
     codes = in_graph_base.code_points(text)
     ids = tf.searchsorted(self.codes, codes.flat_values)
+    # A code point beyond the last of the vocabulary has no place in it.
     ids = tf.minimum(ids, tf.size(self.codes) - 1)
     known = tf.gather(self.codes, ids) == codes.flat_values
     unseen = in_graph_base.first(tf.boolean_mask(codes.flat_values, ~known))
@@ -26,9 +28,10 @@ class CharInGraph(in_graph_base.InGraphTokenizer):
 
 
 def _describe(code: tf.Tensor) -> tf.Tensor:
-  """int32 [] -> string [], as in A (U+0041)."""
+  """Formats a code point: int32 [] -> string [], as in A (U+0041)."""
   nibbles = tf.bitwise.right_shift(code, [16, 12, 8, 4, 0]) & 15
   digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
   character = tf.strings.unicode_encode(code[None], 'UTF-8')
+  # Four digits at least, five where they are needed.
   name = tf.strings.regex_replace(digits, '^0', '')
   return tf.strings.join([character, ' (U+', name, ')'])

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _encoding() -> Any:
-  """Raises InputError where GPT-2's vocabulary is neither cached nor online."""
-  import tiktoken  # slow, and needless for the other tokenizers
+  """Loads the vocabulary, or raises InputError where there is none."""
+  import tiktoken  # Slow, and not needed for the other tokenizers.
 
   try:
     return tiktoken.get_encoding('gpt2')
@@ -29,9 +29,9 @@ def _encoding() -> Any:
 
 
 class GPT2Tokenizer(base.Tokenizer):
-  """50,000 merges over 256 bytes, and `<|endoftext|>`.
+  """Applies 50,000 merges to 256 bytes; one more token is `<|endoftext|>`.
 
-  Text that spells `<|endoftext|>` is encoded as the text it is.
+  Text that spells `<|endoftext|>` is encoded like any other text.
 
   Raises:
     InputError: the vocabulary is neither cached nor can be downloaded.
@@ -41,29 +41,39 @@ class GPT2Tokenizer(base.Tokenizer):
   vocab_size = 50257
   end_of_text = 50256
 
-  def __init__(self):
+  def __init__(self) -> None:
+    """Loads GPT-2's vocabulary."""
     self._encoding = _encoding()
     token = self._encoding.decode_single_token_bytes
     self.tokens = [token(i) for i in range(self.vocab_size)]
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
+    """Returns the ids of a text; every text has some."""
     return base.encode_in_chunks(self._encoding.encode_ordinary, text)
 
   def in_graph(self) -> 'InGraphTokenizer':
+    """Returns the same tokenizer as TensorFlow operations."""
     from minigpt.tokenizers import gpt2_in_graph  # TensorFlow.
 
     return gpt2_in_graph.BPEInGraph(self.tokens, _kinds())
 
   def to_json(self) -> dict[str, Any]:
+    """Returns the kind, which says it all."""
     return {'kind': self.name}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'GPT2Tokenizer':
+    """Makes the tokenizer that `to_json` has described.
+
+    Raises:
+      InputError: there are other fields, or no vocabulary.
+    """
     base.check_fields(fields)
     return cls()
 
   def assets(self) -> dict[str, bytes]:
-    """The JSON, and the vocabulary in tiktoken's format: base64, rank."""
+    """Returns the JSON, and the vocabulary in tiktoken's format."""
+    # A line for each token: its bytes as base64, and its rank.
     lines = (
       base64.b64encode(token) + b' %d\n' % rank
       for rank, token in enumerate(self.tokens[: self.end_of_text])
@@ -73,10 +83,13 @@ class GPT2Tokenizer(base.Tokenizer):
 
 @functools.cache
 def _kinds() -> np.ndarray:  # -> int [0x110000]
-  """What tiktoken takes for letters, numbers and white space.
+  """Returns what tiktoken considers a letter, a number or white space.
 
-  Its Unicode version is neither Python's nor RE2's, so ask it: an encoding
-  whose pieces are all matches of a class drops whatever does not match.
+  Its version of Unicode is neither Python's nor RE2's, so tiktoken is asked: an
+  encoding whose pattern matches only one class drops all other characters.
+
+  Returns:
+    One of the kinds of `gpt2_in_graph` for each code point.
   """
   import tiktoken
 

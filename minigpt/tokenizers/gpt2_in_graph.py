@@ -1,12 +1,12 @@
 """GPT-2's byte pair encoding as core TensorFlow operations.
 
-tiktoken cuts text with a regular expression, then merges bytes within each
-piece. Here both happen to all texts at once: the expression becomes a
-comparison of each code point with its neighbours, and merging becomes rounds
-in which all merges happen that no other merge can overtake.
+tiktoken splits text with a regular expression, then merges bytes within each
+piece. Here both are done for a whole batch: the expression becomes a comparison
+of each code point with its neighbours, and merging becomes rounds, each with
+all merges that no other merge can prevent.
 
 Shapes: B texts, C code points, P pieces, U distinct pieces; M tokens of the
-pieces being merged, end to end; `None` marks a ragged dimension.
+pieces being merged, concatenated; `None` marks a ragged dimension.
 """
 
 import numpy as np
@@ -23,40 +23,45 @@ _KEY_BASE = 2**16  # more than any id
 
 
 class BPEInGraph(in_graph_base.InGraphTokenizer):
-  """Byte-exact twin of tiktoken's GPT-2.
-
-  Args:
-    tokens: bytes by id; an id is also the rank of the merge that makes the
-      token. The last one is special: text never becomes it.
-    kinds: int [0x110000], one of the kinds above for each code point.
-  """
+  """Encodes and decodes as tiktoken's GPT-2 does, byte for byte."""
 
   def __init__(self, tokens: list[bytes], kinds: np.ndarray):
+    """Makes the tables.
+
+    Args:
+      tokens: bytes by id; an id is also the rank of the merge that makes the
+        token. The last one is special: no text is encoded as it.
+      kinds: int [0x110000], one of the kinds above for each code point.
+    """
     super().__init__(tokens)
     assert len(tokens) <= _KEY_BASE and max(map(len, tokens)) <= _LONGEST
     ranks = {token: rank for rank, token in enumerate(tokens[:-1])}
     self.split = in_graph_base.Splitter(kinds, piece_starts)
     self.byte_ids = tf.constant([ranks[bytes([b])] for b in range(256)])
-    self.whole = in_graph_base.table(
+    self.token_ids = in_graph_base.table(
       list(ranks), list(ranks.values()), default=-1
     )
     keys, values = zip(*_merges(ranks), strict=True)
     self.merges = in_graph_base.table(np.array(keys), values, default=_NEVER)
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    del field  # no text is refused
+    del field  # No text is refused.
     pieces, n_pieces = self.split(text)
     distinct, which = tf.unique(pieces)
     ids = tf.gather(self._encode_pieces(distinct), which)  # [P, None]
     return tf.RaggedTensor.from_row_lengths(ids, n_pieces).merge_dims(1, 2)
 
   def _encode_pieces(self, pieces: tf.Tensor) -> tf.RaggedTensor:
-    """string [U] -> int32 [U, None]; most are one token, others are merged."""
-    whole = self.whole.lookup(pieces)
-    rest = whole < 0
+    """Encodes pieces: string [U] -> int32 [U, None].
+
+    Most are one token, which a table finds; the others are merged.
+    """
+    found = self.token_ids.lookup(pieces)
+    rest = found < 0
     merged = self._merge(tf.boolean_mask(pieces, rest))
-    rows = tf.concat([whole[:, None], merged], 0)
-    n_pieces, n_rest = tf.size(whole), tf.cumsum(tf.cast(rest, tf.int32))
+    # Rows of `found`, then of `merged`; a piece takes its row from either.
+    rows = tf.concat([found[:, None], merged], 0)
+    n_pieces, n_rest = tf.size(found), tf.cumsum(tf.cast(rest, tf.int32))
     row = tf.where(rest, n_pieces + n_rest - 1, tf.range(n_pieces))
     return tf.gather(rows, row).with_row_splits_dtype(tf.int64)
 
@@ -78,14 +83,14 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
   def _merge_round(
     self, ids: tf.Tensor, owner: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Does the merges that no other can overtake.
+    """Does all merges that no other merge can prevent.
 
     Args:
       ids: int32 [M], the tokens of all pieces.
-      owner: int32 [M], which piece each token is in.
+      owner: int32 [M], the piece that each token belongs to.
 
     Returns:
-      whether any pair merged; ids and owner of the tokens that are left.
+      Whether any pair merged; ids and owners of the remaining tokens.
     """
     rank = tf.where(
       owner == shift(owner, -1, -1),
@@ -93,19 +98,29 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
       _NEVER,
     )
     merges = merging_pairs(rank, owner)
+    # The rank of a merge is the id of the token it makes.
     ids = tf.where(merges, rank, ids)
     kept = tf.where(~shift(merges, 1, False))[:, 0]
     return tf.reduce_any(merges), tf.gather(ids, kept), tf.gather(owner, kept)
 
 
 def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
-  r"""Where GPT-2's expression starts a piece: int32 [C], [C] -> bool [C].
+  r"""Returns where GPT-2's expression starts a piece, for each code point.
 
-  '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+  The expression, of GPT-2's encoder.py (https://github.com/openai/gpt-2):
+
+    '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+
+  Args:
+    codes: int32 [C], the code points, with `END` after each text.
+    kinds: int32 [C], their kinds, with `END` likewise.
+
+  Returns:
+    bool [C].
   """
   before, after = shift(kinds, 1, END), shift(kinds, -1, END)
-  # The last white space before something visible is set apart from the rest:
-  # a blank joins what follows, any other is a piece by itself.
+  # The last white space before something visible is separated from the rest: a
+  # blank joins what follows, any other is a piece of its own.
   joins_blank = shift(codes, 1, END) == ord(' ')
   starts = tf.where(
     kinds == SPACE,
@@ -121,7 +136,7 @@ def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
 
 
 def _contractions(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """Whether s, d, m or t, and whether ll, ve or re come next: two bool [C]."""
+  """Returns whether s, d, m, t, and whether ll, ve, re come next: bool [C]."""
   one, two = shift(codes, -1, END), shift(codes, -2, END)
   short = tf.reduce_any([one == ord(letter) for letter in 'sdmt'], 0)
   long = [(one == ord(a)) & (two == ord(b)) for a, b in ('ll', 've', 're')]
@@ -129,18 +144,19 @@ def _contractions(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def merging_pairs(rank: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
-  """Which pairs merge in this round.
+  """Returns which pairs merge in this round.
 
-  Byte pair encoding merges the pair of lowest rank, leftmost first, until
-  none is left, so all pairs of a piece's lowest rank can merge together. In
-  long pieces those lowest nearby merge with them: what a merge makes possible
-  has a higher rank than the merge itself, so a pair can lose a token to
-  another only through a chain of merges of lower rank that grows up to it as
-  one token, and no token is longer than 128 bytes.
+  Byte pair encoding (Sennrich et al. 2016) merges the pair of lowest rank, the
+  leftmost first, until none is left. So all pairs with a piece's lowest rank
+  can merge at once. In a long piece, so can every pair with the lowest rank
+  among its neighbours: a merge makes only pairs of higher rank possible, so a
+  pair can lose a token to a distant merge only through a chain of merges of
+  lower rank that reaches it as one token, and no token is longer than 128
+  bytes.
 
   Args:
     rank: int32 [M], of each token and the next; `_NEVER` at a piece's end.
-    owner: int32 [M], which piece each token is in.
+    owner: int32 [M], the piece that each token belongs to.
 
   Returns:
     bool [M].
@@ -157,7 +173,10 @@ def merging_pairs(rank: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
 
 
 def _nearby_min(rank: tf.Tensor) -> tf.Tensor:
-  """Lowest rank in a window that reaches at least 128 pairs to each side."""
+  """Returns the lowest rank within at least 128 pairs on each side: [M].
+
+  A minimum over blocks of 128 and their two neighbours reaches that far.
+  """
   n = tf.size(rank)
   padded = tf.pad(rank, [[0, -n % _LONGEST]], constant_values=_NEVER)
   low = tf.reduce_min(tf.reshape(padded, [-1, _LONGEST]), 1)
@@ -167,13 +186,14 @@ def _nearby_min(rank: tf.Tensor) -> tf.Tensor:
 
 
 def _key(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+  """Returns the key of a pair of ids in the table of merges: int64."""
   return tf.cast(left, tf.int64) * _KEY_BASE + tf.cast(right, tf.int64)
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[int, int]]:
-  """Key and rank of all pairs of tokens that make a later token.
+  """Returns key and rank of all pairs of tokens that make a later token.
 
-  Among them are pairs that merging never meets; they do no harm.
+  Some of these pairs never come up while merging; they do no harm.
   """
   return [
     (ranks[token[:cut]] * _KEY_BASE + ranks[token[cut:]], rank)

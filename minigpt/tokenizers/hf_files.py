@@ -9,27 +9,35 @@ from minigpt.tokenizers.base import Tokenizer
 
 
 def files(tokenizer: Tokenizer) -> dict[str, str]:
-  """Name to content; empty where `transformers` has no such tokenizer."""
+  """Returns files, name to content, that `transformers` reads.
+
+  Empty where `transformers` has no such tokenizer.
+  """
   if tokenizer.name != 'gpt2':
     return {}
-  end = spelled(tokenizer.tokens[tokenizer.end_of_text])
-  about = {'tokenizer_class': 'GPT2Tokenizer'}
-  about |= {f'{name}_token': end for name in ('bos', 'eos', 'unk')}
-  lines = ['#version: 0.2', *merges(tokenizer.tokens[: tokenizer.end_of_text])]
+  *mergeable, last = tokenizer.tokens
+  end_of_text = spelled(last)
+  settings = {'tokenizer_class': 'GPT2Tokenizer'}
+  settings |= {f'{name}_token': end_of_text for name in ('bos', 'eos', 'unk')}
+  lines = ['#version: 0.2', *merges(mergeable)]
   return {
     'vocab.json': json.dumps(vocabulary(tokenizer.tokens)),
     'merges.txt': '\n'.join(lines) + '\n',
-    'tokenizer_config.json': json.dumps(about, indent=2) + '\n',
+    'tokenizer_config.json': json.dumps(settings, indent=2) + '\n',
   }
 
 
 def vocabulary(tokens: list[bytes]) -> dict[str, int]:
-  """What vocab.json holds."""
+  """Returns the content of vocab.json."""
   return {spelled(token): i for i, token in enumerate(tokens)}
 
 
 def merges(tokens: list[bytes]) -> list[str]:
-  """What merges.txt holds: the two tokens that make each later one."""
+  """Returns the lines of merges.txt: the two tokens that make each later one.
+
+  Args:
+    tokens: bytes by id, without special tokens.
+  """
   ranks = {token: rank for rank, token in enumerate(tokens)}
   return [
     ' '.join(map(spelled, _halves(token, ranks)))
@@ -39,23 +47,24 @@ def merges(tokens: list[bytes]) -> list[str]:
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
-  """What is left of its bytes before the last merge."""
+  """Returns the two tokens that the last merge of `token` joins."""
   parts = [bytes([b]) for b in token]
   while len(parts) > 2:
     pairs = [a + b for a, b in itertools.pairwise(parts)]
+    # As in encoding: the pair of lowest rank is merged first.
     i = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], math.inf))
     parts[i : i + 2] = [pairs[i]]
   return parts
 
 
 def spelled(token: bytes) -> str:
-  """With a visible character for each byte."""
+  """Returns a token with one visible character for each byte."""
   return ''.join(map(_visible_bytes().__getitem__, token))
 
 
 @functools.cache
 def _visible_bytes() -> list[str]:
-  """Visible bytes as Latin-1, the others in turn from U+0100 on.
+  """Returns visible bytes as Latin-1, the others as U+0100, U+0101, ...
 
   Source: bytes_to_unicode in https://github.com/openai/gpt-2, src/encoder.py.
   """

@@ -1,52 +1,58 @@
-"""What the in-graph twins of the tokenizers share.
+"""What the tokenizers in TensorFlow share.
 
-A twin is a `tf.Module` that holds its tables and computes with core
-TensorFlow operations alone, so a SavedModel carries it whole, and a server
-without Python reads and writes the same tokens to the byte.
+Each is a `tf.Module` that holds its tables and uses only core TensorFlow
+operations, so a SavedModel contains all of it, and a server without Python
+encodes and decodes the same tokens, byte for byte.
 
 Shapes: B texts, T tokens, V vocabulary; C code points and P pieces of all
-texts, end to end; `None` marks a ragged dimension.
+texts, concatenated; `None` marks a ragged dimension.
 """
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 N_CODE_POINTS = 0x110000
 REPLACEMENT = 0xFFFD
-END = -1  # code point and kind of a text's end
+END = -1  # Stands after each text, as a code point and as a kind.
 
 
 def replace_invalid_utf8(text: tf.Tensor) -> tf.Tensor:  # string [B] -> [B]
-  """What Python's `decode('utf-8', 'replace')` makes of each text."""
+  """Replaces as Python's `decode('utf-8', 'replace')` does."""
   return tf.strings.unicode_transcode(
     text, 'UTF-8', 'UTF-8', errors='replace', replacement_char=REPLACEMENT
   )
 
 
 def check_utf8(text: tf.Tensor, field: str) -> None:  # string [B] ->
-  """Fails with INVALID_ARGUMENT that names `field` and the first bad row."""
+  """Asserts valid UTF-8; the error names `field` and the first bad row.
+
+  Raises:
+    tf.errors.InvalidArgumentError: when the graph runs.
+  """
   valid = text == replace_invalid_utf8(text)
   row = tf.strings.as_string(first(tf.where(~valid)[:, 0]))
   message = tf.strings.join([field, ': invalid UTF-8 in row ', row])
   tf.debugging.Assert(tf.reduce_all(valid), [message])
 
 
-def first(x: tf.Tensor) -> tf.Tensor:  # [N] -> [], 0 where N is 0
+def first(x: tf.Tensor) -> tf.Tensor:  # [N] -> []
+  """Returns the first element, zero (or empty) where there is none."""
   return tf.concat([x, tf.zeros([1], x.dtype)], 0)[0]
 
 
 def code_points(text: tf.Tensor) -> tf.RaggedTensor:
-  """string [B] -> int32 [B, None], with U+FFFD for what is not UTF-8."""
+  """Decodes UTF-8, U+FFFD where invalid: string [B] -> int32 [B, None]."""
   return tf.strings.unicode_decode(
     text, 'UTF-8', errors='replace', replacement_char=REPLACEMENT
   )
 
 
 def shift(x: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
-  """`x[i - by]` at i, `fill` where there is none: [N] -> [N]."""
+  """Returns `x[i - by]` at i, `fill` where there is none: [N] -> [N]."""
   pad = tf.fill([abs(by)], tf.cast(fill, x.dtype))
   if by > 0:
     return tf.concat([pad, x], 0)[:-by]
@@ -54,9 +60,10 @@ def shift(x: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
 
 
 def row_ids(row_splits: tf.Tensor) -> tf.Tensor:  # [B + 1] -> [N]
-  """Which row each value is in.
+  """Returns the row of each value of a ragged tensor.
 
-  `value_rowids` and `tf.repeat` make a dense [rows, longest row] on the way.
+  `value_rowids` and `tf.repeat` do the same with a dense [rows, longest row] as
+  an intermediate result, whose size has no bound.
   """
   values = tf.range(row_splits[-1])
   return tf.searchsorted(
@@ -64,22 +71,17 @@ def row_ids(row_splits: tf.Tensor) -> tf.Tensor:  # [B + 1] -> [N]
   )
 
 
-def table(keys, values, default: int) -> tf.lookup.StaticHashTable:
-  """From `keys` [N], string or int64, to `values` int32 [N]."""
+def table(keys: Any, values: Any, default: int) -> tf.lookup.StaticHashTable:
+  """Returns a table from `keys` [N], string or int64, to `values` int32 [N]."""
   pairs = tf.lookup.KeyValueTensorInitializer(keys, values, None, tf.int32)
   return tf.lookup.StaticHashTable(pairs, default)
 
 
 class Splitter(tf.Module):
-  """Cuts texts into pieces as a regular expression would.
+  """Splits texts into pieces as a regular expression would.
 
-  Where a piece starts must follow from a few code points to either side. That
-  is faster than RE2, and free of its idea of what a letter is.
-
-  Args:
-    kinds: int [0x110000], a number for each code point.
-    starts: `(codes, kinds) -> bool`, all [C], whether a piece starts here. Each
-      text has one more entry after its last, `END`, whose answer is unused.
+  Whether a piece starts at a code point must follow from a few code points on
+  each side. That is faster than RE2, and independent of its version of Unicode.
   """
 
   def __init__(
@@ -87,6 +89,14 @@ class Splitter(tf.Module):
     kinds: np.ndarray,
     starts: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
   ):
+    """Keeps the kinds as a table of where they change.
+
+    Args:
+      kinds: int [0x110000], a number for each code point.
+      starts: `(codes, kinds) -> bool`, all [C], whether a piece starts here.
+        Each text has one more entry after its last, `END`, whose answer is
+        unused.
+    """
     super().__init__(name='splitter')
     changes = np.flatnonzero(np.diff(kinds, prepend=END))
     self.first_code = tf.constant(changes, tf.int32)
@@ -94,10 +104,11 @@ class Splitter(tf.Module):
     self.starts = starts
 
   def __call__(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """string [B] -> string [P], the pieces; int64 [B], how many of each."""
+    """Splits texts: string [B] -> string [P], and int64 [B], their numbers."""
     codes = code_points(text)
     rows = row_ids(codes.row_splits)
     n_codes = tf.size(rows, tf.int64)
+    # `_starts` has one more entry for each text before.
     starts = tf.gather(self._starts(codes), tf.range(n_codes) + rows)
     splits = tf.concat([tf.where(starts)[:, 0], [n_codes]], 0)
     pieces = tf.RaggedTensor.from_row_splits(codes.flat_values, splits)
@@ -107,6 +118,7 @@ class Splitter(tf.Module):
     return tf.strings.unicode_encode(pieces, 'UTF-8'), n_pieces
 
   def _starts(self, codes: tf.RaggedTensor) -> tf.Tensor:
+    """Returns whether a piece starts, for all code points and ends: bool."""
     ends = tf.fill([codes.nrows(), 1], END)
     ended = tf.concat([codes, ends], 1).flat_values
     index = tf.searchsorted(self.first_code, ended, side='right') - 1
@@ -115,23 +127,18 @@ class Splitter(tf.Module):
 
 
 class InGraphTokenizer(tf.Module, abc.ABC):
-  """Byte-exact twin of a Python tokenizer.
+  """Encodes and decodes as a Python tokenizer does, byte for byte.
 
   It stays on the CPU: an accelerator would only add transfers.
-
-  Args:
-    tokens: the bytes of every token, by id.
   """
 
   def __init__(self, tokens: list[bytes]):
+    """Keeps the bytes of every token, by id."""
     super().__init__(name='tokenizer')
     self.tokens = tf.constant(tokens)  # string [V]
 
   def encode(self, text: tf.Tensor, field: str = 'text') -> tf.RaggedTensor:
-    """Token ids of each text; what is not UTF-8 is read as U+FFFD.
-
-    Text that holds an unseen character fails with INVALID_ARGUMENT that names
-    `field` and the character, where the Python tokenizer refuses it too.
+    """Returns the token ids of each text; invalid UTF-8 is read as U+FFFD.
 
     Args:
       text: string [B].
@@ -139,19 +146,24 @@ class InGraphTokenizer(tf.Module, abc.ABC):
 
     Returns:
       int32 [B, None].
+
+    Raises:
+      tf.errors.InvalidArgumentError: when the graph runs, for a character that
+        is not in the vocabulary, where the Python tokenizer refuses it, too. It
+        names `field` and the character.
     """
     with tf.device('CPU'):
       return self._encode(text, field)
 
   @abc.abstractmethod
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    """As `encode`."""
+    """Returns what `encode` does."""
 
   def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """The exact bytes of the first `lengths[b]` tokens of each row.
+    """Returns the exact bytes of the first `lengths[b]` tokens of each row.
 
     Args:
-      ids: int32 [B, T]; what lies beyond `lengths` is not looked at.
+      ids: int32 [B, T]; entries beyond `lengths` are ignored.
       lengths: int32 [B], 0 to T.
 
     Returns:

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 UNKNOWN = '<|unk|>'
 END_OF_TEXT = '<|eos|>'
 
-# What words are made of, spelled out because `\w` means something else in
-# Python, in RE2 and from one Unicode version to the next: letters, digits and
-# marks, and all other code points that are not ASCII, white space,
-# punctuation, symbols or emoji.
+# The characters of words, listed because `\w` differs between Python and RE2,
+# and between versions of Unicode: letters, digits and marks, and all other code
+# points that are not ASCII, white space, punctuation, symbols or emoji.
 _LETTERS = (
   '0-9A-Z_a-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u167f'
   '\u1681-\u1fff\u200c\u200d\u2c00-\u2dff\u2e80-\u2fff\u3005-\u3007'
@@ -29,54 +28,71 @@ _LETTERS = (
   '\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uffdc'
   '\U00010000-\U0001efff\U00020000-\U0010ffff'
 )
-# A word may hold apostrophes: don't. Anything else is a token by itself.
+# A word may contain apostrophes: don't. Any other character is a token of its
+# own.
 _APOSTROPHES = "'\u2019"
 PIECE = f'[{_LETTERS}]+(?:[{_APOSTROPHES}][{_LETTERS}]+)*|[^{_LETTERS}]'
 _PIECE = re.compile(PIECE)
 
 
 class WordTokenizer(base.Tokenizer):
-  """A dictionary of the pieces of some text; others become `<|unk|>`.
-
-  Args:
-    words: distinct, each one match of `PIECE`, then `UNKNOWN`, `END_OF_TEXT`.
-  """
+  """Gives each distinct piece of some text an id; others become `<|unk|>`."""
 
   name = 'word'
 
   def __init__(self, words: list[str]):
+    """Makes a tokenizer of a vocabulary.
+
+    Args:
+      words: distinct, each one match of `PIECE`, then `UNKNOWN`, `END_OF_TEXT`.
+    """
     self.words = words
     self.vocab_size = len(words)
     self.tokens = [word.encode() for word in words]
     self.unknown = self.vocab_size - 2
     self.end_of_text = self.vocab_size - 1
-    # Text that spells <|eos|> is several pieces, never the token itself.
+    # Text that spells <|eos|> is split into several pieces, so it is never
+    # encoded as the token.
     self._ids = {word: i for i, word in enumerate(words)}
 
   @classmethod
   def build(cls, text: str) -> 'WordTokenizer':
+    """Makes a tokenizer of the pieces of a text.
+
+    Raises:
+      InputError: the text is empty or holds a lone surrogate.
+    """
     base.check_learnable(text)
-    words = set()
+    words: set[str] = set()
     for chunk in base.chunks(text):
       words.update(_PIECE.findall(chunk))
     return cls([*sorted(words), UNKNOWN, END_OF_TEXT])
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
+    """Returns the ids of the pieces; every text has some."""
     return base.encode_in_chunks(self._encode, text)
 
   def _encode(self, text: str) -> list[int]:
     return [self._ids.get(p, self.unknown) for p in _PIECE.findall(text)]
 
   def in_graph(self) -> 'InGraphTokenizer':
+    """Returns the same tokenizer as TensorFlow operations."""
     from minigpt.tokenizers.word_in_graph import WordInGraph  # TensorFlow.
 
     return WordInGraph(self.tokens, _LETTERS, _APOSTROPHES)
 
   def to_json(self) -> dict[str, Any]:
+    """Returns the words."""
     return {'kind': self.name, 'words': self.words}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'WordTokenizer':
+    """Makes the tokenizer that `to_json` has described.
+
+    Raises:
+      InputError: `words` is not a list of distinct pieces with the two special
+        tokens at its end.
+    """
     base.check_fields(fields, 'words')
     words = fields['words']
     if not isinstance(words, list) or words[-2:] != [UNKNOWN, END_OF_TEXT]:
@@ -90,7 +106,7 @@ class WordTokenizer(base.Tokenizer):
 
 
 def _check_words(words: list[Any]) -> None:
-  seen = set()
+  seen: set[str] = set()
   for i, word in enumerate(words):
     if not isinstance(word, str) or not _PIECE.fullmatch(word):
       raise InputError(f"'words' entry {i} is not one word: {word!r:.60}")

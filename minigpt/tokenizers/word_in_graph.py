@@ -12,14 +12,16 @@ _OTHER, _LETTER, _APOSTROPHE = range(3)  # kinds of code points
 
 
 class WordInGraph(in_graph_base.InGraphTokenizer):
-  """Byte-exact twin of `WordTokenizer`.
-
-  Args:
-    letters: what words are made of, as in a regular expression's `[...]`.
-    apostrophes: what they may hold one at a time.
-  """
+  """Encodes and decodes as `WordTokenizer` does, byte for byte."""
 
   def __init__(self, tokens: list[bytes], letters: str, apostrophes: str):
+    """Makes the tables.
+
+    Args:
+      tokens: bytes by id; the last two are the unknown piece and the end.
+      letters: the characters of words, as in a regular expression's `[...]`.
+      apostrophes: what words may contain between two letters.
+    """
     super().__init__(tokens)
     self.split = in_graph_base.Splitter(
       _kinds(letters, apostrophes), _piece_starts
@@ -29,12 +31,13 @@ class WordInGraph(in_graph_base.InGraphTokenizer):
     )
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    del field  # no text is refused
+    del field  # No text is refused.
     pieces, n_pieces = self.split(text)
     return tf.RaggedTensor.from_row_lengths(self.ids.lookup(pieces), n_pieces)
 
 
 def _kinds(letters: str, apostrophes: str) -> np.ndarray:  # -> int [0x110000]
+  """Returns the kind of every code point."""
   kinds = np.full([in_graph_base.N_CODE_POINTS], _OTHER)
   kinds[list(map(ord, apostrophes))] = _APOSTROPHE
   every = ''.join(map(chr, range(in_graph_base.N_CODE_POINTS)))
@@ -44,8 +47,9 @@ def _kinds(letters: str, apostrophes: str) -> np.ndarray:  # -> int [0x110000]
 
 
 def _piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
-  """Where `word.PIECE` starts a match: int32 [C], int32 [C] -> bool [C]."""
+  """Returns where `word.PIECE` starts a match: two int32 [C] -> bool [C]."""
   letter = kinds == _LETTER
   behind_letter = shift(letter, 1, False)
+  # An apostrophe between two letters joins them into one word.
   joint = (kinds == _APOSTROPHE) & behind_letter & shift(letter, -1, False)
   return ~(joint | (letter & (behind_letter | shift(joint, 1, False))))

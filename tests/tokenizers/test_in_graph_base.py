@@ -1,4 +1,4 @@
-"""In-graph tokenizers agree with the Python ones to the byte."""
+"""Tokenizers in a graph agree with the Python ones, byte for byte."""
 
 import argparse
 import functools
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from minigpt import tokenizers
 from minigpt.errors import InputError
-from minigpt.tokenizers import gpt2_in_graph, in_graph_base, word
+from minigpt.tokenizers import in_graph_base, word
 from minigpt.tokenizers.char import CharTokenizer
 
 KINDS = ['char', 'word', 'gpt2']
@@ -189,46 +189,6 @@ def test_twins_agree_on_very_long_words(kind):
   assert_twins_agree(kind, [text.encode() for text in long_words()])
 
 
-NEVER = 2**31 - 1
-
-
-def merging(ranks, size=600):
-  """Which pairs of one piece merge at once; `ranks` by position."""
-  rank = np.full([size], NEVER, np.int32)
-  rank[list(ranks)] = list(ranks.values())
-  merges = gpt2_in_graph.merging_pairs(
-    tf.constant(rank), tf.zeros([size], tf.int32)
-  )
-  return np.flatnonzero(merges).tolist()
-
-
-def test_merges_wait_for_lower_ranks_that_may_overtake_them():
-  assert merging({}) == []
-  assert merging({5: 300}) == [5]
-  # A chain of merges reaches as far as the longest token, 128 bytes.
-  for gap in [1, 2, 3, 64, 127]:
-    for start in [0, 1, 127, 128, 200]:
-      assert merging({start: 300, start + gap: 301}) == [start]
-      assert merging({start: 301, start + gap: 300}) == [start + gap]
-  # Farther away nothing waits, or long words would take a round each merge.
-  assert merging({0: 300, 512: 301}) == [0, 512]
-  assert merging({0: 301, 512: 300}) == [0, 512]
-
-
-def test_words_merge_side_by_side():
-  rank = tf.constant([300, NEVER, 500, NEVER, NEVER, 400, 399, NEVER])
-  owner = tf.constant([0, 0, 1, 1, 2, 3, 3, 3])
-  merges = gpt2_in_graph.merging_pairs(rank, owner)
-  assert np.flatnonzero(merges).tolist() == [0, 2, 6]
-
-
-def test_of_overlapping_pairs_every_other_one_merges_from_the_left():
-  assert merging({10: 300, 11: 300, 12: 300, 20: 300}) == [10, 12, 20]
-  # Until 301 has merged, nobody knows where the run of 302s starts.
-  run = dict.fromkeys(range(2, 400), 302)
-  assert merging({1: 301} | run) == [1]
-
-
 def test_apostrophes_of_contractions_and_others():
   texts = ["'s", "x's", "!'s", " 's", "\n's", "''s", "'s's", "'sa", "'lla"]
   texts += ["'l", "'l l", "'LL", "1'd", "'ve're", "'v", "'", "' s", '\u2019s']
@@ -290,22 +250,6 @@ def test_check_utf8_names_field_and_row():
     tf.errors.InvalidArgumentError, match='prompt: invalid UTF-8 in row 1'
   ):
     in_graph_base.check_utf8(tf.constant([b'a', b'\xff', b'\xff']), 'prompt')
-
-
-@pytest.mark.parametrize(
-  ('text', 'name'),
-  [
-    (b'abd', 'd (U+0064)'),
-    (b'\x00', r'\000 (U+0000)'),
-    ('b\U0001f600d'.encode(), '\U0001f600 (U+1F600)'),
-    (b'\xff', '\ufffd (U+FFFD)'),
-  ],
-)
-def test_char_refuses_unseen_character_naming_the_field(text, name):
-  encode = tf.function(CharTokenizer('abc').in_graph().encode, autograph=False)
-  with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-    encode(tf.constant([b'abc', text]), 'prompt')
-  assert f'prompt: character {name} is not in' in str(caught.value)
 
 
 class Exported(tf.Module):

@@ -1,0 +1,31 @@
+"""Texts that several tests encode, and GPT-2's tokenizer."""
+
+import pytest
+
+from minigpt import tokenizers
+from minigpt.errors import InputError
+
+
+@pytest.fixture(scope='session')
+def gpt2_tokenizer():
+  try:
+    return tokenizers.build('gpt2', '')
+  except InputError as error:
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope='session')
+def mixed():
+  """Accents, a joined emoji, CJK, odd white space, a NUL, apostrophes."""
+  return (
+    "Don't stop!  It\u2019s 'fine'\r\n\tna\u00efve cafe\u0301 \u6f22\u5b57"
+    '\u3000\u00a0\U0001f469\u200d\U0001f680 \x00 1\u00bd \u2028end \n'
+  )
+
+
+@pytest.fixture(scope='session')
+def sample():
+  return (
+    'the sun sets in the west. the stars shine in the night. '
+    'the moon rises with grace.'
+  )
