@@ -12,10 +12,10 @@ from minigpt.analysis.scoring import TOKENS_PER_BATCH, Watch, unwatched
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.data.batches import eval_batches, eval_starts
 from minigpt.data.token_shards import Tokens
+from minigpt.tokenizers import Tokenizer
 from minigpt.training.validation import compiled_eval_step, evaluate_batches
 
-# Tokens that are decoded together: enough to be fast, few enough for memory.
-_DECODED_AT_ONCE = 100_000
+_COUNTED_AT_ONCE = 1 << 20  # Tokens; more would take much memory.
 _LARGEST_LOSS = 700  # exp of more is no float64.
 
 
@@ -25,6 +25,7 @@ def evaluate_text(
   window: int,
   stride: int,
   watch: Watch = unwatched,
+  n_bytes: int | None = None,
 ) -> dict[str, Any]:
   """Returns loss, perplexity, bits per byte and accuracy of a text.
 
@@ -38,6 +39,9 @@ def evaluate_text(
     window: tokens that the model looks back on, at most its context.
     stride: 1 to `window`; the smaller, the more context each token has.
     watch: shows how far it has come.
+    n_bytes: of the text that tokens after the first stand for; None counts
+      those of the tokens, which fails where there are unknown ones: then bits
+      per byte are None, too.
   """
   batch_size = max(1, TOKENS_PER_BATCH // window)
   n_windows = len(eval_starts(len(tokens), window, stride))
@@ -47,18 +51,34 @@ def evaluate_text(
     step, watch(batches, math.ceil(n_windows / batch_size))
   )
   n_scored = len(tokens) - 1
-  n_bytes = _count_bytes(model, tokens[1:])
+  if n_bytes is None:
+    n_bytes = count_bytes(model.tokenizer, tokens, first=1)
+  nats = found.loss * n_scored
   return {
     'loss': found.loss,
     'perplexity': math.exp(min(found.loss, _LARGEST_LOSS)),
-    'bits_per_byte': found.loss * n_scored / n_bytes / math.log(2),
+    'bits_per_byte': nats / n_bytes / math.log(2) if n_bytes else None,
     'accuracy': found.accuracy,
     'tokens': n_scored,
     'bytes': n_bytes,
   }
 
 
-def _count_bytes(model: LoadedModel, tokens: Tokens) -> int:
-  starts = range(0, len(tokens), _DECODED_AT_ONCE)
-  parts = (tokens[i : i + _DECODED_AT_ONCE] for i in starts)
-  return sum(len(model.tokenizer.decode_bytes(np.asarray(p))) for p in parts)
+def count_bytes(
+  tokenizer: Tokenizer, tokens: Tokens, first: int = 0
+) -> int | None:
+  """Returns the bytes of text that tokens from `first` on stand for.
+
+  An end of text is none of it. None where a token is unknown: the text that
+  it stands for is not kept.
+  """
+  sizes = np.array(list(map(len, tokenizer.tokens)))
+  if tokenizer.end_of_text is not None:
+    sizes[tokenizer.end_of_text] = 0
+  n_bytes = 0
+  for start in range(first, len(tokens), _COUNTED_AT_ONCE):
+    part = np.asarray(tokens[start : start + _COUNTED_AT_ONCE])
+    if tokenizer.unknown is not None and np.any(part == tokenizer.unknown):
+      return None
+    n_bytes += int(np.sum(sizes[part]))
+  return n_bytes

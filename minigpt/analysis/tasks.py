@@ -50,7 +50,8 @@ def multiple_choice(
   hits, hits_norm, first = 0, 0, 0
   for choice in choices:
     of_choice = log_prob[first : first + len(choice.endings)]
-    lengths = np.array([len(ending) + 1 for ending in choice.endings])
+    # Without the space before it, as the harness counts.
+    lengths = np.array([len(ending) for ending in choice.endings])
     hits += np.argmax(of_choice) == choice.label
     hits_norm += np.argmax(of_choice / lengths) == choice.label
     first += len(choice.endings)

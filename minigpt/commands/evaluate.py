@@ -25,6 +25,7 @@ from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
 from minigpt.data.sources import read_split
+from minigpt.data.token_shards import Tokens
 from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
 from minigpt.training.metrics import watch
@@ -69,7 +70,7 @@ def _asked(model: LoadedModel) -> dict[str, Any]:
 
 def _text(model: LoadedModel) -> dict[str, Any]:
   window = flags.WINDOW.value or model.config.context_length
-  stride = flags.STRIDE.value or window
+  stride = _stride(model, window)
   if not 0 < window <= model.config.context_length:
     raise UsageError(
       f'window={window}: the model can look back on '
@@ -77,14 +78,23 @@ def _text(model: LoadedModel) -> dict[str, Any]:
     )
   if not 0 < stride <= window:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
-  tokens = _tokens(model)
+  text = _read_text(model)
+  tokens, n_bytes = _encode(model, text)
   return {'window': window, 'stride': stride} | perplexity.evaluate_text(
-    model, tokens, window, stride, watch
+    model, tokens, window, stride, watch, n_bytes
   )
 
 
-def _tokens(model: LoadedModel) -> np.ndarray:
-  """The text of --dataset, or the validation part of the run."""
+def _stride(model: LoadedModel, window: int) -> int:
+  """Returns --stride, or what the run itself was evaluated with."""
+  if flags.STRIDE.value is not None:
+    return flags.STRIDE.value or window
+  recipe = model.trained.run.train if model.trained else None
+  return min(recipe.eval_stride if recipe else 0, window) or window
+
+
+def _read_text(model: LoadedModel) -> str | Tokens:
+  """Reads the text of --dataset, or the validation part of the run."""
   if flags.DATASET.value is not None:
     config = DataConfig(dataset=flags.DATASET.value, val_fraction=0)
   elif model.trained is None:
@@ -97,13 +107,27 @@ def _tokens(model: LoadedModel) -> np.ndarray:
     )
   if config.dataset.endswith('.jsonl'):
     raise UsageError(f'{config.dataset}: give --task and --dataset')
-  text = read_split(config).val
-  tokens = model.tokenizer.encode(text) if isinstance(text, str) else text
-  tokens = tokens[: flags.LIMIT.value or None]
+  return read_split(config).val
+
+
+def _encode(
+  model: LoadedModel, text: str | Tokens
+) -> tuple[Tokens, int | None]:
+  """Returns the tokens to measure, and the bytes of all but the first."""
+  limit = flags.LIMIT.value or None
+  tokenizer, n_bytes = model.tokenizer, None
+  if isinstance(text, str):
+    n_bytes = int(np.sum(tokenizer.token_sizes(text)[:limit][1:]))
+    text = tokenizer.encode(text)
+  # To slice a token directory is to read it into memory.
+  tokens = text[:limit] if limit else text
   if len(tokens) < 2:
-    raise InputError(f'{config.dataset} has fewer than 2 tokens to measure')
+    raise InputError(
+      f'{flags.DATASET.value or "the validation part"} has fewer than 2 tokens '
+      'to measure'
+    )
   check_ids(tokens, model.config.vocab_size)
-  return tokens
+  return tokens, n_bytes
 
 
 def _examples(model: LoadedModel) -> dict[str, Any]:
@@ -118,6 +142,8 @@ def _examples(model: LoadedModel) -> dict[str, Any]:
 
 
 def _readable(value: Any) -> str:
+  if value is None:
+    return '-'
   return f'{value:.4f}' if isinstance(value, float) else str(value)
 
 

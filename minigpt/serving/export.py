@@ -189,6 +189,7 @@ def loss_change(
         val,
         config.context_length,
         batch_size=8,
+        stride=trained.run.train.eval_stride,
         limit=options.eval_batches,
       ).loss
       for each in (trained.model.params, p)

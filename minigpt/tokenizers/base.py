@@ -24,12 +24,14 @@ class Tokenizer(Protocol):
     vocab_size: V, the number of tokens.
     tokens: the bytes of each token, by id.
     end_of_text: the id that ends a document; None where there is none.
+    unknown: the id of every word that has none; None where all text has ids.
   """
 
   name: str
   vocab_size: int
   tokens: list[bytes]
   end_of_text: int | None
+  unknown: int | None = None
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the ids of a text.
@@ -38,6 +40,15 @@ class Tokenizer(Protocol):
       InputError: a part of the text has no id.
     """
     ...
+
+  def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
+    """Returns the bytes of UTF-8 that each token of `encode(text)` stands for.
+
+    Raises:
+      InputError: as `encode`.
+    """
+    sizes = np.array(list(map(len, self.tokens)), np.int32)
+    return sizes[self.encode(text)]
 
   def decode_bytes(self, ids: Any) -> bytes:  # int [T] ->
     """Returns the exact bytes; they may end within a character.

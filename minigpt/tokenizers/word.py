@@ -75,6 +75,14 @@ class WordTokenizer(base.Tokenizer):
   def _encode(self, text: str) -> list[int]:
     return [self._ids.get(p, self.unknown) for p in _PIECE.findall(text)]
 
+  def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
+    """Returns the bytes of UTF-8 of each piece, unknown ones too."""
+
+    def sizes(chunk: str) -> list[int]:
+      return [len(piece.encode()) for piece in _PIECE.findall(chunk)]
+
+    return base.encode_in_chunks(sizes, text)
+
   def in_graph(self) -> 'InGraphTokenizer':
     """Returns the same tokenizer as TensorFlow operations."""
     from minigpt.tokenizers.word_in_graph import WordInGraph  # TensorFlow.

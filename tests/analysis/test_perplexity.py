@@ -12,6 +12,8 @@ from minigpt import tokenizers
 from minigpt.analysis import perplexity
 from minigpt.checkpoints import huggingface
 from minigpt.checkpoints.loading import LoadedModel
+from minigpt.config import GPTConfig
+from minigpt.model.params import init_params
 
 GOLDEN = helpers.ROOT / 'tests' / 'golden'
 
@@ -55,3 +57,44 @@ def test_perplexity_is_that_of_the_transformers_here():
     loss = make_gpt2.sliding_loss(theirs.eval(), torch.tensor(text))
   found = perplexity.evaluate_text(golden_model('gpt2-wide'), text, 71, 8)
   assert found['perplexity'] == pytest.approx(math.exp(loss), rel=1e-4)
+
+
+# Bytes. 'a', ' ' and 'b' are 0 to 2; two bytes of U+00E4 are 3.
+WORDS = ['a', ' ', 'b', '\u00e4', '<|unk|>', '<|eos|>']
+
+
+def word_model():
+  tokenizer = tokenizers.word.WordTokenizer(WORDS)
+  config = GPTConfig(6, 8, 8, 2, 1)
+  return LoadedModel(config, init_params(config), tokenizer)
+
+
+def test_the_end_of_a_text_is_no_text():
+  model = word_model()
+  tokens = np.array([0, 1, 3, 5, 2, 5])
+  found = perplexity.evaluate_text(model, tokens, 8, 8)
+  # A space, two bytes and a letter, of five tokens with a loss.
+  assert (found['tokens'], found['bytes']) == (5, 4)
+  bits = found['loss'] * 5 / math.log(2)
+  assert found['bits_per_byte'] == pytest.approx(bits / 4)
+
+
+def test_unknown_words_count_as_the_bytes_that_they_have():
+  model = word_model()
+  text = 'a unknown\u00e4 b'
+  tokens = model.tokenizer.encode(text)
+  assert tokens.tolist() == [0, 1, 4, 1, 2]
+  sizes = model.tokenizer.token_sizes(text)
+  assert sizes.tolist() == [1, 1, 9, 1, 1]
+  found = perplexity.evaluate_text(model, tokens, 8, 8, n_bytes=sum(sizes[1:]))
+  bits = found['loss'] * 4 / math.log(2)
+  assert found['bits_per_byte'] == pytest.approx(bits / 12)
+
+
+def test_without_the_text_nobody_can_tell_how_long_unknown_words_are():
+  model = word_model()
+  found = perplexity.evaluate_text(model, np.array([0, 1, 4]), 8, 8)
+  assert found['bytes'] is found['bits_per_byte'] is None
+  assert found['loss'] > 0
+  # Unless the first token is, which is not scored.
+  assert perplexity.count_bytes(model.tokenizer, np.array([4, 1]), 1) == 1

@@ -12,16 +12,18 @@ from minigpt.model.transformer import gpt
 
 
 def test_choices_by_sum_and_by_length(letters, monkeypatch):
-  scores = Scores(np.array([-3.0, -4, -6, -2, -3]), None)
+  scores = Scores(np.array([-3.0, -4, -6, -2, -3, -2, -5]), None)
   monkeypatch.setattr(tasks, 'score', lambda *_: scores)
   choices = [
-    Choice('', 'a', ('b', 'bcd'), 1),  # -3 > -4, but -3 / 2 < -4 / 4
+    Choice('', 'a', ('b', 'bcd'), 1),  # -3 > -4, but -3 / 1 < -4 / 3
     Choice('', 'a', ('bb', 'cc', 'dd'), 1),
+    # The space before an ending does not count: -2 / 2 > -5 / 4.
+    Choice('', 'a', ('b', 'bcd'), 1),  # -2 > -5, but -2 / 1 < -5 / 3
   ]
   assert tasks.multiple_choice(letters, choices) == {
-    'accuracy': 0.5,
+    'accuracy': 1 / 3,
     'accuracy_norm': 1.0,
-    'examples': 2,
+    'examples': 3,
   }
 
 

@@ -11,6 +11,7 @@ from minigpt.checkpoints import workdir
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.config import GPTConfig
 from minigpt.model import params
+from minigpt.training.metrics import read_metrics
 
 LETTERS = '\n abcdefghij'
 CONFIG = GPTConfig(
@@ -52,3 +53,24 @@ def test_the_program_prints_and_records(tmp_path, model):
   assert refused.returncode == 2
   assert 'stride=21: it must lie in [1, 20]' in refused.stderr
   assert len((run / 'evaluations.jsonl').read_text().splitlines()) == 1
+
+
+def test_a_run_is_measured_as_it_measured_itself(tmp_path, capsys):
+  path = tmp_path / 'run'
+  with helpers.open_tiny_run(
+    path, eval_stride=1, eval_batches=0, val_fraction=0.3
+  ) as run:
+    run.train()
+  metrics = read_metrics(path / 'metrics.jsonl')
+  best = min(m['val_loss'] for m in metrics if 'val_loss' in m)
+
+  def evaluate_here(*argv):
+    argv = [f'--workdir={path}', '--json', *argv]
+    assert helpers.run_here('evaluate', *argv) == 0
+    return json.loads(capsys.readouterr().out)
+
+  assert evaluate_here()['loss'] == pytest.approx(best)
+  assert evaluate_here('--window=4')['stride'] == 1
+  apart = evaluate_here('--stride=0')
+  assert (apart['window'], apart['stride']) == (8, 8)
+  assert apart['loss'] != pytest.approx(best, rel=1e-3)

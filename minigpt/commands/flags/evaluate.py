@@ -24,8 +24,9 @@ TASK = flags.DEFINE_enum(
 )
 STRIDE = flags.DEFINE_integer(
   'stride',
-  0,
-  'new tokens in each window of a text; 0: the whole window',
+  None,
+  'new tokens in each window of a text; 0: the whole window (default: the '
+  "run's --eval_stride)",
   flag_values=FLAGS,
 )
 WINDOW = flags.DEFINE_integer(
