@@ -55,6 +55,15 @@ class AsyncCheckpointer:
       self._thread = None
     self.check()
 
+  def finish(self) -> None:
+    """Returns when the checkpoint that is being written is there, or failed.
+
+    Any thread may call it, at any time.
+    """
+    thread = self._thread
+    if thread:
+      thread.join()
+
   def check(self) -> None:
     """Raises the InputError of a write that has failed."""
     if self._error:

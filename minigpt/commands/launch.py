@@ -20,16 +20,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import IO, NamedTuple
 
 from minigpt.commands.flags import launch as flags
 from minigpt.errors import UsageError
+from minigpt.runtime.signals import STOPPING
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds for the others to notice that a worker is gone, and after that to
-# act on a signal.
-_PATIENCE, _GRACE = 20.0, 10.0
+# Seconds for the others to notice that a worker is gone.
+_PATIENCE = 20.0
+# Seconds in which a worker that was told to end may write nothing: as long as
+# it writes, it saves a checkpoint, however large.
+_GRACE = 30.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -126,7 +129,7 @@ def _forward_signals(workers: list[Worker]) -> Iterator[list[int]]:
     for worker in workers:
       worker.process.send_signal(number)
 
-  previous = {n: signal.signal(n, forward) for n in _FORWARDED}
+  previous = {n: signal.signal(n, forward) for n in STOPPING}
   try:
     yield received
   finally:
@@ -160,10 +163,34 @@ def _end(workers: list[Worker]) -> None:
     for worker in workers:
       if worker.process.poll() is None:
         worker.process.send_signal(number)
-    deadline = time.monotonic() + _GRACE
-    for worker in workers:
-      with contextlib.suppress(subprocess.TimeoutExpired):
-        worker.process.wait(max(deadline - time.monotonic(), 0.01))
+    _wait_while_writing([w.process for w in workers])
+
+
+def _wait_while_writing(processes: list[subprocess.Popen]) -> None:
+  """Returns when each has ended, or has written nothing for a while."""
+  written = dict.fromkeys(processes, -1)
+  given_up_at = dict.fromkeys(processes, 0.0)
+
+  def is_awaited(process: subprocess.Popen) -> bool:
+    if process.poll() is not None:
+      return False
+    now_written = _written_bytes(process.pid)
+    if now_written != written[process]:
+      written[process] = now_written
+      given_up_at[process] = time.monotonic() + _GRACE
+    return time.monotonic() < given_up_at[process]
+
+  while [process for process in processes if is_awaited(process)]:
+    time.sleep(0.05)
+
+
+def _written_bytes(pid: int) -> int:
+  """Returns what a process wrote to disks; 0 where the system does not say."""
+  try:
+    fields = Path('/proc', str(pid), 'io').read_text().split()
+    return int(fields[fields.index('write_bytes:') + 1])
+  except (OSError, ValueError):
+    return 0
 
 
 def _failure_message(index: int, worker: Worker) -> str:

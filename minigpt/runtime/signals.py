@@ -4,9 +4,25 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# What people, service managers and batch systems send: the user signals and
+# SIGXCPU announce the end of a job's time.
+STOPPING = (
+  signal.SIGTERM,
+  signal.SIGINT,
+  signal.SIGHUP,
+  signal.SIGQUIT,
+  signal.SIGUSR1,
+  signal.SIGUSR2,
+  signal.SIGXCPU,
+)
+# Seconds in which further signals are the same request: one that was sent to a
+# whole group reaches a worker again through its launcher, and service managers
+# send SIGHUP after SIGTERM.
+SAME_REQUEST = 2.0
 
 
 class StopRequest:
@@ -20,10 +36,19 @@ class StopRequest:
     number: the signal that was received, 0 before.
   """
 
-  def __init__(self, notice: str):
-    """Keeps the line that is printed at the first signal."""
+  def __init__(
+    self, notice: str, before_exit: Callable[[], object] = lambda: None
+  ):
+    """Prepares the answer to signals.
+
+    Args:
+      notice: the line that is printed at the first signal.
+      before_exit: what a second signal still waits for.
+    """
     self.number = 0
     self._notice = notice
+    self._before_exit = before_exit
+    self._exits_from = 0.0  # When a further signal is a second request.
     self._replaced: dict[int, Any] = {}
 
   def __enter__(self) -> 'StopRequest':
@@ -48,8 +73,13 @@ class StopRequest:
 
   def _listen(self) -> None:
     while byte := os.read(self._reader, 1):
-      if byte[0] in STOPPING and self.number:
-        os._exit(128 + byte[0])
-      elif byte[0] in STOPPING:
-        self.number = byte[0]
+      number = byte[0]
+      if number not in STOPPING:
+        continue
+      if not self.number:
+        self._exits_from = time.monotonic() + SAME_REQUEST
+        self.number = number
         print(self._notice, file=sys.stderr, flush=True)
+      elif time.monotonic() >= self._exits_from:
+        self._before_exit()
+        os._exit(128 + number)

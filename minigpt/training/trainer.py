@@ -139,8 +139,10 @@ class Trainer:
     Raises:
       InputError: the numbers broke, or something could not be written.
     """
-    notice = 'stopping after this step; again to leave at once'
-    with StopRequest(notice) as stop:
+    notice = (
+      'stopping after this step; the same again, a little later, leaves at once'
+    )
+    with StopRequest(notice, self.checkpointer.finish) as stop:
       self._compile()
       outcome = self._advance(stop, observe)
       while isinstance(outcome, Broken):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import helpers
 import pytest
@@ -39,15 +40,8 @@ def test_an_ignored_signal_stays_ignored():
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_signal_leaves_at_once():
-  code = (
-    'import hashlib\n'
-    'from minigpt.runtime.signals import StopRequest\n'
-    'with StopRequest("stopping") as stop:\n'
-    '  print("ready", flush=True)\n'
-    # One native call: Python's own handlers never run.
-    '  hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)\n'
-  )
+def started(code):
+  """A program that has printed 'ready'."""
   program = subprocess.Popen(
     [sys.executable, '-c', code],
     cwd=ROOT,
@@ -55,13 +49,75 @@ def test_a_second_signal_leaves_at_once():
     stderr=subprocess.PIPE,
     text=True,
   )
+  assert program.stdout.readline() == 'ready\n'
+  return program
+
+
+# One native call: Python's own handlers never run.
+BUSY = 'import hashlib; hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)\n'
+
+
+def test_a_second_signal_leaves_at_once():
+  code = (
+    'from minigpt.runtime import signals\n'
+    'signals.SAME_REQUEST = 0.2\n'
+    'with signals.StopRequest("stopping") as stop:\n'
+    '  print("ready", flush=True)\n'
+    f'  {BUSY}'
+  )
   # Not SIGINT: a shell starts what runs in the background deaf to it.
-  with program:
+  with started(code) as program:
     try:
-      assert program.stdout.readline() == 'ready\n'
       program.send_signal(signal.SIGTERM)
       assert program.stderr.readline() == 'stopping\n'
+      time.sleep(0.3)
       program.send_signal(signal.SIGTERM)
       assert program.wait(10) == 128 + signal.SIGTERM
     finally:
       program.kill()
+
+
+@pytest.mark.parametrize('second', [signal.SIGTERM, signal.SIGHUP])
+def test_signals_within_moments_are_one_request(second, capfd):
+  """A service manager signals a whole group, a launcher then its workers."""
+  with signals.StopRequest('stopping') as stop:
+    for number in (signal.SIGTERM, second, second):
+      os.kill(os.getpid(), number)
+      time.sleep(0.1)
+    assert stop.number == signal.SIGTERM
+  assert capfd.readouterr().err == 'stopping\n'
+
+
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, signal.SIGXCPU],
+)
+def test_what_batch_systems_send_asks_to_stop(number):
+  with signals.StopRequest('stopping') as stop:
+    os.kill(os.getpid(), number)
+    time.sleep(0.1)
+    assert stop.number == number
+
+
+def test_a_second_signal_waits_for_a_save_under_way(tmp_path):
+  code = (
+    'import time\n'
+    'from pathlib import Path\n'
+    'from minigpt.runtime import signals\n'
+    'signals.SAME_REQUEST = 0.1\n'
+    'def save():\n'
+    '  time.sleep(0.5)\n'
+    f'  Path({str(tmp_path)!r}, "saved").touch()\n'
+    'with signals.StopRequest("stopping", save) as stop:\n'
+    '  print("ready", flush=True)\n'
+    f'  {BUSY}'
+  )
+  with started(code) as program:
+    try:
+      program.send_signal(signal.SIGTERM)
+      time.sleep(0.3)
+      program.send_signal(signal.SIGTERM)
+      assert program.wait(10) == 128 + signal.SIGTERM
+    finally:
+      program.kill()
+  assert (tmp_path / 'saved').exists()

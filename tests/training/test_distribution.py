@@ -187,46 +187,6 @@ with open_run(Path('.'), overrides, workers=workers) as run:
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-  ('argv', 'words'),
-  [
-    (['--workers=0', '--', 'train'], 'workers=0: at least 1'),
-    (['--workers=2', '--', 'evaluate'], "'evaluate': only train"),
-    (['--', 'train'], '--workers'),
-    (['--workers=2'], 'its flags'),
-  ],
-)
-def test_a_launch_that_makes_no_sense_gets_one_line(capsys, argv, words):
-  assert helpers.run_here('launch', *argv) == 2
-  [line] = capsys.readouterr().err.splitlines()
-  assert words in line
-
-
-def test_workers_leave_when_their_launcher_is_killed(tmp_path):
-  code = f"""
-from minigpt.commands import launch
-launch.launch(['sh', '-c', 'echo $$ > {tmp_path}/pid; exec sleep 60'], 1)
-"""
-  launcher = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT)
-  deadline = time.monotonic() + 60
-  pid_file = tmp_path / 'pid'
-  while not (pid_file.exists() and pid_file.read_text().strip()):
-    assert time.monotonic() < deadline
-    time.sleep(0.02)
-  worker = Path('/proc', pid_file.read_text().strip())
-  assert worker.exists()
-  launcher.kill()
-  launcher.wait()
-  while worker.exists() and ') Z ' not in (worker / 'stat').read_text():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)
-
-
-def test_launched_workers_get_ports_of_their_own():
-  ports = launch.free_ports(8)
-  assert len(set(ports)) == 8 and min(ports) > 1023
-
-
 def cluster(index=0, **jobs) -> str:
   job = 'chief' if 'chief' in jobs and not index else 'worker'
   task = {'type': job, 'index': index}
