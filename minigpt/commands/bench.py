@@ -2,14 +2,15 @@
 
   python -m minigpt bench --what=decode --preset=gpt2-124m
 
-Random weights and random tokens; the first call, which compiles, and one more
-are kept apart. The share of the roofline is the time that the counted work
-would take at this machine's measured rates, over the time it took.
+Weights and tokens are random. The first call, which compiles, and one more are
+not part of the times. The share of the roofline is the time that the counted
+work would take at this machine's measured rates, over the time it took.
 """
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from minigpt.commands.flags import bench as flags
 from minigpt.compiler import backend
@@ -30,10 +31,11 @@ from minigpt.serving import stablehlo
 
 
 def main() -> None:
+  """Times one workload, or writes it as StableHLO for another program."""
   if flags.WHAT.value not in flags.KINDS:
     raise unknown('what', flags.WHAT.value, flags.KINDS)
-  given = app.explicit_flags(flags.FLAGS, GPTConfig, TrainConfig)
-  settings = resolve(preset_values(flags.PRESET.value, given))
+  explicit = app.explicit_flags(flags.FLAGS, GPTConfig, TrainConfig)
+  settings = resolve(preset_values(flags.PRESET.value, explicit))
   config = GPTConfig(**settings.model, vocab_size=flags.VOCAB.value)
   recipe = settings.train
   _check(config)
@@ -41,16 +43,20 @@ def main() -> None:
   mode = backend.resolve_mode(recipe.compile, recipe.compute_dtype, trains)
   if flags.STABLEHLO.value:
     return _write(Path(flags.STABLEHLO.value), config, recipe)
-  figures = _figures(config, recipe, mode)
-  asked = {**_asked(config, recipe), 'compile': mode}
-  for name, value in (asked | figures).items():
+  results = {
+    **_describe(config, recipe),
+    'compile': mode,
+    **_measure(config, recipe, mode),
+  }
+  for name, value in results.items():
     shown = f'{value:,.4g}' if isinstance(value, float) else value
     print(f'{name:<22} {shown}')
   if flags.JSON.value:
-    write_text(Path(flags.JSON.value), json.dumps(asked | figures) + '\n')
+    write_text(flags.JSON.value, json.dumps(results) + '\n')
 
 
-def _asked(config, recipe):
+def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
+  """Returns what is measured, to be shown with the results."""
   return {
     'what': flags.WHAT.value,
     'preset': flags.PRESET.value,
@@ -61,14 +67,15 @@ def _asked(config, recipe):
   }
 
 
-def _write(folder, config, recipe):
+def _write(folder: Path, config: GPTConfig, recipe: TrainConfig) -> None:
+  """Writes the workload as StableHLO, with its arguments and results."""
   if flags.WHAT.value == 'roofline':
     raise UsageError('--stablehlo: the roofline is measured here; give --what')
   # Only a function that is one XLA program can leave TensorFlow.
   recipe = dataclasses.replace(recipe, compile='xla')
   about = {
     'model': dataclasses.asdict(config),
-    **_asked(config, recipe),
+    **_describe(config, recipe),
     'prompt_length': flags.PROMPT.value,
     'new_tokens': flags.NEW.value,
   }
@@ -79,7 +86,10 @@ def _write(folder, config, recipe):
   print(f'{folder}: run it with benchmarks/pjrt.py')
 
 
-def _figures(config, recipe, mode):
+def _measure(
+  config: GPTConfig, recipe: TrainConfig, mode: str
+) -> dict[str, Any]:
+  """Times the workload, and compares it with the roofline."""
   dtype, repeats = recipe.compute_dtype, flags.REPEATS.value
   if flags.WHAT.value == 'roofline':
     return _roofline(dtype, repeats)._asdict()
@@ -90,24 +100,25 @@ def _figures(config, recipe, mode):
   return roofline.compare(workload, timed, limits)._asdict()
 
 
-def _roofline(dtype, repeats):
+def _roofline(dtype: str, repeats: int) -> roofline.Roofline:
+  """Measures what this machine reaches with the weights of --weights."""
   return roofline.measure_roofline(dtype, repeats, flags.WEIGHTS.value)
 
 
-def _check(config):
+def _check(config: GPTConfig) -> None:
+  """Raises UsageError for flags that make no sense together."""
   if flags.DEVICE.value not in backend.DEVICES:
     raise unknown('device', flags.DEVICE.value, backend.DEVICES)
   if flags.DEVICE.value != 'any' and not flags.STABLEHLO.value:
     raise UsageError(
       f'--device={flags.DEVICE.value}: this machine is what is timed; give '
-      '--stablehlo to write what another is to run'
+      '--stablehlo to write programs for another'
     )
   for flag in (flags.PROMPT, flags.NEW, flags.REPEATS):
     if flag.value < 1:
       raise UsageError(f'{flag.name}={flag.value}: it must be 1 or more')
-  n = flags.PROMPT.value + (
-    flags.NEW.value if flags.WHAT.value == 'decode' else 0
-  )
+  n_new = flags.NEW.value if flags.WHAT.value == 'decode' else 0
+  n = flags.PROMPT.value + n_new
   if flags.WHAT.value in ('prefill', 'decode') and n > config.context_length:
     raise UsageError(
       f'{n} tokens do not fit context_length={config.context_length}; lower '
@@ -120,7 +131,8 @@ def _check(config):
     )
 
 
-def _workload(config, recipe, mode) -> Workload:
+def _workload(config: GPTConfig, recipe: TrainConfig, mode: str) -> Workload:
+  """Returns what --what names, with random weights."""
   if flags.WHAT.value == 'train':
     return workloads.train(config, recipe)
   weights = GPT(config).params

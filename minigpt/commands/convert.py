@@ -20,6 +20,7 @@ from minigpt.model.params import count, specs
 
 
 def main() -> None:
+  """Reads a model in one format and writes it in the other."""
   if flags.FROM.value is None or flags.TO.value is None:
     raise UsageError('give --from and --to')
   source, target = Path(flags.FROM.value), Path(flags.TO.value)

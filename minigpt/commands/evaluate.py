@@ -7,12 +7,13 @@ r"""Measures a model: perplexity, multiple choice, last words, pairs.
 
 Tasks: `text` (perplexity and bits per byte of running text; without --dataset
 the run's own validation part), `choice` (HellaSwag's JSONL), `last_word`
-(LAMBADA's), `pairs` (prompts and completions). What is found is also added to
+(LAMBADA's), `pairs` (prompts and completions). The results are also added to
 evaluations.jsonl in the directory of the model.
 """
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
 from minigpt.training.metrics import watch
 
-_EXAMPLES = {
+# For each task on examples, what reads a file and what measures a model on it.
+_EXAMPLES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
   'choice': (jsonl.read_choices, tasks.multiple_choice),
   'last_word': (jsonl.read_last_words, tasks.last_word),
   'pairs': (jsonl.read_pairs, tasks.exact_match),
@@ -38,6 +40,7 @@ _EXAMPLES = {
 
 
 def main() -> None:
+  """Measures a model, prints the results and records them."""
   if flags.WORKDIR.value is None:
     raise UsageError('--workdir is missing; say which model to measure')
   if flags.LIMIT.value < 0:
@@ -47,18 +50,18 @@ def main() -> None:
   # As variables, or XLA would copy the weights into each of its programs.
   weights = tf.nest.map_structure(tf.Variable, model.weights)
   model = model._replace(weights=weights)
-  found = _text(model) if flags.TASK.value == 'text' else _examples(model)
-  found = _asked(model) | found
+  measure = _measure_text if flags.TASK.value == 'text' else _measure_examples
+  results = _describe(model) | measure(model)
   if flags.JSON.value:
-    print(json.dumps(found))
+    print(json.dumps(results))
   else:
-    for name, value in found.items():
+    for name, value in results.items():
       print(f'{name:<22} {_readable(value)}')
-  record(path, found)
+  _record(path, results)
 
 
-def _asked(model: LoadedModel) -> dict[str, Any]:
-  """What the figures are of."""
+def _describe(model: LoadedModel) -> dict[str, Any]:
+  """Returns what was measured, to be recorded with the results."""
   trained = model.trained
   return {
     'checkpoint': trained.checkpoint.path.name if trained else None,
@@ -68,7 +71,8 @@ def _asked(model: LoadedModel) -> dict[str, Any]:
   }
 
 
-def _text(model: LoadedModel) -> dict[str, Any]:
+def _measure_text(model: LoadedModel) -> dict[str, Any]:
+  """Measures perplexity on running text."""
   window = flags.WINDOW.value or model.config.context_length
   stride = _stride(model, window)
   if not 0 < window <= model.config.context_length:
@@ -130,15 +134,15 @@ def _encode(
   return tokens, n_bytes
 
 
-def _examples(model: LoadedModel) -> dict[str, Any]:
+def _measure_examples(model: LoadedModel) -> dict[str, Any]:
+  """Measures a task on the examples of --dataset."""
   if flags.DATASET.value is None:
     raise UsageError(
       f'--task={flags.TASK.value} needs a --dataset of JSON lines'
     )
   read, measure = _EXAMPLES[flags.TASK.value]
-  return measure(
-    model, read(flags.DATASET.value)[: flags.LIMIT.value or None], watch
-  )
+  examples = read(flags.DATASET.value)[: flags.LIMIT.value or None]
+  return measure(model, examples, watch)
 
 
 def _readable(value: Any) -> str:
@@ -147,16 +151,16 @@ def _readable(value: Any) -> str:
   return f'{value:.4f}' if isinstance(value, float) else str(value)
 
 
-def record(path: Path, found: dict[str, Any]) -> None:
+def _record(path: Path, results: dict[str, Any]) -> None:
   """Adds a line to evaluations.jsonl, or raises InputError."""
   file = path / 'evaluations.jsonl'
   try:
     with open(file, 'a', encoding='utf-8') as lines:
-      lines.write(json.dumps(found) + '\n')
+      lines.write(json.dumps(results) + '\n')
       lines.flush()
       os.fsync(lines.fileno())
   except OSError as error:
     raise InputError(
-      f'{file} could not be written ({error.strerror}); the figures above are '
+      f'{file} could not be written ({error.strerror}); the results above are '
       'not recorded'
     ) from None

@@ -8,13 +8,13 @@ returns text. docs/serving.md describes its signatures.
   python -m minigpt export --workdir=runs/s --export_dir=artifacts/s \
     --format=stablehlo
 
-Writes the model's functions of tokens as StableHLO, one for each batch size.
-docs/performance.md tells how they are run.
+Writes the model as functions of token ids in StableHLO, one for each batch
+size. benchmarks/README.md says how to run them.
 """
 
 from pathlib import Path
 
-from minigpt.checkpoints.loading import load_trained
+from minigpt.checkpoints.loading import Trained, load_trained
 from minigpt.commands.flags import export as flags
 from minigpt.errors import UsageError
 from minigpt.serving import versions
@@ -25,7 +25,7 @@ from minigpt.serving.export import (
   summary,
 )
 
-# What one format knows and the other does not.
+# Flags that only one format has.
 _OWN = {
   'savedmodel': (
     flags.VERSION,
@@ -42,12 +42,10 @@ _OWN = {
 
 
 def main() -> None:
+  """Exports the best checkpoint of a run in one of the formats."""
   if flags.WORKDIR.value is None or flags.EXPORT_DIR.value is None:
     raise UsageError('give --workdir and --export_dir')
-  for format, own in _OWN.items():
-    for flag in own:
-      if format != flags.FORMAT.value and flag.present:
-        raise UsageError(f'--{flag.name} is for --format={format}')
+  _check_formats()
   options = _options().check()
   versions.check_keep(flags.KEEP_VERSIONS.value)
   trained = load_trained(Path(flags.WORKDIR.value))
@@ -64,7 +62,16 @@ def main() -> None:
     _export(trained, twin, options._replace(xla=True))
 
 
+def _check_formats() -> None:
+  """Raises UsageError for a flag that only the other format has."""
+  for name, own in _OWN.items():
+    for flag in own:
+      if name != flags.FORMAT.value and flag.present:
+        raise UsageError(f'--{flag.name} is for --format={name}')
+
+
 def _options() -> Options:
+  """Returns the options of the SavedModel's export, not yet checked."""
   try:
     batch_sizes = tuple(map(int, flags.BATCH_SIZES.value))
   except ValueError:
@@ -81,7 +88,8 @@ def _options() -> Options:
   )
 
 
-def _export(trained, base, options) -> None:
+def _export(trained: Trained, base: Path, options: Options) -> None:
+  """Writes one version; prints what it holds and how it is served."""
   exported = export(
     trained, base, options, flags.VERSION.value, flags.KEEP_VERSIONS.value
   )

@@ -7,7 +7,6 @@ than once, with seeds --seed, --seed + 1, ...
 """
 
 import sys
-from pathlib import Path
 
 from minigpt.checkpoints.loading import load_trained
 from minigpt.commands.flags import generate as flags
@@ -17,13 +16,34 @@ from minigpt.kernels.quantize import quantize
 
 
 def main() -> None:
+  """Prints each prompt and its continuations."""
   if flags.WORKDIR.value is None or not flags.PROMPT.value:
     raise UsageError('give --workdir and at least one --prompt')
-  if flags.NUM_SAMPLES.value < 1:
-    raise UsageError(
-      f'num_samples={flags.NUM_SAMPLES.value}: it must be 1 or more'
-    )
-  request = Request(
+  n_samples = flags.NUM_SAMPLES.value
+  if n_samples < 1:
+    raise UsageError(f'num_samples={n_samples}: it must be 1 or more')
+  request = _request().check()
+  trained = load_trained(flags.WORKDIR.value)
+  dtype = flags.COMPUTE_DTYPE.value
+  complete = Completer(
+    quantize(trained.model.params, flags.WEIGHTS.value, dtype),
+    trained.run.model,
+    trained.tokenizer,
+    compute_dtype=dtype,
+    frozen=True,
+  )
+  prompts = [prompt for prompt in flags.PROMPT.value for _ in range(n_samples)]
+  if len(prompts) == 1:
+    _stream(complete, prompts[0], request)
+  else:
+    texts = complete(prompts, request)
+    for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+      print(f'--- {number + 1}\n{prompt}{text}')
+
+
+def _request() -> Request:
+  """Returns what the flags ask for, not yet checked."""
+  return Request(
     flags.MAX_NEW_TOKENS.value,
     flags.TEMPERATURE.value,
     flags.TOP_K.value,
@@ -37,29 +57,11 @@ def main() -> None:
     flags.NUM_BEAMS.value,
     flags.LENGTH_PENALTY.value,
     flags.SPECULATE.value,
-  ).check()
-  trained = load_trained(Path(flags.WORKDIR.value))
-  dtype = flags.COMPUTE_DTYPE.value
-  p = quantize(trained.model.params, flags.WEIGHTS.value, dtype)
-  complete = Completer(
-    p,
-    trained.run.model,
-    trained.tokenizer,
-    compute_dtype=dtype,
-    frozen=True,
   )
-  prompts = [
-    p for p in flags.PROMPT.value for _ in range(flags.NUM_SAMPLES.value)
-  ]
-  if len(prompts) == 1:
-    _stream(complete, prompts[0], request)
-  else:
-    texts = complete(prompts, request)
-    for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-      print(f'--- {number + 1}\n{prompt}{text}')
 
 
 def _bias(text: str) -> tuple[int, float]:
+  """Parses a token id and the number that is added to its logit."""
   token, _, bias = text.partition('=')
   try:
     return int(token), float(bias)
@@ -70,9 +72,9 @@ def _bias(text: str) -> tuple[int, float]:
 
 
 def _stream(complete: Completer, prompt: str, request: Request) -> None:
-  """Prints the text while it is made."""
+  """Prints the text while it is generated."""
 
-  def show(_, text):
+  def show(_: int, text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 

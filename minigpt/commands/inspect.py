@@ -3,9 +3,9 @@ r"""Shows what a model makes of a prompt, as a page or a picture.
   python -m minigpt inspect --workdir=runs/s --prompt="ROMEO: But soft" \
     --output=report.html
 
-The page holds attention maps, next-token probabilities, the logit lens and
-each token's surprise. A .png, .svg or .pdf output holds the attention maps,
-those of --layer and --head alone where they are given.
+The page shows attention maps, next-token probabilities, the logit lens and
+each token's surprise. A .png, .svg or .pdf output shows the attention maps, of
+all layers and heads or only of --layer and --head.
 """
 
 from pathlib import Path
@@ -19,6 +19,7 @@ from minigpt.runtime import atomic_io
 
 
 def main() -> None:
+  """Runs the model on a prompt, and writes the page or the picture."""
   if flags.WORKDIR.value is None or not flags.PROMPT.value:
     raise UsageError('give --workdir and --prompt')
   output = Path(flags.OUTPUT.value)
@@ -41,6 +42,7 @@ def main() -> None:
 
 
 def _chosen(name: str, value: int | None, n: int) -> range:
+  """Returns the layers or heads to show: one of `n`, or all for None."""
   if value is None:
     return range(n)
   if not 0 <= value < n:

@@ -3,8 +3,8 @@ r"""Estimates what a run would cost before it is made.
   python -m minigpt plan --preset=gpt2-1558m --batch_size=256 --workers=64 \
     --gbps=100 --gflops=50000
 
---gflops is what one worker reaches in matmuls and --gbps what the network
-between them carries. The model is that of docs/scaling.md.
+--gflops is the rate of one worker's matmuls, --gbps the bandwidth of the
+network between workers. docs/scaling.md describes the estimate.
 """
 
 import dataclasses
@@ -25,15 +25,17 @@ from minigpt.training.metrics import clock
 
 
 def main() -> None:
-  given = app.explicit_flags(flags.FLAGS, GPTConfig, DataConfig, TrainConfig)
-  settings = resolve(preset_values(flags.PRESET.value, given))
+  """Prints parameters, memory, work and time of a run."""
+  explicit = app.explicit_flags(flags.FLAGS, GPTConfig, DataConfig, TrainConfig)
+  settings = resolve(preset_values(flags.PRESET.value, explicit))
   config, recipe = GPTConfig(**settings.model), settings.train
   n = flags.WORKERS.value
   _check(n, recipe)
   machine = scaling_model.Machine(flags.GFLOPS.value, flags.GBPS.value)
   step = scaling_model.step_cost(config, recipe, n, machine)
-  mine = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
-  need = memory_estimate.estimate(config, mine)
+  # Each worker holds the whole state and its share of a batch.
+  share = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
+  need = memory_estimate.estimate(config, share)
   print(
     f'{memory_estimate.n_parameters(config):,} parameters\n'
     f'{need.total / 2**30:,.1f} GiB in each of {n} workers: '
@@ -49,6 +51,7 @@ def main() -> None:
 
 
 def _check(n: int, recipe: TrainConfig) -> None:
+  """Raises UsageError for flags that make no sense together."""
   if n < 1 or recipe.batch_size % n:
     raise UsageError(
       f'batch_size={recipe.batch_size} cannot be shared evenly by {n} workers; '

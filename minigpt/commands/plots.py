@@ -2,7 +2,7 @@
 
   python -m minigpt plots runs/*
 
-writes losses.png and losses.svg; --output names another file.
+Writes losses.png and losses.svg; --output names another file.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from minigpt.errors import UsageError
 
 
 def main(runs: list[str]) -> None:
+  """Draws the losses of `runs`, the work directories among the arguments."""
   if not runs:
     raise UsageError('name at least one work directory')
   figure = figures.losses([Path(run) for run in runs])

@@ -1,11 +1,11 @@
-r"""Turns text of any size into tokens to train on.
+r"""Turns text of any size into token files to train on.
 
   python -m minigpt prepare --input='data/*.txt' --tokenizer=gpt2 \
     --output=tokens
   python -m minigpt train --dataset=tokens --preset=gpt2-124m --workdir=runs/a
 
 Reads UTF-8 text (each file a document) and .jsonl (each line a document, its
-`text` field), either also as .gz. After a kill, the same command goes on.
+`text` field), both also as .gz. After a kill, the same command continues.
 """
 
 from pathlib import Path
@@ -17,12 +17,11 @@ from minigpt.runtime import lock
 
 
 def main() -> None:
+  """Writes a directory of tokens, and says how to train on it."""
   if flags.OUTPUT.value is None:
-    raise UsageError('--output is missing; say where the tokens shall go')
-  folder, tokenizer = (
-    Path(flags.OUTPUT.value),
-    make_tokenizer(flags.TOKENIZER.value),
-  )
+    raise UsageError('--output is missing; say where to write the tokens')
+  folder = Path(flags.OUTPUT.value)
+  tokenizer = make_tokenizer(flags.TOKENIZER.value)
   paths = input_paths(flags.INPUT.value)
   with lock.held(folder, 'output'):
     manifest = prepare(

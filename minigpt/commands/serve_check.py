@@ -18,6 +18,7 @@ from minigpt.commands.flags import serve_check as flags
 from minigpt.conformance import load_test, report, subject
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.conformance.serving_session import read_saved_model
+from minigpt.conformance.subject import Check
 from minigpt.errors import UsageError
 from minigpt.generation.generator import Request
 from minigpt.serving import client
@@ -25,24 +26,27 @@ from minigpt.serving.endpoint import Endpoint
 
 
 def main() -> int:
+  """Runs every check, or a load test; returns 1 where something failed."""
   export_dir = Path(flags.EXPORT_DIR.value) if flags.EXPORT_DIR.value else None
   workdir = Path(flags.WORKDIR.value) if flags.WORKDIR.value else None
   if export_dir:
-    read_saved_model(export_dir)  # Refuses what is none before work begins.
+    read_saved_model(export_dir)  # Rejects other files before work begins.
   open_endpoint = _endpoint(export_dir)
   if flags.LOAD_TEST.value:
     return _load_test(open_endpoint())
-  found = report.run_checks(
-    open_endpoint,
-    export_dir,
-    workdir,
-    lambda check: flags.JSON.value or print(report.line(check), flush=True),
-  )
+  found = report.run_checks(open_endpoint, export_dir, workdir, _show)
   print(report.to_json(found) if flags.JSON.value else report.summary(found))
   return 0 if found.passed else 1
 
 
+def _show(check: Check) -> None:
+  """Prints a check as soon as it is done."""
+  if not flags.JSON.value:
+    print(report.line(check), flush=True)
+
+
 def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
+  """Returns what opens the server, or the export in a process of its own."""
   if flags.TARGET.value is None:
     if export_dir is None or flags.LOAD_TEST.value:
       raise UsageError('give --export_dir to check files, --target a server')
@@ -58,18 +62,19 @@ def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
 
 
 def _load_test(endpoint: Endpoint) -> int:
+  """Measures a server under load; returns 1 where a request failed."""
   if flags.CONCURRENCY.value < 1 or flags.REQUESTS.value < 1:
     raise UsageError('--concurrency and --requests must be 1 or more')
-  how = Request(flags.MAX_NEW_TOKENS.value, temperature=1.0).check()
+  request = Request(flags.MAX_NEW_TOKENS.value, temperature=1.0).check()
   with contextlib.closing(endpoint):
     prompts = subject.prepare(endpoint).prompts
 
-    def ask(i):
+    def send(i: int) -> None:
       prompt = prompts[i % len(prompts)].decode()
-      client.generate(endpoint, [prompt], how._replace(seed=i))
+      client.generate(endpoint, [prompt], request._replace(seed=i))
 
-    load = load_test.load_test(
-      ask, flags.REQUESTS.value, flags.CONCURRENCY.value
+    result = load_test.load_test(
+      send, flags.REQUESTS.value, flags.CONCURRENCY.value
     )
-  print((load_test.to_json if flags.JSON.value else load_test.summary)(load))
-  return 1 if load.errors else 0
+  print((load_test.to_json if flags.JSON.value else load_test.summary)(result))
+  return 1 if result.errors else 0

@@ -1,9 +1,9 @@
-"""Trains a GPT on text.
+r"""Trains a GPT on text.
 
-  python -m minigpt train --preset=shakespeare-char --dataset=stdlib \\
+  python -m minigpt train --preset=shakespeare-char --dataset=stdlib \
     --workdir=runs/s
 
-  python -m minigpt train --init_from=downloads/gpt2 --dataset=a.txt \\
+  python -m minigpt train --init_from=downloads/gpt2 --dataset=a.txt \
     --workdir=runs/a
 
 A preset carries the model and its recipe; any flag overrides it. --init_from
@@ -37,7 +37,7 @@ def main() -> int:
     print(run_setup.describe(setup))
     return 0
   if flags.WORKDIR.value is None:
-    raise UsageError('--workdir is missing; say where the run shall live')
+    raise UsageError('--workdir is missing; say where the run is kept')
   path, workers = Path(flags.WORKDIR.value), distribution.connect()
   observer = _observer(path) if workers.is_chief else no_observer
   with run_setup.open_run(
@@ -58,6 +58,7 @@ def main() -> int:
 
 
 def _observer(path: Path) -> Observer:
+  """Returns what writes TensorBoard's events, where they are wanted."""
   if flags.TENSORBOARD.value or flags.PROFILE_STEPS.value:
     return tensorboard.open_writer(
       path / 'tensorboard', flags.PROFILE_STEPS.value
@@ -66,7 +67,7 @@ def _observer(path: Path) -> Observer:
 
 
 def _finish(trainer: Trainer, started: float) -> None:
-  """Writes and shows what is seen of a finished run."""
+  """Draws the losses of a finished run, and prints its summary."""
   if trainer.workers.is_chief:
     summary = trainer.summary(time.monotonic() - started)
     if figures.can_draw():

@@ -18,7 +18,7 @@ OUTPUT = flags.DEFINE_string(
   'output', None, 'directory for the tokens', flag_values=FLAGS
 )
 WORKERS = flags.DEFINE_integer(
-  'workers', os.cpu_count(), 'processes', lower_bound=1, flag_values=FLAGS
+  'workers', os.cpu_count() or 1, 'processes', lower_bound=1, flag_values=FLAGS
 )
 SHARD_MB = flags.DEFINE_integer(
   'shard_mb',

@@ -7,7 +7,7 @@ from minigpt.runtime import app
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'where the run lives', flag_values=FLAGS
+  'workdir', None, 'folder of the run', flag_values=FLAGS
 )
 PRESET = flags.DEFINE_string(
   'preset',
