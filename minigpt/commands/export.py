@@ -17,7 +17,7 @@ from pathlib import Path
 from minigpt.checkpoints.loading import Trained, load_trained
 from minigpt.commands.flags import export as flags
 from minigpt.errors import UsageError
-from minigpt.serving import versions
+from minigpt.serving import server_config, versions
 from minigpt.serving.export import (
   Options,
   export,
@@ -96,7 +96,7 @@ def _export(trained: Trained, base: Path, options: Options) -> None:
   print(summary(exported))
   if flags.SERVING_CONFIG.value:
     print(
-      versions.write_serving_config(
+      server_config.write_serving_config(
         base, base.resolve().name, options.batch_sizes, options.xla
       )
     )

@@ -12,7 +12,7 @@ from minigpt.checkpoints import workdir
 from minigpt.checkpoints.loading import load_trained
 from minigpt.errors import InputError, UsageError
 from minigpt.serving import export as exporting
-from minigpt.serving import versions
+from minigpt.serving import server_config, versions
 from minigpt.serving.export import Options, export, export_stablehlo
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.training.metrics import say_nothing
@@ -121,7 +121,9 @@ def test_serving_config_is_what_the_server_parses(tmp_path):
   )
   from google.protobuf import text_format
 
-  command = versions.write_serving_config(tmp_path, 'sun', [1, 2, 8], False)
+  command = server_config.write_serving_config(
+    tmp_path, 'sun', [1, 2, 8], False
+  )
   parsed = text_format.Parse(
     (tmp_path / 'models.config').read_text(), configs.ModelServerConfig()
   )
@@ -133,7 +135,7 @@ def test_serving_config_is_what_the_server_parses(tmp_path):
   assert 'max_batch_size { value: 8 }' in batching
   assert f'source={tmp_path},target=/models/sun' in command
   assert 'xla' not in command
-  assert '--xla_cpu_compilation_enabled=true' in versions.docker_command(
+  assert '--xla_cpu_compilation_enabled=true' in server_config.docker_command(
     tmp_path, 'sun', True
   )
   assert versions.versions(tmp_path) == []
@@ -182,7 +184,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 PUBLISHER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from minigpt.serving import versions
+from minigpt.serving import server_config, versions
 
 base, seed = Path(sys.argv[1]), int(sys.argv[2])
 random.seed(seed)

@@ -1,0 +1,101 @@
+"""From the texts or tokens of a request to what the model reads.
+
+Shapes: B rows, T tokens.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from minigpt.config import GPTConfig
+from minigpt.model.layers import sizes
+from minigpt.serving.input_checks import require
+from minigpt.tokenizers import Tokenizer, in_graph_base
+
+
+class Prompt(NamedTuple):
+  """What the model reads."""
+
+  ids: tf.Tensor  # int32 [B, T]; 0 past a row's length
+  length: tf.Tensor  # int32 [B], at least 1
+  num_dropped: tf.Tensor  # int32 [B], tokens before these that did not fit
+
+
+class PromptReader(tf.Module):
+  """Encodes texts, and cuts tokens to the end that fits into the context."""
+
+  def __init__(self, tokenizer: Tokenizer, config: GPTConfig, pads: bool):
+    """Keeps the in-graph tokenizer.
+
+    Args:
+      tokenizer: of the model.
+      config: of the model.
+      pads: pad all prompts to the context, so that shapes are known.
+    """
+    super().__init__(name='prompts')
+    self.tokenizer = tokenizer.in_graph()
+    self._end_of_text = tokenizer.end_of_text
+    self._config = config
+    self._pads = pads
+
+  def texts(
+    self, text: tf.Tensor, field: str, limit: int | None = None
+  ) -> Prompt:
+    """Encodes texts, string [B]; an empty one is the end of the text before.
+
+    Args:
+      text: UTF-8.
+      field: the input that errors name.
+      limit: tokens that fit; None: the context.
+    """
+    in_graph_base.check_utf8(text, field)
+    ids = self.tokenizer.encode(text, field)
+    length = tf.cast(ids.row_lengths(), tf.int32)
+    if self._end_of_text is None:
+      length = require(
+        length > 0, length, f'length of {field}', 'must hold a character'
+      )
+    else:
+      empty = tf.cast(length == 0, tf.int32)
+      ends = tf.fill([tf.reduce_sum(empty)], self._end_of_text)
+      ends = tf.RaggedTensor.from_row_lengths(ends, tf.cast(empty, tf.int64))
+      ids = tf.concat([ids, ends], 1)
+      length += empty
+    return self._kept(ids.to_tensor(), length, limit)
+
+  def ids(self, ids: tf.Tensor, length: tf.Tensor) -> Prompt:
+    """Takes tokens, int32 [B, T], and how many of each row count."""
+    n_ids = tf.shape(ids)[1]
+    length = require(
+      (length > 0) & (length <= n_ids),
+      length,
+      'prompt_len',
+      'must lie in [1, width of ids]',
+    )
+    prompt = self._kept(ids, length)
+    return prompt._replace(ids=self.require_ids(prompt.ids, 'ids'))
+
+  def require_ids(self, ids: tf.Tensor, field: str) -> tf.Tensor:
+    """Returns tokens, once all of them are in the vocabulary."""
+    n = self._config.vocab_size
+    return require((ids >= 0) & (ids < n), ids, field, f'must lie in [0, {n})')
+
+  def _kept(self, ids, length, limit=None) -> Prompt:
+    context = self._config.context_length
+    prompt = keep_end(ids, length, limit or context)
+    if self._pads:
+      room = [[0, 0], [0, tf.maximum(context - sizes(prompt.ids)[1], 0)]]
+      prompt = prompt._replace(ids=tf.pad(prompt.ids, room))
+    return prompt
+
+
+def keep_end(ids: tf.Tensor, length: tf.Tensor, limit: int) -> Prompt:
+  """Keeps the last `limit` tokens of each row: int32 [B, T], int32 [B]."""
+  dropped = tf.maximum(length - limit, 0)
+  length = length - dropped
+  n_kept = tf.minimum(sizes(ids)[1], limit)
+  place = tf.range(n_kept)[None, :]
+  is_token = place < length[:, None]
+  source = tf.where(is_token, place + dropped[:, None], 0)
+  ids = tf.where(is_token, tf.gather(ids, source, batch_dims=1), 0)
+  return Prompt(ids, length, dropped)

@@ -1,0 +1,144 @@
+"""A model of a server, through TensorFlow Serving's HTTP API."""
+
+import base64
+import functools
+import http.client
+import json
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+
+from minigpt.serving.endpoint import (
+  Arrays,
+  EndpointError,
+  Signature,
+  pick,
+  read_signatures,
+  to_arrays,
+)
+
+# HTTP statuses that the server makes of gRPC's codes, read backwards.
+_KINDS = {
+  400: 'INVALID_ARGUMENT',
+  404: 'NOT_FOUND',
+  408: 'DEADLINE_EXCEEDED',
+  412: 'FAILED_PRECONDITION',
+  429: 'RESOURCE_EXHAUSTED',
+  500: 'INTERNAL',
+  501: 'UNIMPLEMENTED',
+  503: 'UNAVAILABLE',
+  504: 'DEADLINE_EXCEEDED',
+}
+
+
+class RestEndpoint:
+  """A model of a server, through its HTTP API."""
+
+  def __init__(self, target: str, model: str, timeout: float):
+    self._target = target
+    self._timeout = timeout
+    self._path = f'/v1/models/{urllib.parse.quote(model, safe="")}'
+
+  @functools.cached_property
+  def _signatures(self) -> dict[str, Signature]:
+    answer = self._call('GET', '/metadata')
+    try:
+      fields = answer['metadata']['signature_def']['signature_def']
+      graph = json_format.ParseDict(
+        {'signature_def': fields}, tf.compat.v1.MetaGraphDef()
+      )
+    except (KeyError, TypeError, json_format.ParseError) as error:
+      raise _malformed(f'no signatures in the metadata: {error!r}') from None
+    return read_signatures(graph.signature_def)
+
+  def signatures(self) -> dict[str, Signature]:
+    return self._signatures
+
+  def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+    spec = pick(self._signatures, signature)
+    arrays = to_arrays(signature, spec, inputs)
+    body = {
+      'signature_name': signature,
+      'inputs': {name: _to_json(array) for name, array in arrays.items()},
+    }
+    answer = self._call('POST', ':predict', json.dumps(body).encode())
+    try:
+      return _read_outputs(answer['outputs'], spec)
+    except (KeyError, TypeError, ValueError) as error:
+      raise _malformed(f'no tensors of {signature}: {error!r}') from None
+
+  def close(self) -> None:
+    """Does nothing: each request has a connection of its own."""
+
+  def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
+    status, text = self._exchange(method, self._path + path, body)
+    try:
+      answer = json.loads(text)
+    except ValueError:
+      raise _malformed(f'HTTP {status}, no JSON: {text[:60]!r}') from None
+    if status != 200:
+      said = answer.get('error') if isinstance(answer, dict) else None
+      raise EndpointError(
+        _KINDS.get(status, f'HTTP_{status}'), str(said or text[:200])
+      )
+    return answer
+
+  def _exchange(self, method, path, body):
+    connection = http.client.HTTPConnection(self._target, timeout=self._timeout)
+    try:
+      connection.request(method, path, body)
+      response = connection.getresponse()
+      return response.status, response.read()
+    except TimeoutError:
+      failure = 'DEADLINE_EXCEEDED', f'no answer within {self._timeout:g} s'
+    except http.client.HTTPException as error:
+      failure = 'MALFORMED', f'{self._target} speaks no HTTP: {error!r:.100}'
+    except OSError as error:
+      failure = 'UNAVAILABLE', f'{self._target}: {error.strerror or error}'
+    finally:
+      connection.close()
+    raise EndpointError(*failure)
+
+
+def _malformed(message: str) -> EndpointError:
+  return EndpointError('MALFORMED', f'{message:.200}')
+
+
+def _to_json(array: np.ndarray) -> Any:
+  """Text as base64, the form that any bytes have in JSON."""
+  if array.dtype != object:
+    return array.tolist()
+  encode = np.frompyfunc(
+    lambda text: {'b64': base64.b64encode(text).decode()}, 1, 1
+  )
+  return encode(array).tolist()
+
+
+def _read_outputs(outputs: Any, signature: Signature) -> Arrays:
+  if len(signature.outputs) == 1:  # The server leaves a lone name out.
+    outputs = {next(iter(signature.outputs)): outputs}
+  return {
+    name: _from_json(outputs[name], spec)
+    for name, spec in signature.outputs.items()
+  }
+
+
+def _from_json(value: Any, spec: tf.TensorSpec) -> np.ndarray:
+  if spec.dtype == tf.string:
+    decode = np.frompyfunc(_text, 1, 1)
+    array = np.asarray(decode(np.array(value, object)), object)
+  else:
+    array = np.array(value, spec.dtype.as_numpy_dtype)
+  if not spec.shape.is_compatible_with(array.shape):
+    raise ValueError(f'{spec.name} has the shape {list(array.shape)}')
+  return array
+
+
+def _text(value: Any) -> bytes:
+  if isinstance(value, dict):
+    return base64.b64decode(value['b64'], validate=True)
+  return value.encode()
