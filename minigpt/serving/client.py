@@ -1,11 +1,11 @@
-"""Asks a served model for text, over REST or gRPC.
+"""Generates with a served model, over REST or gRPC.
 
   endpoint = connect('localhost:8501', 'shakespeare', 'rest')
   for answer in generate(endpoint, ['ROMEO:'], Request(seed=1)):
     print(answer.text)
 
-`stream` gives the text while it is made: the server computes, one token a
-request, and the client draws. It draws what the server would have drawn.
+`stream` yields the text while it is generated: the server computes one token a
+request, and the client samples, as the server would have sampled.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from minigpt.tokenizers import Tokenizer
 def connect(
   target: str, model: str, protocol: str = 'grpc', timeout: float = 60.0
 ) -> Endpoint:
-  """An endpoint for one model of a server; asks for nothing yet.
+  """Returns an endpoint for one model of a server; sends nothing yet.
 
   Args:
     target: 'host:port'; a server has one port for each protocol.
@@ -44,14 +44,17 @@ def connect(
     raise UsageError('the model name is empty; name it as the server does')
   if not timeout > 0:
     raise UsageError(f'timeout={timeout}: it must be greater than 0 seconds')
-  kinds = {'grpc': GrpcEndpoint, 'rest': RestEndpoint}
+  kinds: dict[str, type[GrpcEndpoint] | type[RestEndpoint]] = {
+    'grpc': GrpcEndpoint,
+    'rest': RestEndpoint,
+  }
   if protocol not in kinds:
     raise unknown('protocol', protocol, kinds)
   return kinds[protocol](target, model, timeout)
 
 
 class Answer(NamedTuple):
-  """What the model wrote for one prompt."""
+  """What the model generated for one prompt."""
 
   text: str
   tokens: np.ndarray  # int32 [N]
@@ -110,7 +113,7 @@ def _check(request: Request) -> Request:
 
 
 def sampling_inputs(request: Request, n_rows: int) -> dict[str, np.ndarray]:
-  """The inputs that say how `n_rows` prompts are continued."""
+  """Returns the inputs that say how `n_rows` prompts are continued."""
   dtypes = {
     'max_new_tokens': np.int32,
     'temperature': np.float32,
@@ -133,10 +136,12 @@ def _until(text: str, stops: Sequence[str]) -> str:
 def step_inputs(
   answer: Arrays, token: np.ndarray, position: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Inputs of `decode_step` for tokens, int [B], at positions, int [B].
+  """Returns inputs of `decode_step` for tokens, int [B], at positions.
 
   Args:
-    answer: of `prefill` or of the `decode_step` before.
+    answer: what `prefill`, or the `decode_step` before, returned.
+    token: int [B].
+    position: int [B].
   """
   return {
     'token': token.astype(np.int32),
@@ -200,7 +205,7 @@ def _draw(
   turn: int,
   stop_token: int | None,
 ) -> int:
-  """The token after `ids`, as the server draws it."""
+  """Samples the token after `ids`, as the server does."""
   values = (request.temperature, request.top_k, request.top_p)
   sampling = decoding.Sampling(
     *(tf.constant([v]) for v in values),

@@ -17,7 +17,7 @@ _PREDICT = 'tensorflow/serving/predict'
 
 
 class EndpointError(InputError):
-  """A request got no answer.
+  """Says that a request got no answer.
 
   Attributes:
     kind: name of the gRPC status code, as in 'INVALID_ARGUMENT'; 'MALFORMED'
@@ -39,8 +39,10 @@ class Signature(NamedTuple):
 
 
 class Endpoint(Protocol):
+  """What answers the signatures of a model."""
+
   def signatures(self) -> dict[str, Signature]:
-    """Raises EndpointError where they are not to be had."""
+    """Returns the signatures, or raises EndpointError."""
     ...
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
@@ -54,11 +56,13 @@ class Endpoint(Protocol):
     """
     ...
 
-  def close(self) -> None: ...
+  def close(self) -> None:
+    """Frees what the endpoint holds."""
+    ...
 
 
 def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
-  """From the SignatureDefs of a SavedModel, less the internal ones."""
+  """Reads the SignatureDefs of a SavedModel, but for internal ones."""
   return {
     name: Signature(_specs(each.inputs), _specs(each.outputs))
     for name, each in sorted(definitions.items())

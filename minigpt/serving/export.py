@@ -1,4 +1,4 @@
-"""From a trained run to a published version: graph, weights, and papers."""
+"""From a trained run to a published version: graph, weights, model card."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from minigpt.profiling import workloads
 from minigpt.runtime.atomic_io import folder_size
 from minigpt.serving import model_card, stablehlo, versions, warmup
 from minigpt.serving.signatures import Server
+from minigpt.tokenizers import Tokenizer
 from minigpt.training.validation import compiled_eval_step, evaluate
 
 
@@ -36,6 +37,7 @@ class Options(NamedTuple):
   attention: bool = False  # also export the signature `attention`
 
   def check(self) -> 'Options':
+    """Returns the options, or raises UsageError."""
     if self.weights not in STORED_WEIGHTS:
       raise unknown('weights', self.weights, STORED_WEIGHTS)
     if self.max_new_tokens_limit < 1:
@@ -56,6 +58,8 @@ class Options(NamedTuple):
 
 
 class Exported(NamedTuple):
+  """A version that was published."""
+
   path: Path  # the version directory
   card: dict[str, Any]
 
@@ -71,8 +75,8 @@ def export(
   """Publishes a run's best checkpoint as `base/<version>`.
 
   Args:
-    version, keep: see `publishing.publish`.
-    report: told what could not be done, and is not needed.
+    version, keep: see `versions.publish`.
+    report: called with what could not be done and is not needed.
 
   Raises:
     UsageError: an option is out of its range.
@@ -103,7 +107,7 @@ def export_stablehlo(
   """Writes the functions of tokens for other runtimes; see `stablehlo`.
 
   For each batch size `score-B`, the logits of the token after a prompt, and
-  `greedy-B`, the likeliest tokens after it.
+  `greedy-B`, the most likely tokens after it.
 
   Raises:
     UsageError: a size is out of its range.
@@ -161,8 +165,8 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
   return card
 
 
-def example(tokenizer) -> str:
-  """A short text that the tokenizer knows."""
+def example(tokenizer: Tokenizer) -> str:
+  """Returns a short text that the tokenizer knows."""
   return tokenizer.decode(range(min(4, tokenizer.vocab_size)))
 
 
@@ -172,9 +176,9 @@ def loss_change(
   options: Options,
   report: Callable[[str], None] = print,
 ) -> dict[str, float]:
-  """What smaller weights cost on validation text, in nats per token.
+  """Measures what smaller weights cost, in nats per validation token.
 
-  Empty where nothing got smaller, or the run's text is not to be had.
+  Empty where nothing got smaller, or the run's text cannot be read.
   """
   if options.weights == 'float32':
     return {}
@@ -205,7 +209,7 @@ def loss_change(
 
 
 def summary(exported: Exported) -> str:
-  """A line for each thing worth knowing about an export."""
+  """Describes an export, a line for each thing worth knowing."""
   path, card = exported
   full = 4 * card['parameters']
   lines = [

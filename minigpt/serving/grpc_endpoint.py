@@ -30,7 +30,7 @@ _OPTIONS = [
 
 
 def api() -> types.SimpleNamespace:
-  """The stubs, and gRPC itself.
+  """Returns the stubs, and gRPC itself.
 
   Raises:
     InputError: they are not installed.
@@ -59,7 +59,7 @@ def api() -> types.SimpleNamespace:
 
 
 def warmup_records(path: Path) -> Iterator[tuple[str, Arrays]]:
-  """Signature and inputs of each request that a server replays as it loads.
+  """Yields signature and inputs of each request replayed at loading.
 
   Raises:
     InputError: the file is damaged, or a record is no request to predict.
@@ -101,9 +101,11 @@ class GrpcEndpoint:
     return read_signatures(definitions.signature_def)
 
   def signatures(self) -> dict[str, Signature]:
+    """Returns the signatures; they are asked for once."""
     return self._signatures
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+    """Runs one signature; see `Endpoint`."""
     spec = pick(self._signatures, signature)
     request = self._api.PredictRequest()
     request.model_spec.name = self._model
@@ -114,6 +116,7 @@ class GrpcEndpoint:
     return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
 
   def close(self) -> None:
+    """Closes the channel."""
     self._channel.close()
 
   def _call(self, method: Any, request: Any) -> Any:

@@ -20,9 +20,11 @@ def card(
   signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
   **more: Any,
 ) -> dict[str, Any]:
-  """Everything about an export that its graph does not tell, as JSON.
+  """Returns all about an export that its graph does not tell, for JSON.
 
   Args:
+    trained: the run.
+    signatures: of the export.
     more: what the exporter chose and measured.
   """
   run, _, tokenizer, checkpoint = trained
@@ -63,7 +65,7 @@ def _describe(spec) -> str:  # -> 'int32 [B, ?]'
 
 
 def git_commit() -> str | None:
-  """The commit of this code, '-dirty' where it was changed; None: unknown."""
+  """Returns the commit of this code, with '-dirty' if changed, or None."""
   try:
     return subprocess.run(
       ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*'],
@@ -83,6 +85,7 @@ def write(folder: Path, fields: dict[str, Any]) -> None:
 
 
 def markdown(fields: dict[str, Any]) -> str:
+  """Writes a card as tables."""
   plain = {k: v for k, v in fields.items() if not isinstance(v, dict)}
   nested = {k: fields[k] for k in ('versions', 'model', 'data', 'train')}
   parts = [f'# {fields["name"]}, version {fields["version"]}', _table(plain)]

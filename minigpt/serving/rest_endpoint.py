@@ -56,9 +56,11 @@ class RestEndpoint:
     return read_signatures(graph.signature_def)
 
   def signatures(self) -> dict[str, Signature]:
+    """Returns the signatures; they are asked for once."""
     return self._signatures
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
+    """Runs one signature; see `Endpoint`."""
     spec = pick(self._signatures, signature)
     arrays = to_arrays(signature, spec, inputs)
     body = {
@@ -109,7 +111,7 @@ def _malformed(message: str) -> EndpointError:
 
 
 def _to_json(array: np.ndarray) -> Any:
-  """Text as base64, the form that any bytes have in JSON."""
+  """Turns text into base64, the form that any bytes have in JSON."""
   if array.dtype != object:
     return array.tolist()
   encode = np.frompyfunc(

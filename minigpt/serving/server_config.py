@@ -20,7 +20,7 @@ def write_serving_config(
 
 
 def models_config(name: str) -> str:
-  """A ModelServerConfig: the newest version of one model."""
+  """Returns a ModelServerConfig: the newest version of one model."""
   return f"""model_config_list {{
   config {{
     name: "{name}"
@@ -33,7 +33,7 @@ def models_config(name: str) -> str:
 
 
 def batching_config(batch_sizes: Sequence[int]) -> str:
-  """BatchingParameters: requests that wait together are answered together."""
+  """Returns BatchingParameters: requests that wait share a batch."""
   allowed = ''.join(f'allowed_batch_sizes: {n}\n' for n in batch_sizes)
   return f"""max_batch_size {{ value: {max(batch_sizes)} }}
 batch_timeout_micros {{ value: 5000 }}
@@ -44,7 +44,8 @@ pad_variable_length_inputs: true
 
 
 def docker_command(base: Path, name: str, xla: bool) -> str:
-  """Text generation can outlast the 30 s that REST waits by default."""
+  """Returns the command that serves a model with both files."""
+  # Generation can outlast the 30 s that REST waits by default.
   options = [
     'docker run --rm -p 8500:8500 -p 8501:8501',
     f'--mount type=bind,source={base.resolve()},target=/models/{name},readonly',

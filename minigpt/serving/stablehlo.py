@@ -33,12 +33,12 @@ _COPY = re.compile(r'mhlo\.copy (%\S+) : (\S+)')
 
 
 def portable(f: tf.types.experimental.PolymorphicFunction, *args: Any) -> bytes:
-  """What XLA is given to compile: its arguments, then its variables.
+  """Serializes what XLA compiles: its arguments, then its variables.
 
-  TensorFlow's own serialized form is none of the portable kind: it has
-  operations of another dialect. A copy, which asks for a buffer of its own,
-  becomes a reshape to the same shape, which asks for nothing. Locations, which
-  name this machine's files, are left out.
+  TensorFlow's own serialized form is not portable: it has operations of another
+  dialect. A copy, which takes a buffer of its own, becomes a reshape to the
+  same shape, which takes nothing. Locations, which name this machine's files,
+  are left out.
 
   Raises:
     InputError: this TensorFlow comes without StableHLO's serializer.
@@ -73,11 +73,13 @@ def write(
   """Makes `folder` appear with all calls in it.
 
   Args:
-    about: what else the manifest is to say.
-    device: what is to run it, one of `backend.DEVICES`.
+    folder: must not exist.
+    calls: by the names of their files.
+    about: what else the manifest says.
+    device: what runs the artifacts, one of `backend.DEVICES`.
     expected: make each call, and keep some of its results in the manifest.
-    drawn: replace matrices by numbers of the same deviation, which whoever
-      reads the manifest draws anew: nothing large is written.
+    drawn: replace matrices by random numbers of the same deviation, which
+      readers of the manifest draw again: nothing large is written.
 
   Raises:
     InputError: the folder exists, or cannot be written; then nothing is left
@@ -129,7 +131,7 @@ def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
 
 
 def _captured(f, call) -> dict[str, tf.Variable]:
-  """The variables, in the order in which XLA takes them as arguments."""
+  """Returns the variables in the order of XLA's arguments."""
   names = {id(v.handle): name for name, v in call.variables.items()}
   concrete = f.get_concrete_function(*call.arguments.values())
   captured = [names[id(handle)] for handle in concrete.captured_inputs]
@@ -137,18 +139,18 @@ def _captured(f, call) -> dict[str, tf.Variable]:
 
 
 def _about(x) -> dict[str, Any]:
-  """Of an array that is in no file."""
+  """Describes an array that is in no file."""
   return {'shape': x.shape.as_list(), 'dtype': x.dtype.name, 'file': None}
 
 
 def _deviation(variable) -> float:
-  """That of a matrix; 0 for a vector and what else is small."""
+  """Returns the deviation of a matrix; 0 for vectors, which are small."""
   is_matrix = variable.shape.rank > 1
   return float(variable.numpy().astype(np.float32).std()) if is_matrix else 0.0
 
 
 def _draw(variable, seed, std) -> dict[str, Any]:
-  """Fills it anew, and says how."""
+  """Fills a variable with random numbers, and describes how."""
   x = np.random.default_rng(seed).standard_normal(variable.shape, np.float32)
   x *= std
   if variable.dtype.is_integer:
@@ -158,7 +160,7 @@ def _draw(variable, seed, std) -> dict[str, Any]:
 
 
 def _write_array(folder, name, x) -> dict[str, Any]:
-  """Writes it once, and not where all of it is zero."""
+  """Writes an array once, and not if all of it is zero."""
   about = _about(x)
   array = x.numpy()
   if array.any():
@@ -170,7 +172,7 @@ def _write_array(folder, name, x) -> dict[str, Any]:
 
 
 def _results(call, variables, expected) -> list[dict[str, Any]]:
-  """Outputs, then the variables that a training step has changed."""
+  """Describes outputs, then the variables that a step has changed."""
   concrete = call.f.get_concrete_function(*call.arguments.values())
   values = dict(zip(call.results, concrete.outputs, strict=True))
   if expected:

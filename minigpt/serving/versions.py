@@ -15,7 +15,7 @@ from minigpt.runtime import atomic_io
 
 
 def versions(base: Path) -> list[int]:
-  """The versions that a server would see, oldest first."""
+  """Returns the versions that a server would see, the oldest first."""
   try:
     names = [path.name for path in base.iterdir()]
   except FileNotFoundError:
@@ -43,7 +43,7 @@ def publish(
   """Makes `base/<version>` appear in one stroke.
 
   Args:
-    write: fills the directory that it is given, for this version.
+    write: called with a directory to fill, and the version.
     version: None: one more than the highest there is.
     keep: how many versions, this one among them, survive; None: all.
 

@@ -17,7 +17,7 @@ _N_NEW = 4
 
 
 def request(prompt: str, batch_size: int) -> dict[str, tf.Tensor]:
-  """Inputs of `generate`: a few tokens, drawn, so that every kernel runs."""
+  """Returns inputs of `generate` that make every kernel run."""
   shape = [batch_size]
   return {
     'prompt': tf.fill(shape, prompt),
@@ -34,7 +34,7 @@ def request(prompt: str, batch_size: int) -> dict[str, tf.Tensor]:
 def write(
   folder: Path, name: str, prompt: str, batch_sizes: Sequence[int]
 ) -> None:
-  """One record for each batch size.
+  """Writes one record for each batch size.
 
   Raises:
     InputError: tensorflow-serving-api is missing.
