@@ -1,6 +1,7 @@
 """The rules of the code base that a parser can check."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -11,6 +12,29 @@ MODULES = {
   path: ast.parse(path.read_text(encoding='utf-8'))
   for path in [*sorted(ROOT.glob('minigpt/**/*.py')), *ROOT.glob('*.py')]
 }
+# Each package imports only from those before it; BUILD.md says what each holds.
+LAYERS = (
+  'errors',
+  'config',
+  'runtime',
+  'tokenizers',
+  'compiler',
+  'model',
+  'kernels',
+  'data',
+  'checkpoints',
+  'generation',
+  'training',
+  'analysis',
+  'profiling',
+  'serving',
+  'conformance',
+  'commands',
+)
+# Words of how a program is made, which have no place in an equation.
+NOT_IN_MODEL = (
+  'xla|onednn|cuda|lowering|backend|barrier|chunk|remat|packed|int8'
+)
 # Each is imported in one module alone.
 CONFINED = {
   'tiktoken',
@@ -54,6 +78,42 @@ def test_no_keras(path):
       word = getattr(node, field, None)
       if isinstance(word, str):
         assert 'keras' not in word.lower(), f'line {node.lineno}'
+
+
+def test_a_package_imports_only_from_those_before_it():
+  wrong = []
+  for path, tree in MODULES.items():
+    importer = name_of(path).split('.')
+    if importer[0] != 'minigpt' or importer[1:] in ([], ['__main__']):
+      continue  # These stand above all packages.
+    for imported in ours(tree):
+      if imported == 'minigpt':
+        continue  # Its version.
+      if LAYERS.index(imported.split('.')[1]) > LAYERS.index(importer[1]):
+        wrong.append(f'{".".join(importer)} imports {imported}')
+  assert not wrong, '\n'.join(wrong)
+
+
+def test_every_package_has_its_layer():
+  found = {path.parent.name for path in ROOT.glob('minigpt/*/__init__.py')}
+  found |= {path.stem for path in ROOT.glob('minigpt/*.py')}
+  assert found - {'__init__', '__main__'} == set(LAYERS)
+
+
+def test_the_table_of_build_md_is_the_list_of_layers():
+  text = (ROOT / 'BUILD.md').read_text(encoding='utf-8')
+  rows = re.findall(r'^\| `(\w+)/?` \| ', text, re.MULTILINE)
+  assert rows == list(LAYERS)
+
+
+def test_the_model_is_its_equations():
+  """No word in it is about how a program is made, and it is short."""
+  files = sorted(ROOT.glob('minigpt/model/*.py'))
+  texts = {file: file.read_text(encoding='utf-8') for file in files}
+  for file, text in texts.items():
+    found = re.search(NOT_IN_MODEL, text, re.IGNORECASE)
+    assert not found, f'{file.name}: {found[0]}'
+  assert sum(text.count('\n') for text in texts.values()) < 900
 
 
 def test_imports_form_no_cycle():
