@@ -38,6 +38,8 @@ _FIRST = [
   ('training/reliability',),
   ('training/trainer',),
   ('training/distribution',),
+  ('serving/versions',),
+  ('serving/export',),
   ('commands/export',),
   ('training/run_setup',),
   ('serving/signatures',),

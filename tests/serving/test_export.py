@@ -1,0 +1,145 @@
+"""What lies in an exported version."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from minigpt.checkpoints.loading import load_trained
+from minigpt.errors import InputError, UsageError
+from minigpt.serving import export as exporting
+from minigpt.serving.export import Options, export, export_stablehlo
+from minigpt.training.metrics import say_nothing
+from minigpt.training.run_setup import open_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A small model that has learned its text."""
+  path = tmp_path_factory.mktemp('runs') / 'run'
+  overrides = dict(steps=60, batch_size=8, steps_per_call=60, eval_every=0)
+  with open_run(path, overrides, preset='mini', say=say_nothing) as run:
+    run.train()
+  assert run.history.best_loss < 1
+  return load_trained(path)
+
+
+@pytest.fixture(scope='module')
+def int8(trained, tmp_path_factory):
+  base = tmp_path_factory.mktemp('models') / 'sun'
+  return export(trained, base, Options(weights='int8', batch_sizes=(1, 3)))
+
+
+def test_int8_costs_next_to_nothing_and_is_stored_as_int8(int8):
+  assert abs(int8.card['val_loss_change']) < 0.01
+  assert int8.card['val_loss_change'] != 0
+  assert int8.card['float32_val_loss'] < 1
+  reader = tf.train.load_checkpoint(str(int8.path / 'variables/variables'))
+  dtypes = reader.get_variable_to_dtype_map()
+  stored = {}
+  for name, shape in reader.get_variable_to_shape_map().items():
+    stored[dtypes[name]] = stored.get(dtypes[name], 0) + int(
+      tf.reduce_prod(shape)
+    )
+  assert stored[tf.int8] > 10 * stored[tf.float32]
+
+
+def test_the_card_tells_what_was_exported(int8, trained):
+  card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
+  assert card['name'] == 'sun'
+  assert card['version'] == 1
+  assert card['weights'] == 'int8'
+  assert card['val_loss'] == trained.checkpoint.info['val_loss']
+  assert card['model']['emb_dim'] == trained.run.model.emb_dim
+  assert card['data']['dataset'] == 'sample'
+  assert card['versions']['tensorflow'] == tf.__version__
+  assert 'attention' not in card['signatures']
+  assert card['signatures']['generate']['inputs']['seed'] == 'int64 [B]'
+  outputs = card['signatures']['generate']['outputs']
+  assert outputs['tokens'] == 'int32 [B, 256]'
+  text = (int8.path / 'assets.extra' / 'MODEL_CARD.md').read_text()
+  assert text.startswith('# sun, version 1\n')
+  assert '`seed` int64 [B]' in text
+  tokenizer = json.loads((int8.path / 'assets' / 'tokenizer.json').read_text())
+  assert tokenizer['characters'] == trained.tokenizer.characters
+
+
+def test_documented_signatures_are_those_of_the_graph(int8):
+  """The table in docs/serving.md against the card, name for name."""
+  card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
+  text = (ROOT / 'docs' / 'serving.md').read_text()
+  rows = {
+    line.split('|')[1].strip(' `'): line
+    for line in text.splitlines()
+    if line.startswith('| `')
+  }
+  assert set(card['signatures']) <= set(rows)
+  for name, sides in card['signatures'].items():
+    _, _, inputs, outputs, _ = rows[name].split('|')
+    if name == 'generate_ids':  # Its row refers to that of `generate`.
+      inputs, outputs = inputs + rows['generate'], rows['generate']
+    for side, cell in (('inputs', inputs), ('outputs', outputs)):
+      for key, kind in sides[side].items():
+        assert f'`{key}` {kind.split()[0]}' in cell, (name, key)
+
+
+def test_warm_up_has_one_request_for_each_batch_size(int8, trained):
+  logs = pytest.importorskip('tensorflow_serving.apis.prediction_log_pb2')
+  path = int8.path / 'assets.extra' / 'tf_serving_warmup_requests'
+  generate = tf.saved_model.load(str(int8.path)).signatures['generate']
+  sizes = []
+  for record in tf.data.TFRecordDataset(str(path)):
+    log = logs.PredictionLog.FromString(record.numpy())
+    request = log.predict_log.request
+    assert request.model_spec.name == 'sun'
+    assert request.model_spec.signature_name == 'generate'
+    inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+    inputs = {k: tf.constant(v) for k, v in inputs.items()}
+    answer = generate(**inputs)
+    sizes.append(int(answer['num_tokens'].shape[0]))
+  assert sizes == [1, 3]
+
+
+def test_without_the_serving_protos_the_export_goes_on(monkeypatch, tmp_path):
+  monkeypatch.setitem(sys.modules, 'tensorflow_serving.apis', None)
+  with pytest.raises(InputError, match=r'minigpt\[serve\]'):
+    exporting.warmup.write(tmp_path, 'sun', 'a', [1])
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  'wrong, said',
+  [
+    ({'weights': 'int4'}, 'int4'),
+    ({'max_new_tokens_limit': 0}, 'max_new_tokens_limit'),
+    ({'batch_sizes': (4, 2)}, 'batch_sizes'),
+    ({'batch_sizes': (0, 2)}, 'batch_sizes'),
+    ({'stop': ('',)}, 'stop'),
+    ({'eval_batches': -1}, 'eval_batches'),
+  ],
+)
+def test_options_out_of_range(trained, tmp_path, wrong, said):
+  with pytest.raises(UsageError, match=said):
+    export(trained, tmp_path / 'm', Options()._replace(**wrong))
+  assert not (tmp_path / 'm').exists()
+
+
+def test_functions_of_tokens_leave_for_other_runtimes(trained, tmp_path):
+  options = Options(weights='int8', batch_sizes=(2,))
+  with pytest.raises(UsageError, match='context_length=48'):
+    export_stablehlo(trained, tmp_path / 'a', options, 40, 9)
+  export_stablehlo(trained, tmp_path / 'a', options, 3, 2)
+  manifest = json.loads((tmp_path / 'a' / 'manifest.json').read_text())
+  assert manifest['weights'] == 'int8'
+  assert manifest['model']['emb_dim'] == trained.run.model.emb_dim
+  assert set(manifest['functions']) == {'score-2', 'greedy-2'}
+  score = manifest['functions']['score-2']
+  dtypes = {a['name']: a['dtype'] for a in score['arguments']}
+  assert dtypes['params.wte.values'] == 'int8'
+  assert dtypes['params.wte.scale'] == 'float32'
+  [logits] = score['results']
+  assert logits['shape'] == [2, trained.run.model.vocab_size]

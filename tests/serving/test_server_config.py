@@ -1,0 +1,35 @@
+"""What the server is configured with."""
+
+from pathlib import Path
+
+import pytest
+
+from minigpt.serving import server_config, versions
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_serving_config_is_what_the_server_parses(tmp_path):
+  configs = pytest.importorskip(
+    'tensorflow_serving.config.model_server_config_pb2'
+  )
+  from google.protobuf import text_format
+
+  command = server_config.write_serving_config(
+    tmp_path, 'sun', [1, 2, 8], False
+  )
+  parsed = text_format.Parse(
+    (tmp_path / 'models.config').read_text(), configs.ModelServerConfig()
+  )
+  (config,) = parsed.model_config_list.config
+  assert (config.name, config.base_path) == ('sun', '/models/sun')
+  batching = (tmp_path / 'batching.config').read_text().splitlines()
+  allowed = [x.split()[1] for x in batching if x.startswith('allowed')]
+  assert allowed == ['1', '2', '8']
+  assert 'max_batch_size { value: 8 }' in batching
+  assert f'source={tmp_path},target=/models/sun' in command
+  assert 'xla' not in command
+  assert '--xla_cpu_compilation_enabled=true' in server_config.docker_command(
+    tmp_path, 'sun', True
+  )
+  assert versions.versions(tmp_path) == []
