@@ -25,13 +25,9 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Programs define flags when they are imported, so only libraries are read.
-LIBRARIES = $(shell grep -L 'absl import.*flags\|__version__' minigpt/*.py)
-
 docs: .venv/ready
 	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc \
-	  --docformat google --output-directory build/docs \
-	  minigpt.tokenizers $(subst /,.,$(LIBRARIES:.py=))
+	  --docformat google --output-directory build/docs minigpt
 
 wheel: .venv/ready
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .

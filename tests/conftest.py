@@ -55,6 +55,8 @@ _FIRST = [
   ('tokenizers/in_graph_base',),
   ('commands/bench',),
   ('compiler/remat',),
+  ('wheel',),
+  ('api',),
   ('commands/evaluate',),
   ('data/corpus', 'data/token_shards', 'data/shard_writer'),
 ]

@@ -6,15 +6,12 @@ code as it was when each was documented (README.md, docs/performance.md);
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from minigpt.config.data import DataConfig
 from minigpt.config.model import GPTConfig
 from minigpt.config.training import TrainConfig
 from minigpt.errors import UsageError, unknown
-
-if TYPE_CHECKING:
-  from _typeshed import DataclassInstance
 
 
 class Preset(NamedTuple):
@@ -255,7 +252,7 @@ def resolve(values: dict[str, Any]) -> Settings:
     UsageError: a value is out of its range.
   """
 
-  def fields_of(config: type['DataclassInstance']) -> dict[str, Any]:
+  def fields_of(config: type[Any]) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(config)}
     return {name: v for name, v in values.items() if name in names}
 

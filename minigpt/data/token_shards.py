@@ -7,7 +7,7 @@ shard-00000.npy   token ids [N], one-dimensional and unsigned
 
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, Union
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from minigpt.runtime.json_io import read_json
 MANIFEST = 'manifest.json'
 _CHUNK = 1 << 22  # Tokens read at a time where all are read.
 _DTYPES = ('uint8', 'uint16', 'uint32')
-
-# Token ids [N], in memory, memory-mapped, or spread over several files.
-Tokens: TypeAlias = Union[np.ndarray, 'TokenShards']
 
 
 class Shard(NamedTuple):
@@ -115,6 +112,10 @@ class TokenShards:
       begin = self._ends[owner] - len(self._arrays[owner])
       found[mine] = self._arrays[owner][places[mine] - begin]
     return found
+
+
+# Token ids [N], in memory, memory-mapped, or spread over several files.
+Tokens: TypeAlias = np.ndarray | TokenShards
 
 
 def token_dtype(vocab_size: int) -> np.dtype:

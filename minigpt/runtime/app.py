@@ -9,14 +9,11 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from minigpt.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-  from _typeshed import DataclassInstance
 
 _DEFINE: dict[type, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean,
@@ -28,9 +25,7 @@ _DEFINE: dict[type, Callable[..., Any]] = {
 flags.disclaim_key_flags()
 
 
-def define_flags(
-  values: flags.FlagValues, *configs: type['DataclassInstance']
-) -> None:
+def define_flags(values: flags.FlagValues, *configs: type[Any]) -> None:
   """Defines one flag for each field of the dataclasses that has a help text.
 
   The flags default to None, so that `explicit_flags` can tell a value that
@@ -44,7 +39,7 @@ def define_flags(
 
 
 def explicit_flags(
-  values: flags.FlagValues, *configs: type['DataclassInstance']
+  values: flags.FlagValues, *configs: type[Any]
 ) -> dict[str, Any]:
   """Returns the dataclasses' fields that were set on the command line."""
   return {
@@ -56,7 +51,7 @@ def explicit_flags(
 
 
 def _options(
-  config: type['DataclassInstance'],
+  config: type[Any],
 ) -> list[dataclasses.Field[Any]]:
   """Returns the fields that have a flag."""
   return [f for f in dataclasses.fields(config) if 'help' in f.metadata]

@@ -39,6 +39,7 @@ class WordTokenizer(base.Tokenizer):
   """Gives each distinct piece of some text an id; others become `<|unk|>`."""
 
   name = 'word'
+  unknown: int
 
   def __init__(self, words: list[str]):
     """Makes a tokenizer of a vocabulary.
@@ -73,7 +74,8 @@ class WordTokenizer(base.Tokenizer):
     return base.encode_in_chunks(self._encode, text)
 
   def _encode(self, text: str) -> list[int]:
-    return [self._ids.get(p, self.unknown) for p in _PIECE.findall(text)]
+    pieces: list[str] = _PIECE.findall(text)
+    return [self._ids.get(piece, self.unknown) for piece in pieces]
 
   def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the bytes of UTF-8 of each piece, unknown ones too."""

@@ -28,7 +28,7 @@ from minigpt.training.schedules import learning_rate
 from minigpt.training.state import Trainable, TrainState
 
 # Windows of running text, or packed examples.
-Batch: TypeAlias = 'tf.Tensor | PackedBatch'
+Batch: TypeAlias = tf.Tensor | PackedBatch
 
 
 class StepMetrics(NamedTuple):

@@ -1,0 +1,150 @@
+"""What `import minigpt` offers: training and loading in one call each.
+
+It stands above all packages, as the commands do, and nothing imports it but
+`minigpt/__init__.py`.
+"""
+
+import functools
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import tensorflow as tf
+
+from minigpt.checkpoints import loading
+from minigpt.config import GPTConfig
+from minigpt.errors import unknown
+from minigpt.generation.generator import Completer, Request
+from minigpt.kernels.quantize import quantize
+from minigpt.model.params import Params
+from minigpt.tokenizers import Tokenizer
+from minigpt.training.metrics import say, say_nothing
+from minigpt.training.run_setup import open_run
+from minigpt.training.trainer import Stopped, Trainer
+
+
+def train(
+  workdir: str | Path,
+  preset: str | None = None,
+  *,
+  resume: bool = True,
+  quiet: bool = False,
+  **overrides: Any,
+) -> Trainer:
+  """Trains a model, or continues the run that is in `workdir`.
+
+  Args:
+    workdir: the folder of the run.
+    preset: one of `config.PRESETS`; None: 'shakespeare-char', or 'finetune'
+      with init_from.
+    resume: False refuses a folder that holds a run.
+    quiet: print nothing.
+    **overrides: fields of `GPTConfig`, `DataConfig` and `TrainConfig`, in place
+      of the preset's: dataset='sample', steps=100, ...
+
+  Returns:
+    The run at its last step.
+
+  Raises:
+    UsageError: what is asked for makes no sense, or contradicts the run.
+    InputError: the text, a model or the folder cannot be used.
+    KeyboardInterrupt: a signal has stopped the run; its last step is saved,
+      and the same call continues from there.
+  """
+  with open_run(
+    workdir,
+    overrides,
+    preset=preset,
+    resume=resume,
+    say=say_nothing if quiet else say,
+  ) as trainer:
+    outcome = trainer.train()
+  if isinstance(outcome, Stopped):
+    name = signal.Signals(outcome.signal).name
+    raise KeyboardInterrupt(f'{name} at step {trainer.step}, which is saved')
+  return trainer
+
+
+def load(
+  path: str | Path, weights: str = 'float32', compute_dtype: str = 'float32'
+) -> 'Model':
+  """Loads a model: a run, or GPT-2 as Hugging Face or OpenAI published it.
+
+  Args:
+    path: the folder of the model.
+    weights: how to keep them in memory, one of `config.WEIGHTS`.
+    compute_dtype: dtype of matmuls, one of `config.COMPUTE_DTYPES`.
+
+  Raises:
+    UsageError: an unknown format or dtype.
+    InputError: there is no such model, or its files are damaged.
+  """
+  return Model(loading.load(path), weights, compute_dtype)
+
+
+class Model:
+  """A model that generates text.
+
+  Attributes:
+    config: its shape.
+    params: its float32 parameters, for `minigpt.gpt`.
+    tokenizer: text to token ids and back.
+  """
+
+  def __init__(
+    self,
+    loaded: loading.LoadedModel,
+    weights: str = 'float32',
+    compute_dtype: str = 'float32',
+  ):
+    """Keeps the model; programs are compiled when they are first needed."""
+    self.config: GPTConfig = loaded.config
+    # Of published models they are arrays, which each call would copy.
+    self.params: Params = tf.nest.map_structure(_variable, loaded.weights)
+    self.tokenizer: Tokenizer = loaded.tokenizer
+    self._compute_dtype = compute_dtype
+    self._weights = quantize(self.params, weights, compute_dtype)
+
+  @overload
+  def generate(self, prompt: str, **options: Any) -> str: ...
+
+  @overload
+  def generate(self, prompt: Sequence[str], **options: Any) -> list[str]: ...
+
+  def generate(self, prompt: str | Sequence[str], **options: Any) -> Any:
+    """Continues a prompt, or several in one batch.
+
+    Args:
+      prompt: the text to continue. Of several, the i-th is sampled with
+        `seed + i`.
+      **options: fields of `generation.request.Request`: max_new_tokens,
+        temperature, top_k, top_p, seed, stop, ...
+
+    Returns:
+      The new text of the prompt, or of each.
+
+    Raises:
+      UsageError: an unknown option, or a value out of its range.
+      InputError: a prompt holds what the tokenizer does not know.
+    """
+    for name in options:
+      if name not in Request._fields:
+        raise unknown('option', name, Request._fields)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    texts = self._completer(prompts, Request(**options)) if prompts else []
+    return texts[0] if isinstance(prompt, str) else texts
+
+  @functools.cached_property
+  def _completer(self) -> Completer:
+    return Completer(
+      self._weights,
+      self.config,
+      self.tokenizer,
+      compute_dtype=self._compute_dtype,
+      frozen=True,
+    )
+
+
+def _variable(leaf: Any) -> tf.Variable:
+  return leaf if isinstance(leaf, tf.Variable) else tf.Variable(leaf)

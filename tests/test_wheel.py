@@ -1,0 +1,78 @@
+"""A wheel does all that a checkout does, in a directory of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import helpers
+import pytest
+
+SOURCES = ('minigpt', 'setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE')
+BUILD = """
+import sys
+from setuptools import build_meta
+print(build_meta.build_wheel(sys.argv[1]))
+"""
+TINY = [f'--{name}={value}' for name, value in helpers.TINY.items()]
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+  """The folder of a wheel's content; building must not write into ours."""
+  pytest.importorskip('setuptools')
+  copy, wheels, site = map(tmp_path_factory.mktemp, ('copy', 'wheels', 'site'))
+  for name in SOURCES:
+    source = helpers.ROOT / name
+    if source.is_dir():
+      ignored = shutil.ignore_patterns('__pycache__')
+      shutil.copytree(source, copy / name, ignore=ignored)
+    else:
+      shutil.copy(source, copy)
+  command = [sys.executable, '-c', BUILD, wheels]
+  subprocess.run(command, cwd=copy, check=True, capture_output=True)
+  [wheel] = wheels.glob('*.whl')
+  zipfile.ZipFile(wheel).extractall(site)
+  return site
+
+
+def run(site, folder, *argv):
+  """Runs `python -m minigpt` of the wheel in another folder."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'minigpt', *argv],
+    cwd=folder,
+    env={**os.environ, 'PYTHONPATH': str(site)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_it_holds_all_files_and_the_console_script(site):
+  def names(folder):
+    return {
+      str(path.relative_to(folder))
+      for path in folder.rglob('*')
+      if path.is_file() and '__pycache__' not in path.parts
+    }
+
+  assert names(site / 'minigpt') == names(helpers.ROOT / 'minigpt')
+  [metadata] = site.glob('*.dist-info')
+  scripts = (metadata / 'entry_points.txt').read_text().split()
+  assert 'minigpt=minigpt.__main__:main' in ''.join(scripts)
+
+
+def test_its_commands_work_from_another_directory(site, tmp_path):
+  assert 'serve-check' in run(site, tmp_path, '--help')
+  run(site, tmp_path, 'train', '--workdir=run', *TINY)
+  flags = ['--workdir=run', '--max_new_tokens=4']
+  assert run(site, tmp_path, 'generate', '--prompt=the', *flags)
+  assert [path.name for path in tmp_path.iterdir()] == ['run']
+
+
+def test_it_launches_workers_without_a_checkout(site, tmp_path):
+  flags = ['--dry_run', '--preset=mini', '--dataset=sample']
+  found = run(site, tmp_path, 'launch', '--workers=1', '--', 'train', *flags)
+  assert '38,528' in found
