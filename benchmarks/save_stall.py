@@ -72,6 +72,7 @@ def main() -> int:
     checkpoint_every=options.every,
   )
   with tempfile.TemporaryDirectory() as folder:
+    workdir.create_folders(folder)
     times = step_times(Path(folder), run)
   for n, seconds in times.items():
     print(f'step {n}: {seconds:.2f} s', flush=True)

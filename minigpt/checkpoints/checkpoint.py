@@ -5,9 +5,13 @@ every tensor carries a checksum, and `info.json`, which carries one too. It is
 written under another name, flushed to the disk, then renamed.
 """
 
+import contextlib
+import errno
+import itertools
 import json
+import math
+import os
 import re
-import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +22,22 @@ import tensorflow as tf
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import delete_folder, new_folder, reason
 
-_NAME = re.compile(r'step-(\d{8})')
+_NAME = re.compile(r'step-(\d{8,})')
+# What a file that is missing, or something else in its place, is reported by;
+# any other fault of the system says nothing about a checkpoint.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_SYSTEM = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.PermissionDeniedError,
+  tf.errors.ResourceExhaustedError,
+  tf.errors.UnavailableError,
+  MemoryError,
+)
+
+
+class DamagedError(InputError):
+  """A checkpoint whose checksums, lengths or format are wrong."""
 
 
 class Checkpoint(NamedTuple):
@@ -30,7 +49,7 @@ class Checkpoint(NamedTuple):
 
 
 class Damage(NamedTuple):
-  """A checkpoint that cannot be used, and why."""
+  """A damaged checkpoint, and what is wrong with it."""
 
   path: Path
   reason: str
@@ -45,12 +64,14 @@ def save(
   """Writes `folder/step-<step>` in one stroke; a complete one stays as it is.
 
   Raises:
-    InputError: the disk is full or cannot be written; nothing is left behind.
+    InputError: the folder is not there, the disk is full or cannot be written;
+      nothing is left behind.
   """
   path = Path(folder) / f'step-{step:08d}'
   if path.exists():
     return path
-  with new_folder(path, (tf.errors.OpError,)) as scratch:
+  # Without parents: a run whose directory was renamed must not make it anew.
+  with new_folder(path, (tf.errors.OpError,), parents=False) as scratch:
     state.write(str(scratch / 'state'))
     (scratch / 'info.json').write_text(_seal({'step': step, **info}))
   return path
@@ -66,7 +87,10 @@ def unseal(text: str) -> dict[str, Any]:
   Raises:
     ValueError: it is not as it was written.
   """
-  info = json.loads(text)
+  try:
+    info = json.loads(text)
+  except RecursionError as error:
+    raise ValueError(str(error)) from None
   if not isinstance(info, dict):
     raise ValueError('not an object')
   seal = info.pop('crc32', None)
@@ -76,19 +100,49 @@ def unseal(text: str) -> dict[str, Any]:
 
 
 def list_checkpoints(folder: str | Path) -> list[Checkpoint]:
-  """Returns the checkpoints whose info can be read, oldest first."""
-  return [c for c in _scan(Path(folder)) if isinstance(c, Checkpoint)]
+  """Returns the checkpoints whose info is whole, oldest first.
+
+  Raises:
+    InputError: the system does not let them be read.
+  """
+  return scan(folder)[0]
 
 
-def _scan(folder: Path) -> Iterator[Checkpoint | Damage]:
-  for path in sorted(folder.glob('step-*')):
-    match = _NAME.fullmatch(path.name)
-    if match:
-      try:
-        info = unseal((path / 'info.json').read_text(encoding='utf-8'))
-        yield Checkpoint(path, int(match[1]), info)
-      except (OSError, ValueError) as error:
-        yield Damage(path, f'info.json: {reason(error)}')
+def scan(folder: str | Path) -> tuple[list[Checkpoint], list[Damage]]:
+  """Reads the info of all checkpoints, oldest first.
+
+  Returns:
+    The checkpoints, and those whose info is damaged.
+
+  Raises:
+    InputError: the system does not let them be read.
+  """
+  folder = Path(folder)
+  try:
+    names = os.listdir(folder)
+  except FileNotFoundError:
+    names = []
+  except OSError as error:
+    raise InputError(f'{folder} cannot be read ({error.strerror})') from None
+  matches = filter(None, map(_NAME.fullmatch, names))
+  steps = {int(match[1]): match[0] for match in matches}
+  found = [_read_info(folder / steps[step], step) for step in sorted(steps)]
+  return (
+    [each for each in found if isinstance(each, Checkpoint)],
+    [each for each in found if isinstance(each, Damage)],
+  )
+
+
+def _read_info(path: Path, step: int) -> Checkpoint | Damage:
+  file = path / 'info.json'
+  try:
+    return Checkpoint(path, step, unseal(file.read_text(encoding='utf-8')))
+  except ValueError as error:
+    return Damage(path, f'info.json: {reason(error)}')
+  except OSError as error:
+    if error.errno in _ABSENT:
+      return Damage(path, f'info.json: {error.strerror}')
+    raise InputError(f'{file} cannot be read ({error.strerror})') from None
 
 
 def restore_newest(
@@ -96,47 +150,67 @@ def restore_newest(
 ) -> tuple[Checkpoint | None, list[Damage]]:
   """Reads the newest checkpoint that is whole.
 
+  The best one, which models are read from, is looked through as well.
+
   Args:
     folder: where the checkpoints lie.
     state: what is restored. It may have been changed when this returns None.
 
   Returns:
-    The checkpoint, None where there is not one, and the damaged newer ones.
+    The checkpoint, None where there is not one, and those that are damaged.
 
   Raises:
-    InputError: there are checkpoints, but none is whole; `state` is spoilt.
+    InputError: there are checkpoints, but none is whole, or the system does
+      not let them be read, or they are another model's; `state` is spoilt.
   """
-  damages = []
-  for found in reversed(list(_scan(Path(folder)))):
-    if isinstance(found, Damage):
-      damages.append(found)
-      continue
+  whole, damages = scan(folder)
+  newest = None
+  while whole and newest is None:
     try:
-      restore(found, state)
-      return found, damages
-    except InputError as error:
-      damages.append(Damage(found.path, str(error)))
-  if damages:
+      restore(whole[-1], state)
+      newest = whole[-1]
+    except DamagedError as error:
+      damages.append(Damage(whole.pop().path, str(error)))
+  if newest is None and damages:
     raise InputError(
       f'no checkpoint in {folder} can be read ({damages[0].reason}); bring '
       'one back from a copy, or choose another --workdir'
     )
-  return None, []
+  while whole and (found := rank(whole)[0]) != newest:
+    try:
+      verify(found)
+      break
+    except DamagedError as error:
+      damages.append(Damage(found.path, str(error)))
+      whole.remove(found)
+  return newest, damages
 
 
 def set_aside(damage: Damage) -> Path:
   """Renames a damaged checkpoint, so that its step can be saved again."""
-  path = damage.path.with_name(f'damaged-{damage.path.name}')
-  shutil.rmtree(path, ignore_errors=True)
-  return damage.path.rename(path)
+  for number in itertools.count(1):
+    name = f'damaged-{damage.path.name}' + (f'-{number}' if number > 1 else '')
+    path = damage.path.with_name(name)
+    if not path.exists():
+      return damage.path.rename(path)
+  raise AssertionError('unreachable')
+
+
+def rank(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+  """Sorts by validation loss, the lowest first; then the newest without one."""
+
+  def key(found: Checkpoint) -> tuple[float, int]:
+    loss = found.info.get('val_loss')
+    if isinstance(loss, int | float) and math.isfinite(loss):
+      return float(loss), 0
+    return math.inf, -found.step
+
+  return sorted(checkpoints, key=key)
 
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
   """Returns the one of lowest validation loss, or the newest without one."""
-  scored = [c for c in checkpoints if c.info.get('val_loss') is not None]
-  if scored:
-    return min(scored, key=lambda c: c.info['val_loss'])
-  return checkpoints[-1] if checkpoints else None
+  return rank(checkpoints)[0] if checkpoints else None
 
 
 def restore(
@@ -150,14 +224,36 @@ def restore(
     partial: the checkpoint may hold more than `state` asks for.
 
   Raises:
-    InputError: the files are damaged, or hold another model.
+    DamagedError: the files are damaged.
+    InputError: they hold another model, or the system does not let them be
+      read.
   """
-  try:
+  with _read_errors(checkpoint):
     status = state.read(str(checkpoint.path / 'state'))
     if partial:
       status.assert_existing_objects_matched().expect_partial()
     else:
       status.assert_consumed()
+
+
+def verify(checkpoint: Checkpoint) -> None:
+  """Reads every tensor, one after another, and its checksum.
+
+  Raises:
+    DamagedError: the files are damaged.
+    InputError: the system does not let them be read.
+  """
+  with _read_errors(checkpoint):
+    reader = tf.train.load_checkpoint(str(checkpoint.path / 'state'))
+    for name in reader.get_variable_to_shape_map():
+      reader.get_tensor(name)
+
+
+@contextlib.contextmanager
+def _read_errors(checkpoint: Checkpoint) -> Iterator[None]:
+  """Tells damage from another model and from faults of the system."""
+  try:
+    yield
   except (AssertionError, ValueError) as error:
     raise InputError(
       f'{checkpoint.path} does not fit the model in config.json '
@@ -165,16 +261,32 @@ def restore(
     ) from None
   # Damage makes the reader raise errors of all kinds.
   except Exception as error:
-    raise InputError(
-      f'{checkpoint.path} is damaged ({reason(error)}); continue its run '
-      'with train.py, which falls back on the one before'
+    if isinstance(error, _SYSTEM) or _names_the_system(str(error)):
+      raise InputError(
+        f'{checkpoint.path} cannot be read ({reason(error)})'
+      ) from None
+    raise DamagedError(
+      f'{checkpoint.path} is damaged ({reason(error)})'
     ) from None
+
+
+def _names_the_system(message: str) -> bool:
+  """Tells whether an error of TensorFlow passes on one of the system.
+
+  Its reader wraps both in the same exceptions; the system's own words follow
+  the path and a semicolon.
+  """
+  return any(
+    f'; {os.strerror(number)}' in message
+    for number in errno.errorcode
+    if number not in _ABSENT
+  )
 
 
 def prune(folder: str | Path, keep: int) -> None:
   """Deletes all but the newest `keep` checkpoints and the best one."""
   checkpoints = list_checkpoints(folder)
-  kept = {c.path for c in [*checkpoints[-keep:], best(checkpoints)] if c}
+  kept = {c.path for c in [*checkpoints[-keep:], *rank(checkpoints)[:1]]}
   for checkpoint in checkpoints:
     if checkpoint.path not in kept:
       delete_folder(checkpoint.path)

@@ -6,6 +6,7 @@ Hugging Face or OpenAI publish it.
 
 import dataclasses
 import enum
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from minigpt import tokenizers
 from minigpt.checkpoints import checkpoint, huggingface, openai_gpt2, workdir
-from minigpt.checkpoints.checkpoint import Checkpoint
+from minigpt.checkpoints.checkpoint import Checkpoint, DamagedError
 from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import GPTConfig
 from minigpt.data.token_shards import checksum
@@ -125,8 +126,11 @@ def load_weights(path: str | Path) -> tuple[GPTConfig, Params]:
 def load_trained(path: str | Path) -> Trained:
   """Reads the best checkpoint of a run; adapters are merged into the model.
 
+  Where it is damaged, a line on standard error says so, and the next best is
+  read.
+
   Raises:
-    InputError: there is no run or checkpoint, or it is damaged.
+    InputError: there is no run or checkpoint, or none can be read.
   """
   path = Path(path)
   if workdir.holds_run(path) and detect_format(path) is not Format.WORKDIR:
@@ -135,23 +139,35 @@ def load_trained(path: str | Path) -> Trained:
       f'with minigpt convert --from={path}'
     )
   run = workdir.load_config(path)
-  found = checkpoint.best(
-    checkpoint.list_checkpoints(workdir.checkpoints(path))
-  )
-  if found is None:
+  tokenizer = tokenizers.load(path / 'tokenizer.json')
+  candidates, damages = checkpoint.scan(workdir.checkpoints(path))
+  for damage in damages:
+    print(f'{damage.path} is damaged ({damage.reason})', file=sys.stderr)
+  for found in checkpoint.rank(candidates):
+    try:
+      model = _restore_model(path, run, found)
+      return Trained(run, model, tokenizer, found)
+    except DamagedError as error:
+      print(f'{error}; reading the next best', file=sys.stderr)
+  if candidates or damages:
     raise InputError(
-      f'{path} holds no checkpoint yet; train it with train.py --workdir={path}'
+      f'no checkpoint of {path} can be read; bring one back from a copy'
     )
+  raise InputError(
+    f'{path} holds no checkpoint yet; train it with minigpt train '
+    f'--workdir={path}'
+  )
+
+
+def _restore_model(path: Path, run: RunConfig, found: Checkpoint) -> GPT:
   _check_size(path, run, found)
   model = GPT(run.model)
   if run.train.lora_rank:
     _load_merged(run, found, model)
   else:
-    checkpoint.restore(
-      found, tf.train.Checkpoint(params=model.params), partial=True
-    )
-  tokenizer = tokenizers.load(path / 'tokenizer.json')
-  return Trained(run, model, tokenizer, found)
+    state = tf.train.Checkpoint(params=model.params)
+    checkpoint.restore(found, state, partial=True)
+  return model
 
 
 def load_start(

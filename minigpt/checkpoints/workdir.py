@@ -81,15 +81,20 @@ def create(
     InputError: the folder cannot be written.
   """
   workdir = Path(workdir)
+  create_folders(workdir)
+  tokenizers.save(tokenizer, workdir / 'tokenizer.json')
+  save_config(workdir, run, fingerprint)
+
+
+def create_folders(workdir: str | Path) -> None:
+  """Creates the directory and its folder of checkpoints, or InputError."""
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints(workdir).mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise InputError(
       f'{workdir} cannot be created ({error.strerror}); choose another '
       '--workdir'
     ) from None
-  tokenizers.save(tokenizer, workdir / 'tokenizer.json')
-  save_config(workdir, run, fingerprint)
 
 
 def write(
@@ -165,6 +170,35 @@ def check_same_data(workdir: str | Path, found: Fingerprint) -> None:
       f'the text has changed since {workdir} was begun: its {found.n_tokens:,} '
       f'tokens have checksum {found.crc32:08x}, config.json says {saved}; '
       'bring the text back, or choose another --workdir'
+    )
+
+
+def check_has_checkpoints(
+  workdir: str | Path, last_step: int, interval: int
+) -> None:
+  """Refuses to begin a run again whose checkpoints are gone.
+
+  Args:
+    workdir: the run's.
+    last_step: the last one in metrics.jsonl; 0: there is none.
+    interval: steps between checkpoints.
+
+  Raises:
+    InputError: there must have been a checkpoint by that step.
+  """
+  folder = checkpoints(workdir)
+  whole, damages = checkpoint.scan(folder)
+  if whole or damages:
+    return
+  # A killed run may lack the checkpoint that was being written at the end of
+  # an interval, and no more: the next save waits for it. The folder itself is
+  # as old as the run, or (by earlier versions) as the first checkpoint.
+  most = 2 * interval if folder.is_dir() else interval
+  if last_step > most:
+    raise InputError(
+      f'{folder} holds no checkpoint, but metrics.jsonl reaches step '
+      f'{last_step}: bring the checkpoints back from a copy, or choose another '
+      '--workdir'
     )
 
 

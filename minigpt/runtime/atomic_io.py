@@ -1,14 +1,20 @@
 """Files and folders that are either whole or absent, also after a crash.
 
 Each is written under a temporary name in the same folder, flushed to the disk,
-and renamed, which a file system does in one step.
+and renamed, which a file system does in one step. The temporary name is one
+that the system has just created for this writer alone: numbers of processes
+are not unique where containers share a volume.
 """
 
 import contextlib
+import errno
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from minigpt.errors import InputError
 
@@ -31,9 +37,9 @@ def new_file(path: str | Path) -> Iterator[Path]:
     InputError: an OSError came up within, or the file cannot be replaced; the
       previous file is untouched.
   """
-  path = Path(path)
-  scratch = _temporary(path)
+  path, scratch = Path(path), None
   try:
+    scratch = _create_beside(path, _touch)
     yield scratch
     fsync(scratch)
     scratch.replace(path)
@@ -43,30 +49,35 @@ def new_file(path: str | Path) -> Iterator[Path]:
       'another folder'
     ) from None
   finally:
-    scratch.unlink(missing_ok=True)
+    if scratch:
+      scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def new_folder(
-  path: str | Path, errors: tuple[type[Exception], ...] = ()
+  path: str | Path,
+  errors: tuple[type[Exception], ...] = (),
+  parents: bool = True,
 ) -> Iterator[Path]:
   """Yields an empty temporary folder, which then becomes `path`.
 
   Args:
     path: must not exist.
     errors: exceptions, apart from OSError, that mean a failure to write.
+    parents: create the folder that `path` lies in.
 
   Raises:
     InputError: `path` exists, or cannot be written; then nothing is left
       behind.
   """
-  path = Path(path)
+  path, scratch = Path(path), None
   failures: tuple[type[Exception], ...] = (OSError, *errors)
   if path.exists():
     raise InputError(f'{path} is there already; choose another path')
-  scratch = _temporary(path)
   try:
-    scratch.mkdir(parents=True)
+    if parents:
+      path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _create_beside(path, Path.mkdir)
     yield scratch
     for file in scratch.rglob('*'):
       fsync(file)
@@ -79,7 +90,8 @@ def new_folder(
       'is untouched'
     ) from None
   finally:
-    shutil.rmtree(scratch, ignore_errors=True)
+    if scratch:
+      shutil.rmtree(scratch, ignore_errors=True)
 
 
 def delete_folder(path: Path) -> None:
@@ -88,9 +100,30 @@ def delete_folder(path: Path) -> None:
   Raises:
     OSError: it cannot be renamed.
   """
-  scratch = path.with_name(f'.tmp-old-{path.name}-{os.getpid()}')
-  path.rename(scratch)
-  shutil.rmtree(scratch, ignore_errors=True)
+  if path.is_symlink():  # What it leads to is not ours.
+    path.unlink()
+    return
+  scratch = _create_beside(path, Path.mkdir)
+  try:
+    path.rename(scratch)  # A folder may take the name of an empty one.
+  finally:
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def open_to_append(path: str | Path) -> TextIO:
+  """Opens a text file of ours in UTF-8, or creates it.
+
+  Raises:
+    OSError: it cannot be opened, or is a symbolic link, a device or a pipe: in
+      a folder of someone else it could lead to any file.
+  """
+  # Without O_NONBLOCK, a pipe would be waited for.
+  flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+  handle = os.open(path, flags, 0o666)
+  if not stat.S_ISREG(os.fstat(handle).st_mode):
+    os.close(handle)
+    raise OSError(errno.EINVAL, 'it is no regular file')
+  return os.fdopen(handle, 'a', encoding='utf-8')
 
 
 def sweep(folder: Path) -> None:
@@ -99,7 +132,7 @@ def sweep(folder: Path) -> None:
   The caller must be the only writer.
   """
   for path in folder.glob('*.tmp-*'):
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
       shutil.rmtree(path, ignore_errors=True)
     else:
       path.unlink(missing_ok=True)
@@ -121,8 +154,18 @@ def fsync(path: Path) -> None:
 
 def reason(error: Exception) -> str:
   """Returns what an exception says, in one line and without a path."""
-  return getattr(error, 'strerror', None) or str(error).splitlines()[0]
+  lines = str(error).splitlines() or [type(error).__name__]
+  return getattr(error, 'strerror', None) or lines[0]
 
 
-def _temporary(path: Path) -> Path:
-  return path.with_name(f'.tmp-{path.name}-{os.getpid()}')
+def _create_beside(path: Path, create: Callable[[Path], object]) -> Path:
+  """Creates a temporary file or folder under a name that was not there."""
+  while True:
+    scratch = path.with_name(f'.tmp-{path.name}-{secrets.token_hex(8)}')
+    with contextlib.suppress(FileExistsError):
+      create(scratch)
+      return scratch
+
+
+def _touch(path: Path) -> None:
+  os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))

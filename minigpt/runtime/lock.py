@@ -1,6 +1,7 @@
 """One writer for a folder, also when writers are killed."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -8,12 +9,42 @@ from pathlib import Path
 from typing import TextIO
 
 from minigpt.errors import InputError
+from minigpt.runtime.atomic_io import open_to_append
 
 _NAME = 'lock'
+# How file systems say that they know no flock.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+class Lock:
+  """A folder that this process alone may write."""
+
+  def __init__(self, folder: Path, file: TextIO):
+    self.folder = folder
+    self._file = file
+
+  def holds(self) -> bool:
+    """Tells whether the folder is still the one that was locked."""
+    return _is_named(self._file, self.folder / _NAME)
+
+  def check(self) -> None:
+    """Raises InputError where the folder was renamed, deleted or replaced."""
+    if not self.holds():
+      raise InputError(
+        f'{self.folder} was renamed or deleted while it was in use, so nothing '
+        'more is written there'
+      )
+
+  def release(self) -> None:
+    """Gives the folder back."""
+    # By now, the name may belong to another folder and another process.
+    if self.holds():
+      (self.folder / _NAME).unlink(missing_ok=True)
+    self._file.close()
 
 
 @contextlib.contextmanager
-def held(folder: str | Path, flag: str) -> Iterator[None]:
+def held(folder: str | Path, flag: str) -> Iterator[Lock]:
   """Keeps other processes out of `folder`, which is created if necessary.
 
   The kernel drops the lock with the process that holds it, so no stale one can
@@ -28,37 +59,47 @@ def held(folder: str | Path, flag: str) -> Iterator[None]:
   """
   folder = Path(folder)
   is_new = not folder.exists()
+  lock = _acquire(folder, flag)
+  try:
+    yield lock
+  finally:
+    is_ours = lock.holds()
+    lock.release()
+    if is_new and is_ours:
+      with contextlib.suppress(OSError):  # It is not empty.
+        folder.rmdir()
+
+
+def _acquire(folder: Path, flag: str) -> Lock:
+  """Locks the folder, or says why that cannot be."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    file = _lock(folder / _NAME)
+    return Lock(folder, _lock(folder / _NAME))
   except BlockingIOError:
     raise InputError(
       f'{folder} is in use by process {_holder(folder)}; stop that, or choose '
       f'another --{flag}'
     ) from None
   except OSError as error:
+    if error.errno in _NO_LOCKS:
+      raise InputError(
+        f'{folder} lies on a file system without locks (flock: '
+        f'{error.strerror}); mount it with locks, or choose a --{flag} on a '
+        'local disk and copy it afterwards'
+      ) from None
     raise InputError(
-      f'{folder} cannot be written ({error.strerror}); choose another --{flag}'
+      f'{error.filename or folder} cannot be written ({error.strerror}); '
+      f'choose another --{flag}'
     ) from None
-  try:
-    yield
-  finally:
-    (folder / _NAME).unlink(missing_ok=True)
-    file.close()
-    if is_new:
-      with contextlib.suppress(OSError):  # It is not empty.
-        folder.rmdir()
 
 
 def _lock(path: Path) -> TextIO:
   """Returns the file, locked, with this process's number in it."""
   while True:
-    file = open(path, 'a+', encoding='ascii')  # noqa: SIM115
+    file = open_to_append(path)
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      if path.exists() and os.path.samestat(
-        path.stat(), os.fstat(file.fileno())
-      ):
+      if _is_named(file, path):
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -69,6 +110,14 @@ def _lock(path: Path) -> TextIO:
     # Its holder left and deleted it between `open` and `flock`: what is locked
     # now is no longer the file of this name.
     file.close()
+
+
+def _is_named(file: TextIO, path: Path) -> bool:
+  """Tells whether `path` leads to the open file."""
+  try:
+    return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+  except (OSError, ValueError):  # It is closed.
+    return False
 
 
 def _holder(folder: Path) -> str:

@@ -6,14 +6,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 from tqdm import tqdm
 
 from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import write_text
+from minigpt.runtime.atomic_io import (
+  new_file,
+  open_to_append,
+  reason,
+  write_text,
+)
+from minigpt.runtime.json_io import parse_json
 
 _SECONDS_BETWEEN_LINES = 10.0
 # What metrics.jsonl holds of a step; `val_loss` and `val_accuracy` only after
@@ -35,32 +41,47 @@ class MetricsFile:
     self._path = Path(path)
     kept = [m for m in read_metrics(path) if m['step'] <= first_step]
     self.losses = [m['train_loss'] for m in kept]  # of every step so far
+    self._file: TextIO | None = None
     if writes:
       write_text(self._path, ''.join(map(_line, kept)))
-    name = self._path if writes else os.devnull
-    self._file = open(name, 'a', encoding='utf-8')  # noqa: SIM115
+      with _write_errors(self._path):
+        self._file = open_to_append(self._path)
 
   def write(self, records: list[Record]) -> None:
     """Adds a line for each record, or raises InputError."""
-    try:
-      self._file.write(''.join(map(_line, records)))
-      self._file.flush()
-      self.losses += [m['train_loss'] for m in records]
-    except OSError as error:
-      raise InputError(
-        f'{self._path} could not be written ({error.strerror}); the run '
-        'continues from its last checkpoint'
-      ) from None
+    if self._file:
+      with _write_errors(self._path):
+        self._file.write(''.join(map(_line, records)))
+        self._file.flush()
+    self.losses += [m['train_loss'] for m in records]
 
   def sync(self) -> None:
-    """Makes sure that what was written outlives the machine."""
-    if self._file.name != os.devnull:
-      os.fsync(self._file.fileno())
+    """Makes sure that what was written outlives the machine.
+
+    Raises:
+      InputError: it does not, as where a quota is noticed only now.
+    """
+    if self._file:
+      with _write_errors(self._path):
+        os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes the file."""
-    with contextlib.suppress(OSError):  # A full disk was reported by `write`.
-      self._file.close()
+    if self._file:
+      with contextlib.suppress(OSError):  # `write` has reported a full disk.
+        self._file.close()
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+  """Turns an OSError into an InputError that says what becomes of the run."""
+  try:
+    yield
+  except OSError as error:
+    raise InputError(
+      f'{path} could not be written ({reason(error)}); the run continues from '
+      'its last checkpoint'
+    ) from None
 
 
 def _line(record: Record) -> str:
@@ -68,29 +89,68 @@ def _line(record: Record) -> str:
 
 
 def read_metrics(path: str | Path) -> list[Record]:
-  """Reads the file's objects, less a last line that a crash has cut short."""
+  """Reads the file's objects, less a last line that a crash has cut short.
+
+  Raises:
+    InputError: the file cannot be read, or a line before the last is damaged.
+  """
   path = Path(path)
   if not path.is_file():
     return []
+  try:
+    lines = path.read_bytes().splitlines()
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
   metrics = []
-  for line in path.read_bytes().splitlines():
+  for number, line in enumerate(lines, 1):
     try:
-      record = json.loads(line)
-      float(record['train_loss']), int(record['step'])
-    except (KeyError, TypeError, ValueError, RecursionError):
-      break
-    metrics.append(record)
+      metrics.append(_parse_record(line, f'{path}, line {number}'))
+    except InputError as error:
+      if number < len(lines):
+        raise InputError(
+          f'{error}; mend the line, or bring the file back from a copy'
+        ) from None
   return metrics
 
 
-def cut_samples(path: str | Path, last_step: int) -> None:
-  """Drops the samples after the checkpoint: their steps run again."""
+def last_step(path: str | Path) -> int:
+  """Returns the last step in metrics.jsonl; 0 where there is none."""
+  records = read_metrics(path)
+  return records[-1]['step'] if records else 0
+
+
+def _parse_record(line: bytes, where: str) -> Record:
+  record = parse_json(line, where)
+  step, loss = record.get('step'), record.get('train_loss')
+  if type(step) is not int or type(loss) not in (int, float):
+    raise InputError(f'{where}: it has no step or no train_loss')
+  return record
+
+
+def add_sample(path: str | Path, step: int, text: str) -> None:
+  """Adds a text to samples.txt, or raises InputError."""
   path = Path(path)
-  if path.is_file():
-    text = path.read_text(encoding='utf-8')
-    titles = re.finditer(r'^--- step (\d+)$', text, re.MULTILINE)
-    late = (t.start() for t in titles if int(t[1]) > last_step)
-    write_text(path, text[: next(late, len(text))])
+  with _write_errors(path), open_to_append(path) as file:
+    file.write(f'--- step {step}\n{text}\n')
+
+
+def cut_samples(path: str | Path, last_step: int) -> None:
+  """Drops the samples after the checkpoint: their steps run again.
+
+  Raises:
+    InputError: the file cannot be read or replaced.
+  """
+  path = Path(path)
+  if not path.is_file():
+    return
+  try:
+    content = path.read_bytes()
+  except OSError as error:
+    raise InputError(f'{path}: {error.strerror}') from None
+  titles = re.finditer(rb'^--- step (\d+)$', content, re.MULTILINE)
+  late = (t.start() for t in titles if int(t[1][:20]) > last_step)
+  with new_file(path) as scratch:
+    scratch.write_bytes(content[: next(late, len(content))])
 
 
 def watch(batches: Iterable, n: int) -> Iterable:

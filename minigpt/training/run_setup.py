@@ -36,7 +36,7 @@ from minigpt.training import memory_estimate, metrics
 from minigpt.training.metrics import Say
 from minigpt.training.single_worker import SingleWorker
 from minigpt.training.summary import summary
-from minigpt.training.trainer import Trainer
+from minigpt.training.trainer import Trainer, save_interval
 
 
 class RunSetup(NamedTuple):
@@ -81,7 +81,7 @@ def open_run(
   path, workers = Path(path), workers or SingleWorker()
   overrides = resolve_overrides(overrides or {})
   with contextlib.ExitStack() as resources:
-    _claim(path, workers, resources)
+    held = _claim(path, workers, resources)
     resumes = True
     if workers.is_chief:
       workdir.sweep(path)
@@ -97,22 +97,24 @@ def open_run(
       say(f'set aside as {damage.path.name}: {damage.reason}')
     if resumes:
       say(f'continuing {path} after step {trainer.step}')
-    trainer.hold(resources.pop_all())
+    trainer.hold(resources.pop_all(), held)
   return trainer
 
 
 def _claim(
   path: Path, workers: SingleWorker, resources: contextlib.ExitStack
-) -> None:
+) -> lock.Lock | None:
   """Locks the directory for the chief; keeps the others quiet."""
+  held = None
   if workers.is_chief:
-    resources.enter_context(lock.held(path, 'workdir'))
+    held = resources.enter_context(lock.held(path, 'workdir'))
   else:
     silence = resources.enter_context(open(os.devnull, 'w'))  # noqa: SIM115
     resources.enter_context(contextlib.redirect_stdout(silence))
   resources.enter_context(
     workers.lost_worker_is_an_error(workdir.checkpoints(path))
   )
+  return held
 
 
 def resolve_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,6 +174,10 @@ def _continue_run(
   saved = workdir.load_config(path)
   workdir.check_can_continue(path, saved)
   workdir.check_same_run(path, saved, overrides)
+  interval = save_interval(saved.train) or saved.train.steps
+  last_step = metrics.last_step(path / 'metrics.jsonl')
+  workdir.check_has_checkpoints(path, last_step, interval)
+  workdir.create_folders(path)
   setup = _read_run(path, {**workdir.values(saved), **overrides})
   workers.check_batch_size(setup.config.train)
   workdir.save_config(path, setup.config, setup.data.fingerprint)

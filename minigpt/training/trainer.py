@@ -21,6 +21,7 @@ from minigpt.errors import InputError
 from minigpt.generation.generator import Completer, Request
 from minigpt.model.transformer import GPT
 from minigpt.runtime import malloc
+from minigpt.runtime.lock import Lock
 from minigpt.runtime.signals import StopRequest
 from minigpt.training import metrics, stability
 from minigpt.training.metrics import Record, RunLog, Say, clock
@@ -107,6 +108,7 @@ class Trainer:
     # Of the weights beside adapters.
     self._start_checksum: int | None = None
     self._held = contextlib.ExitStack()
+    self._lock: Lock | None = None
 
   def __enter__(self) -> 'Trainer':
     return self
@@ -114,9 +116,20 @@ class Trainer:
   def __exit__(self, *exception: Any) -> bool | None:
     return self._held.__exit__(*exception)
 
-  def hold(self, resources: contextlib.ExitStack) -> None:
-    """Keeps resources, such as the directory's lock, until the run is left."""
+  def hold(self, resources: contextlib.ExitStack, lock: Lock | None) -> None:
+    """Keeps resources until the run is left.
+
+    Args:
+      resources: what is given back then.
+      lock: the directory's; None for workers that write nothing.
+    """
     self._held = resources
+    self._lock = lock
+
+  def _check_folder(self) -> None:
+    """Raises InputError where the directory is no longer that of the run."""
+    if self._lock:
+      self._lock.check()
 
   @property
   def recipe(self) -> TrainConfig:
@@ -156,6 +169,7 @@ class Trainer:
     """Trains from the state's step until something ends it."""
     recipe, is_chief = self.recipe, self.workers.is_chief
     early_end = None
+    self._check_folder()
     with RunLog(self.path, self.step, recipe.steps, is_chief, self.say) as log:
       for steps, windows in self._batches(recipe.steps):
         records = self._make_steps(steps, windows)
@@ -164,6 +178,9 @@ class Trainer:
           return broken
         if self._is_due(recipe.eval_every):
           records[-1] |= self.evaluate()
+        self._check_folder()
+        # A save that failed ends the run now, not at the next save.
+        self.checkpointer.check()
         log.write(records)
         observe(self, records)
         log.show(records[-1])
@@ -263,6 +280,7 @@ class Trainer:
     if not broken.can_skip or n_skipped == stability.MOST_SKIPPED:
       raise InputError(self._explain(record))
     if self.workers.is_chief:
+      self._check_folder()
       stability.skip(self.path / 'skipped.json', record, batch)
     self.skipped.append(batch)
     self.say(
@@ -347,6 +365,7 @@ class Trainer:
     """Starts a checkpoint; `checkpointer.wait` tells when it is there."""
     if not self.workers.is_chief:
       return
+    self._check_folder()
     info = {
       'val_loss': record.get('val_loss'),
       'best_loss': self.history.best_loss,
@@ -382,8 +401,8 @@ class Trainer:
   def sample(self) -> str:
     """Returns a continuation, which is added to samples.txt too."""
     text = self.continuation()
-    with open(self.path / 'samples.txt', 'a', encoding='utf-8') as file:
-      file.write(f'--- step {self.step}\n{text}\n')
+    self._check_folder()
+    metrics.add_sample(self.path / 'samples.txt', self.step, text)
     return text
 
   def _show_sample(self) -> None:

@@ -1,9 +1,16 @@
 """Checkpoints are whole or not there, and damage is noticed."""
 
+import contextlib
+import errno
+import os
+import resource
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from minigpt.checkpoints import checkpoint
+from minigpt.checkpoints.checkpoint import DamagedError
 from minigpt.errors import InputError
 from minigpt.runtime import atomic_io
 
@@ -66,3 +73,105 @@ def test_without_a_whole_checkpoint_a_run_does_not_start_over(
     (path / 'state.index').unlink()
   with pytest.raises(InputError, match='no checkpoint in'):
     checkpoint.restore_newest(two_checkpoints, toy_state(0.0).checkpoint())
+
+
+def test_a_second_damage_keeps_what_was_set_aside_before(two_checkpoints):
+  damage = checkpoint.Damage(two_checkpoints / 'step-00000002', '')
+  names = []
+  for content in ('one', 'two', 'three'):
+    damage.path.mkdir(exist_ok=True)
+    (damage.path / 'content').write_text(content)
+    names.append(checkpoint.set_aside(damage))
+  assert [(path / 'content').read_text() for path in names] == [
+    *('one', 'two', 'three')
+  ]
+
+
+def test_a_damaged_best_one_is_found_beside_a_whole_newest(
+  toy_state, two_checkpoints
+):
+  for step, loss in ((3, 0.1), (4, 0.2), (5, 9.0)):
+    state = toy_state(1.0).checkpoint()
+    checkpoint.save(two_checkpoints, step, state, {'val_loss': loss})
+  for step in (3, 4):
+    folder = two_checkpoints / f'step-{step:08d}'
+    file = folder / 'state.data-00000-of-00001'
+    file.write_bytes(damage_flip(file.read_bytes(), 0.5))
+  found, damages = checkpoint.restore_newest(
+    two_checkpoints, toy_state(0.0).checkpoint()
+  )
+  assert found.step == 5
+  assert [d.path.name for d in damages] == ['step-00000003', 'step-00000004']
+
+
+@contextlib.contextmanager
+def no_more_files():
+  """Every file descriptor is in use."""
+  former = resource.getrlimit(resource.RLIMIT_NOFILE)
+  most = max(map(int, os.listdir('/proc/self/fd'))) + 1
+  resource.setrlimit(resource.RLIMIT_NOFILE, (most, former[1]))
+  with contextlib.ExitStack() as stack:
+    stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, former)
+    with contextlib.suppress(OSError):
+      while True:
+        stack.callback(os.close, os.dup(0))
+    yield
+
+
+def test_too_many_open_files_are_no_damage(toy_state, two_checkpoints):
+  state = toy_state(0.0).checkpoint()
+  with no_more_files(), pytest.raises(InputError, match='Too many open files'):
+    checkpoint.restore_newest(two_checkpoints, state)
+  [found, _] = checkpoint.list_checkpoints(two_checkpoints)
+  with no_more_files(), pytest.raises(InputError, match='open files') as caught:
+    checkpoint.restore(found, state)
+  assert not isinstance(caught.value, DamagedError)
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_what_the_system_does_not_let_be_read_is_no_damage(
+  toy_state, two_checkpoints, monkeypatch, number
+):
+  def refuse(*_, **__):
+    raise OSError(number, os.strerror(number))
+
+  state = toy_state(0.0).checkpoint()
+  with monkeypatch.context() as patch:
+    patch.setattr(type(two_checkpoints), 'read_text', refuse)
+    with pytest.raises(InputError, match='cannot be read'):
+      checkpoint.restore_newest(two_checkpoints, state)
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'listdir', refuse)
+    with pytest.raises(InputError, match='cannot be read'):
+      checkpoint.list_checkpoints(two_checkpoints)
+  # As TensorFlow says it.
+  error = RuntimeError(f'/some/state.index; {os.strerror(number)}')
+  with monkeypatch.context() as patch:
+    patch.setattr(state, 'read', lambda _: (_ for _ in ()).throw(error))
+    with pytest.raises(InputError, match='cannot be read'):
+      checkpoint.restore_newest(two_checkpoints, state)
+
+
+def test_another_model_is_no_damage(toy_state, two_checkpoints, tmp_path):
+  other = toy_state(0.0)
+  other.x = tf.Variable(tf.zeros([3]))
+  with pytest.raises(InputError, match='does not fit'):
+    checkpoint.restore_newest(two_checkpoints, other.checkpoint())
+
+
+def test_checkpoints_are_ordered_by_number(toy_state, tmp_path):
+  for step in (99_999_999, 100_000_000):
+    checkpoint.save(tmp_path, step, toy_state(1.0).checkpoint(), {})
+  found = checkpoint.list_checkpoints(tmp_path)
+  assert [c.step for c in found] == [99_999_999, 100_000_000]
+
+
+def test_losses_that_are_no_numbers_rank_last(tmp_path):
+  losses = [None, float('nan'), 2.0, 'low', 1.0, None]
+  found = checkpoint.rank(
+    [
+      checkpoint.Checkpoint(tmp_path, step, {'val_loss': loss})
+      for step, loss in enumerate(losses)
+    ]
+  )
+  assert [c.step for c in found] == [4, 2, 5, 3, 1, 0]

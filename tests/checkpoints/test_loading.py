@@ -7,9 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from minigpt import tokenizers
-from minigpt.checkpoints import huggingface, loading, workdir
+from minigpt.checkpoints import checkpoint, huggingface, loading, workdir
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
@@ -134,3 +135,28 @@ def test_a_published_model_is_no_run(tmp_path):
   assert loading.detect_format(GOLDEN) is loading.Format.HUGGINGFACE
   (tmp_path / 'hparams.json').touch()
   assert loading.detect_format(tmp_path) is loading.Format.OPENAI
+
+
+def test_a_damaged_best_checkpoint_gives_way_to_the_next_best(
+  tmp_path, char61, capsys
+):
+  config = GPTConfig(61, 8, 6, 2, 1)
+  weights = params.init_params(config, seed=7)
+  path = tmp_path / 'run'
+  workdir.write(path, config, weights, char61)
+  folder = workdir.checkpoints(path)
+  for step, loss in ((5, 1.0), (6, 2.0), (7, 3.0)):
+    state = tf.train.Checkpoint(params=weights)
+    checkpoint.save(folder, step, state, {'val_loss': loss})
+  assert loading.load_trained(path).checkpoint.step == 5
+  data = folder / 'step-00000005' / 'state.data-00000-of-00001'
+  data.write_bytes(data.read_bytes()[:-9] + bytes(9))
+  (folder / 'step-00000006' / 'info.json').write_text('{}')
+  assert loading.load(path).trained.checkpoint.step == 7
+  first, second = capsys.readouterr().err.splitlines()
+  assert 'step-00000006 is damaged (info.json: its checksum' in first
+  assert 'step-00000005 is damaged' in second and 'the next best' in second
+  for file in folder.glob('*/state.index'):
+    file.write_bytes(b'')
+  with pytest.raises(InputError, match='no checkpoint of'):
+    loading.load_trained(path)

@@ -28,3 +28,25 @@ def test_what_killed_writers_left_is_swept(tmp_path):
     'step-00000001',
     'config.json',
   }
+
+
+@pytest.mark.parametrize(
+  ('last_step', 'has_folder', 'is_refused'),
+  [
+    (0, False, False),
+    (10, False, False),
+    (11, False, True),
+    (20, True, False),  # The first one was being written.
+    (21, True, True),
+  ],
+)
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(
+  tmp_path, last_step, has_folder, is_refused
+):
+  if has_folder:
+    workdir.create_folders(tmp_path)
+  if is_refused:
+    with pytest.raises(InputError, match=f'reaches step {last_step}: bring'):
+      workdir.check_has_checkpoints(tmp_path, last_step, 10)
+  else:
+    workdir.check_has_checkpoints(tmp_path, last_step, 10)

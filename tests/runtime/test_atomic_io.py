@@ -1,5 +1,8 @@
 """Files and folders that are whole or absent."""
 
+import os
+import stat
+
 import pytest
 
 from minigpt.errors import InputError
@@ -81,3 +84,63 @@ def test_the_size_of_a_folder_is_that_of_all_its_files(tmp_path):
   (tmp_path / 'a' / 'one').write_text('123')
   (tmp_path / 'two').write_text('4567')
   assert atomic_io.folder_size(tmp_path) == 7
+
+
+def test_writers_of_one_process_number_do_not_meet(tmp_path, monkeypatch):
+  """As in two containers that share a volume: each is process 1."""
+  monkeypatch.setattr(os, 'getpid', lambda: 1)
+  (tmp_path / '.tmp-a-1').mkdir()  # One was killed here.
+  refused = pytest.raises(InputError, match='could not be written')
+  with refused, atomic_io.new_folder(tmp_path / 'a') as first:
+    (first / 'part').write_text('first')
+    with atomic_io.new_folder(tmp_path / 'a') as second:
+      (second / 'part').write_text('second')
+    assert (first / 'part').read_text() == 'first'
+  assert (tmp_path / 'a' / 'part').read_text() == 'second'
+  with atomic_io.new_file(tmp_path / 'b') as one:
+    one.write_text('one')
+    with atomic_io.new_file(tmp_path / 'b') as two:
+      two.write_text('two')
+  assert (tmp_path / 'b').read_text() == 'one'
+  assert names(tmp_path) == ['.tmp-a-1', 'a', 'b']
+
+
+def test_what_is_written_may_be_read_by_others(tmp_path):
+  """The server of a model is another user; temporary names are secret."""
+  before = os.umask(0o022)
+  try:
+    atomic_io.write_text(tmp_path / 'a', 'x')
+    with atomic_io.new_folder(tmp_path / 'b'):
+      pass
+  finally:
+    os.umask(before)
+  assert stat.S_IMODE((tmp_path / 'a').stat().st_mode) == 0o644
+  assert stat.S_IMODE((tmp_path / 'b').stat().st_mode) == 0o755
+
+
+def test_nothing_is_written_or_deleted_through_a_link(tmp_path):
+  (tmp_path / 'precious').mkdir()
+  (tmp_path / 'precious' / 'file').write_text('x')
+  (tmp_path / 'folder').symlink_to('precious')
+  (tmp_path / 'log').symlink_to('precious/file')
+  (tmp_path / 'new').symlink_to('precious/new')
+  (tmp_path / '.tmp-c-1').symlink_to('precious')
+  for name in ('log', 'new'):
+    with pytest.raises(OSError, match='symbolic links'):
+      atomic_io.open_to_append(tmp_path / name)
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(OSError):
+    atomic_io.open_to_append(tmp_path / 'pipe')
+  atomic_io.write_text(tmp_path / 'log', 'y')
+  atomic_io.delete_folder(tmp_path / 'folder')
+  atomic_io.sweep(tmp_path)
+  assert names(tmp_path / 'precious') == ['file']
+  assert (tmp_path / 'precious' / 'file').read_text() == 'x'
+  assert names(tmp_path) == ['log', 'new', 'pipe', 'precious']
+
+
+def test_a_log_is_appended_to(tmp_path):
+  for line in ('one\n', 'two\n'):
+    with atomic_io.open_to_append(tmp_path / 'log') as file:
+      file.write(line)
+  assert (tmp_path / 'log').read_text() == 'one\ntwo\n'

@@ -1,11 +1,20 @@
 """metrics.jsonl, whatever happens to it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from minigpt.training.metrics import MetricsFile, read_metrics
+from minigpt.errors import InputError
+from minigpt.training import metrics
+from minigpt.training.metrics import (
+  MetricsFile,
+  add_sample,
+  cut_samples,
+  read_metrics,
+)
 
 
 def test_metrics_survive_a_kill_while_the_file_is_reopened(
@@ -27,3 +36,66 @@ def test_metrics_survive_a_kill_while_the_file_is_reopened(
   assert [m['step'] for m in read_metrics(path)] == [1, 2, 3]
   MetricsFile(path, 2).close()
   assert [m['step'] for m in read_metrics(path)] == [1, 2]
+
+
+GOOD = '{"step": 1, "train_loss": 2.0}\n'
+BAD = [
+  '{"step": 2, "train_l',
+  '\0' * 20,
+  '{"step": 1e999, "train_loss": 1}',
+  '{"step": Infinity, "train_loss": 1}',
+  '{"step": 2, "train_loss": "x"}',
+  '[' * 100_000,
+  '7',
+]
+
+
+@pytest.mark.parametrize('bad', BAD, ids=range(len(BAD)))
+def test_only_a_last_line_may_be_cut(tmp_path, bad):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(GOOD + bad)
+  assert [m['step'] for m in read_metrics(path)] == [1]
+  path.write_text(f'{GOOD}{bad}\n{GOOD}')
+  for read in (read_metrics, lambda path: MetricsFile(path, 9)):
+    with pytest.raises(InputError, match=r'metrics\.jsonl, line 2: .*; mend'):
+      read(path)
+  assert path.read_text() == f'{GOOD}{bad}\n{GOOD}'
+
+
+def test_a_quota_that_is_noticed_late_is_one_line(tmp_path, monkeypatch):
+  """Network file systems tell of it only at fsync, or at close."""
+
+  def full(*_):
+    raise OSError(errno.EDQUOT, 'Disk quota exceeded')
+
+  file = MetricsFile(tmp_path / 'metrics.jsonl', 0)
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(InputError, match='Disk quota exceeded'):
+    file.sync()
+  file.close()
+
+
+def test_samples_on_a_full_disk_are_one_line(tmp_path, monkeypatch):
+  with open('/dev/full', 'a') as full:
+    monkeypatch.setattr(metrics, 'open_to_append', lambda _: full)
+    with pytest.raises(InputError, match=r'samples\.txt could .*No space'):
+      add_sample(tmp_path / 'samples.txt', 3, 'text')
+
+
+def test_samples_do_not_follow_links(tmp_path):
+  (tmp_path / 'precious').write_text('x')
+  for target in ('precious', 'new'):
+    path = tmp_path / 'samples.txt'
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+    with pytest.raises(InputError, match=r'samples\.txt could not be written'):
+      add_sample(path, 3, 'text')
+  assert (tmp_path / 'precious').read_text() == 'x'
+  assert not (tmp_path / 'new').exists()
+
+
+def test_samples_of_any_bytes_are_cut(tmp_path):
+  path = tmp_path / 'samples.txt'
+  path.write_bytes(b'--- step 8\n\xff\n--- step 9\nb\n')
+  cut_samples(path, 8)
+  assert path.read_bytes() == b'--- step 8\n\xff\n'

@@ -111,7 +111,7 @@ def test_neither_the_clock_nor_a_vanished_token_file_changes_a_run(
   values = preset_values('shakespeare-char', {**TINY, 'dataset': str(tokens)})
   setup = prepare(resolve(values), data.tokenizer)
   run = Trainer(tmp_path / 'run', setup.config, setup.data)
-  run.path.mkdir()
+  workdir.create_folders(run.path)
 
   def disturb(trainer, _):
     if trainer.step > 20 and tokens.exists():

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from minigpt.checkpoints import checkpoint, loading, workdir
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
+from minigpt.runtime import atomic_io
 from minigpt.training.metrics import say_nothing
 from minigpt.training.run_setup import open_run
 from minigpt.training.trainer import Finished, plan_calls
@@ -134,3 +136,54 @@ def test_early_stop_after_evaluations_without_progress(tmp_path):
     run.history = EvalHistory(best_loss=0.0)
     run.train()
   assert run.step == 8
+
+
+def test_a_save_that_fails_ends_the_run_at_once(tmp_path, monkeypatch):
+  """Not at the next save, with the work of an interval lost."""
+
+  def full_disk(path):
+    raise OSError(28, 'No space left on device')
+
+  def observe(run, _):
+    if run.step == 10:
+      monkeypatch.setattr(atomic_io, 'fsync', full_disk)
+    elif run.step > 10:
+      run.checkpointer.finish()
+
+  changes = dict(steps=40, steps_per_call=1, eval_every=10, compile='graph')
+  with (
+    pytest.raises(InputError, match='step-00000010 could not be written'),
+    open_small_run(tmp_path / 'run', **changes) as run,
+  ):
+    run.train(observe)
+  assert run.step == 12
+  assert [m['step'] for m in read_metrics(run.path)][-1] == 11
+
+
+@pytest.mark.parametrize('is_deleted', [True, False])
+def test_a_directory_that_is_taken_away_ends_the_run(tmp_path, is_deleted):
+  """And is not made anew, with half of a run in it."""
+  path, moved = tmp_path / 'run', tmp_path / 'moved'
+
+  def observe(run, _):
+    if run.step == 6:
+      run.checkpointer.finish()
+      path.rename(moved)
+      if is_deleted:
+        shutil.rmtree(moved)
+
+  changes = dict(steps_per_call=1, compile='graph')
+  with (
+    pytest.raises(InputError, match='run was renamed or deleted') as caught,
+    open_small_run(path, **changes) as run,
+  ):
+    run.train(observe)
+  assert '\n' not in str(caught.value)
+  assert run.step == 7
+  assert not path.exists()
+  if not is_deleted:
+    # Nothing but the steps since the last checkpoint is lost.
+    with open_small_run(moved, **changes) as run:
+      assert run.step == 4
+      run.train()
+    assert [m['step'] for m in read_metrics(moved)] == list(range(1, 13))
