@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.errors import InputError
+from minigpt.runtime.atomic_io import new_file
 from minigpt.training.metrics import read_metrics
 
 FORMATS = '.png', '.svg', '.pdf'
@@ -153,8 +154,7 @@ def save(figure: Any, path: str | Path) -> list[Path]:
   if path.suffix not in FORMATS:
     pictures = [path.with_name(path.name + end) for end in ('.png', '.svg')]
   for picture in pictures:
-    try:
-      figure.savefig(picture, dpi=150)
-    except OSError as error:
-      raise InputError(f'{picture}: {error.strerror}') from None
+    # In one step, as the folder may be anybody's: not through a link.
+    with new_file(picture) as scratch:
+      figure.savefig(scratch, dpi=150, format=picture.suffix[1:])
   return pictures

@@ -29,6 +29,7 @@ from minigpt.data.sources import read_split
 from minigpt.data.token_shards import Tokens
 from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
+from minigpt.runtime.atomic_io import open_to_append
 from minigpt.training.metrics import watch
 
 # For each task on examples, what reads a file and what measures a model on it.
@@ -155,7 +156,7 @@ def _record(path: Path, results: dict[str, Any]) -> None:
   """Adds a line to evaluations.jsonl, or raises InputError."""
   file = path / 'evaluations.jsonl'
   try:
-    with open(file, 'a', encoding='utf-8') as lines:
+    with open_to_append(file) as lines:
       lines.write(json.dumps(results) + '\n')
       lines.flush()
       os.fsync(lines.fileno())

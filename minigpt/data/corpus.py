@@ -118,10 +118,16 @@ def _begin(
     'shard_bytes': shard_bytes,
   }
   text, path = json.dumps(plan), folder / _PLAN
-  if not path.is_file():
+  try:
+    is_begun = path.is_file()
+    is_same = is_begun and path.read_bytes() == text.encode()
+  except OSError as error:
+    raise InputError(f'{path} cannot be read ({error.strerror})') from None
+  if not is_begun or is_same:
+    # Also where the plan was there: what the workers read must fit it.
     tokenizers.save(tokenizer, folder / 'tokenizer.json')
     write_text(path, text)
-  elif path.read_text(encoding='utf-8') != text:
+  else:
     raise UsageError(
       f'{folder} holds part of other text, or of the same text split or '
       'tokenized otherwise; delete it, or choose another --output'

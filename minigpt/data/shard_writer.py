@@ -20,7 +20,13 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from minigpt import tokenizers
-from minigpt.data.token_shards import MANIFEST, Manifest, Shard
+from minigpt.data.token_shards import (
+  MANIFEST,
+  Manifest,
+  Shard,
+  map_tokens,
+  parse_shard,
+)
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import new_file, write_text
 from minigpt.runtime.json_io import read_json
@@ -195,13 +201,30 @@ def write_shard(
   """
   path = Path(folder) / f'shard-{number:05}.npy'
   sidecar = path.with_suffix('.json')
-  if sidecar.is_file() and path.is_file():
-    return Shard(**read_json(sidecar))
+  if finished := _finished_shard(path, sidecar, dtype):
+    return finished
   tokenizer = _load_tokenizer(Path(folder))
   with new_file(path) as scratch, open(scratch, 'wb') as file:
     shard = _write_tokens(file, text_range, path.name, dtype, tokenizer)
   write_text(sidecar, json.dumps(shard._asdict()))
   return shard
+
+
+def _finished_shard(path: Path, sidecar: Path, dtype: str) -> Shard | None:
+  """Returns the description of a shard that is there, and fits it.
+
+  The folder may be anybody's: a description that names another file, or does
+  not fit, counts as none, and the shard is made.
+  """
+  if not (sidecar.is_file() and path.is_file()):
+    return None
+  try:
+    shard = parse_shard(read_json(sidecar))
+    tokens = map_tokens(path)
+  except (InputError, TypeError, ValueError):
+    return None
+  fits = tokens.dtype == dtype and len(tokens) == shard.n_tokens
+  return shard if fits and shard.name == path.name else None
 
 
 @functools.cache

@@ -5,6 +5,7 @@ commands can be imported into one process, in any order.
 """
 
 import dataclasses
+import errno
 import os
 import sys
 import typing
@@ -15,6 +16,8 @@ from absl import app, flags, logging
 
 from minigpt.errors import InputError, UsageError
 
+# What a disk without room answers to standard output, which has no name.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEFINE: dict[type, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean,
   int: flags.DEFINE_integer,
@@ -118,13 +121,25 @@ def parse_flags(
 def exit_code(main: Callable[..., int | None], *arguments: Any) -> int:
   """Calls `main`; returns its exit code, having printed what went wrong."""
   try:
-    return main(*arguments) or 0
+    code = main(*arguments) or 0
+    sys.stdout.flush()
+    return code
   except UsageError as error:
     return _fail(error, 2)
   except InputError as error:
     return _fail(error, 1)
   except KeyboardInterrupt:
     return _fail('interrupted', 130)
+  except OSError as error:
+    if error.filename is not None or error.errno not in _FULL:
+      raise
+    _discard_output()
+    return _fail(f'the output could not be written ({error.strerror})', 1)
+
+
+def _discard_output() -> None:
+  """Keeps what is left in a buffer from failing again when Python ends."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _HelpFlag(flags.BooleanFlag):
@@ -140,10 +155,8 @@ class _HelpFlag(flags.BooleanFlag):
     if self.parser.parse(argument):
       try:
         print(self._text, flush=True)
-      except BrokenPipeError:
-        # The reader, like `head`, has seen enough. What is left in the buffer
-        # would fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      except BrokenPipeError:  # The reader, like `head`, has seen enough.
+        _discard_output()
       sys.exit(0)
 
 

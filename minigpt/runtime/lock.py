@@ -29,6 +29,11 @@ class Lock:
 
   def check(self) -> None:
     """Raises InputError where the folder was renamed, deleted or replaced."""
+    if self._file.closed:
+      raise InputError(
+        f'{self.folder} is no longer locked by this process; open the run '
+        'again to write there'
+      )
     if not self.holds():
       raise InputError(
         f'{self.folder} was renamed or deleted while it was in use, so nothing '

@@ -75,9 +75,10 @@ def test_other_text_or_a_finished_directory_is_refused(
 ):
   with pytest.raises(UsageError, match='holds tokens already'):
     prepare(corpus_paths, tokenizer, tokens, 1, 300)
-  (tmp_path / 'plan.json').write_text('{}')
-  with pytest.raises(UsageError, match='holds part of other text'):
-    prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
+  for content in (b'{}', b'\xff'):
+    (tmp_path / 'plan.json').write_bytes(content)
+    with pytest.raises(UsageError, match='holds part of other text'):
+      prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
 
 
 def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):

@@ -197,8 +197,8 @@ def test_a_run_learns_pairs_with_and_without_accumulation(tmp_path):
   path = tmp_path / 'run'
   with open_run(path, overrides, preset='mini', say=say_nothing) as run:
     run.train()
-  assert run.history.best_loss < 0.3
-  assert run.sample().startswith('abc>')
+    assert run.history.best_loss < 0.3
+    assert run.sample().startswith('abc>')
 
 
 def test_adapters_need_a_model_to_start_from():

@@ -1,11 +1,12 @@
 """Files are split where no token is, and their faults named."""
 
 import gzip
+import json
 
 import pytest
 
 from minigpt import tokenizers
-from minigpt.data import shard_writer
+from minigpt.data import shard_writer, token_shards
 from minigpt.errors import InputError
 
 
@@ -44,3 +45,35 @@ def test_faults_of_the_text_name_the_file(
   with pytest.raises(InputError, match=match):
     shard_writer.write_shard(part, tmp_path, 0, 'uint8')
   assert not list(tmp_path.glob('*shard*'))
+
+
+@pytest.mark.parametrize(
+  'sidecar',
+  [
+    {'name': '../precious.npy', 'n_tokens': 0},
+    {'name': 'precious.npy', 'n_tokens': 0},
+    {'name': 'shard-00000.npy', 'n_tokens': 10**9},
+    {'name': 'shard-00000.npy', 'n_tokens': -1},
+    {'name': ['shard-00000.npy'], 'n_tokens': 3},
+    {},
+  ],
+)
+def test_a_sidecar_is_not_trusted(tokenizer, tmp_path, sidecar):
+  """Of a folder of someone else, or one that is written by half."""
+  (tmp_path / 'precious.npy').write_text('x')
+  folder = tmp_path / 'out'
+  folder.mkdir()
+  (folder / 'precious.npy').write_text('x')
+  (tmp_path / 'a.txt').write_text('late left')
+  tokenizers.save(tokenizer, folder / 'tokenizer.json')
+  [part] = shard_writer.split_file(str(tmp_path / 'a.txt'), 1 << 20)
+  wanted = shard_writer.write_shard(part, folder, 0, 'uint8')
+  assert wanted.n_tokens > 1
+  fields = {'crc32': 0, 'n_documents': 1, **sidecar} if sidecar else {}
+  (folder / 'shard-00000.json').write_text(json.dumps(fields))
+  found = shard_writer.write_shard(part, folder, 0, 'uint8')
+  assert found == wanted
+  shard_writer.write_manifest(folder, [found], tokenizer, 'uint8')
+  assert (tmp_path / 'precious.npy').exists()
+  assert (folder / 'precious.npy').exists()
+  assert len(token_shards.open_tokens(folder)) == wanted.n_tokens

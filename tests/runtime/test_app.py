@@ -1,7 +1,10 @@
 """Flags from configs, and exit codes from errors."""
 
 import dataclasses
+import subprocess
+import sys
 
+import helpers
 import pytest
 from absl import flags
 
@@ -79,3 +82,23 @@ def test_a_command_returns_its_own_code_and_a_bug_its_traceback():
   assert app.exit_code(lambda: None) == 0
   with pytest.raises(ZeroDivisionError):
     app.exit_code(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize('flush', [True, False])
+def test_output_on_a_full_disk_is_one_line(flush):
+  code = (
+    'import sys\n'
+    'from minigpt.runtime import app\n'
+    f'sys.exit(app.exit_code(lambda: print("result", flush={flush})))\n'
+  )
+  with open('/dev/full', 'w') as full:
+    done = subprocess.run(
+      [sys.executable, '-c', code],
+      cwd=helpers.ROOT,
+      stdout=full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  assert done.returncode == 1
+  [line] = done.stderr.splitlines()
+  assert 'output could not be written (No space left on device)' in line

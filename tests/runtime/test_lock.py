@@ -68,6 +68,13 @@ def test_a_folder_that_was_renamed_is_noticed_and_left_alone(tmp_path):
   assert (tmp_path / 'moved' / 'lock').exists()
 
 
+def test_nothing_is_written_after_the_end(tmp_path):
+  with lock.held(tmp_path, 'workdir') as held:
+    pass
+  with pytest.raises(InputError, match='open the run again'):
+    held.check()
+
+
 @pytest.mark.parametrize('number', [errno.ENOSYS, errno.ENOLCK])
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
   def flock(file, how):
