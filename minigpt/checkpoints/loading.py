@@ -91,20 +91,27 @@ def load(path: str | Path, tokenizer: Tokenizer | None = None) -> LoadedModel:
   """
   path = Path(path)
   if detect_format(path) is Format.WORKDIR:
-    trained = load_trained(path)
+    trained = load_trained(path, tokenizer)
     config, weights = trained.run.model, trained.model.params
-    tokenizer = tokenizer or trained.tokenizer
+    tokenizer = trained.tokenizer
   else:
     trained = None
     config, weights = load_weights(path)
     tokenizer = tokenizer or _published_tokenizer(path, config)
+  check_vocab_size(path, config, tokenizer)
+  return LoadedModel(config, weights, tokenizer, trained)
+
+
+def check_vocab_size(
+  path: str | Path, config: GPTConfig, tokenizer: Tokenizer
+) -> None:
+  """Raises InputError where a model and a tokenizer do not belong together."""
   if tokenizer.vocab_size != config.vocab_size:
     raise InputError(
       f'{path}: the model knows {config.vocab_size} tokens, the '
       f'{tokenizer.name} tokenizer {tokenizer.vocab_size}; give the tokenizer '
       'that it was trained with'
     )
-  return LoadedModel(config, weights, tokenizer, trained)
 
 
 def load_weights(path: str | Path) -> tuple[GPTConfig, Params]:
@@ -123,11 +130,17 @@ def load_weights(path: str | Path) -> tuple[GPTConfig, Params]:
   return trained.run.model, trained.model.params
 
 
-def load_trained(path: str | Path) -> Trained:
+def load_trained(
+  path: str | Path, tokenizer: Tokenizer | None = None
+) -> Trained:
   """Reads the best checkpoint of a run; adapters are merged into the model.
 
   Where it is damaged, a line on standard error says so, and the next best is
   read.
+
+  Args:
+    path: the directory.
+    tokenizer: takes the place of the one that lies in `path`.
 
   Raises:
     InputError: there is no run or checkpoint, or none can be read.
@@ -139,7 +152,8 @@ def load_trained(path: str | Path) -> Trained:
       f'with minigpt convert --from={path}'
     )
   run = workdir.load_config(path)
-  tokenizer = tokenizers.load(path / 'tokenizer.json')
+  tokenizer = tokenizer or tokenizers.load(path / 'tokenizer.json')
+  check_vocab_size(path, run.model, tokenizer)
   candidates, damages = checkpoint.scan(workdir.checkpoints(path))
   for damage in damages:
     print(f'{damage.path} is damaged ({damage.reason})', file=sys.stderr)
@@ -161,12 +175,11 @@ def load_trained(path: str | Path) -> Trained:
 
 def _restore_model(path: Path, run: RunConfig, found: Checkpoint) -> GPT:
   _check_size(path, run, found)
-  model = GPT(run.model)
   if run.train.lora_rank:
-    _load_merged(run, found, model)
-  else:
-    state = tf.train.Checkpoint(params=model.params)
-    checkpoint.restore(found, state, partial=True)
+    return _load_merged(run, found)
+  model = GPT(run.model)
+  state = tf.train.Checkpoint(params=model.params)
+  checkpoint.restore(found, state, partial=True)
   return model
 
 
@@ -212,13 +225,16 @@ def assign(variables: Params, weights: Params) -> None:
   tf.nest.map_structure(lambda v, w: v.assign(w), variables, weights)
 
 
-def _load_merged(run: RunConfig, found: Checkpoint, model: GPT) -> None:
-  """Sets the model to what the run started from and its adapters became."""
+def _load_merged(run: RunConfig, found: Checkpoint) -> GPT:
+  """Reads what the run started from, and adds what its adapters became."""
   recipe = run.train
+  # First: it refuses sizes that are not the start's before memory is taken.
+  start, _ = load_start(run, found.info.get('start'))
+  model = GPT(run.model)
   adapters = lora.init_adapters(run.model, recipe.lora_rank)
   checkpoint.restore(found, tf.train.Checkpoint(params=adapters), partial=True)
-  start, _ = load_start(run, found.info.get('start'))
   assign(model.params, lora.merge(start, adapters, recipe.adapter_scale))
+  return model
 
 
 def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
@@ -226,10 +242,12 @@ def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
 
   A config may claim any size; the checkpoint is what there is.
   """
-  c, files = run.model, found.path.glob('state.data-*')
-  held = sum(file.stat().st_size for file in files)
-  least = 4 * c.emb_dim * (c.vocab_size + 4 * c.n_layers * c.emb_dim)
-  if least > held and not run.train.lora_rank:
+  n_least, rank = run.model.n_parameters, run.train.lora_rank
+  if rank:  # Of each dense layer, [in, rank] and [rank, out].
+    d, f = run.model.emb_dim, run.model.mlp_dim
+    n_least = run.model.n_layers * rank * (6 * d + 2 * (d + f))
+  held = sum(file.stat().st_size for file in found.path.glob('state.data-*'))
+  if 4 * n_least > held:  # float32
     raise InputError(
       f'{path}/config.json describes a model larger than {found.path}'
     )

@@ -16,6 +16,7 @@ from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
+from minigpt.runtime.atomic_io import reason
 
 HPARAMS = 'hparams.json'
 
@@ -73,7 +74,13 @@ def _open(path: Path) -> dict[str, Stored]:
 
 
 def _checkpoint_prefix(path: Path) -> str:
-  prefix = tf.train.latest_checkpoint(path)
+  try:
+    prefix = tf.train.latest_checkpoint(path)
+  except Exception as error:  # What is no text, no message, no file.
+    raise InputError(
+      f'{path / "checkpoint"} names no checkpoint ({reason(error)}); where '
+      'there is a single one, delete this file'
+    ) from None
   if prefix:
     return prefix
   indexes = list(path.glob('*.index'))

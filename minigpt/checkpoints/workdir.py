@@ -21,6 +21,7 @@ import tensorflow as tf
 from minigpt import tokenizers
 from minigpt.checkpoints import checkpoint
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
+from minigpt.config.validation import from_json
 from minigpt.data.windows import Fingerprint
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import Params
@@ -139,11 +140,11 @@ def load_config(workdir: str | Path) -> RunConfig:
   fields = _config_fields(workdir)
   try:
     return RunConfig(
-      GPTConfig(**fields['model']),
-      DataConfig(**fields['data']),
-      TrainConfig(**fields['train']),
+      from_json(GPTConfig, fields['model']),
+      from_json(DataConfig, fields['data']),
+      from_json(TrainConfig, fields['train']),
     )
-  except (KeyError, TypeError, ValueError) as error:
+  except (KeyError, ValueError) as error:
     raise InputError(
       f'{Path(workdir) / "config.json"} is not a configuration: {error}'
     ) from None

@@ -25,7 +25,7 @@ from minigpt.checkpoints.loading import LoadedModel, load
 from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
 from minigpt.data import jsonl
-from minigpt.data.sources import read_split
+from minigpt.data.sources import check_vocabulary, read_split
 from minigpt.data.token_shards import Tokens
 from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
@@ -112,6 +112,7 @@ def _read_text(model: LoadedModel) -> str | Tokens:
     )
   if config.dataset.endswith('.jsonl'):
     raise UsageError(f'{config.dataset}: give --task and --dataset')
+  check_vocabulary(config.dataset, model.tokenizer)
   return read_split(config).val
 
 

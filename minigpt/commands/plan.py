@@ -37,7 +37,7 @@ def main() -> None:
   share = dataclasses.replace(recipe, batch_size=recipe.batch_size // n)
   need = memory_estimate.estimate(config, share)
   print(
-    f'{memory_estimate.n_parameters(config):,} parameters\n'
+    f'{config.n_parameters:,} parameters\n'
     f'{need.total / 2**30:,.1f} GiB in each of {n} workers: '
     f'{need.state / 2**30:,.1f} state, '
     f'{need.activations / 2**30:,.1f} activations\n'

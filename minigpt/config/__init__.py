@@ -14,6 +14,7 @@ from minigpt.config.presets import (
   get_preset,
   preset_values,
   resolve,
+  resolve_exclusive,
 )
 from minigpt.config.training import (
   COMPILE_MODES,
@@ -39,4 +40,5 @@ __all__ = [
   'get_preset',
   'preset_values',
   'resolve',
+  'resolve_exclusive',
 ]

@@ -86,3 +86,16 @@ class GPTConfig:
   def mlp_dim(self) -> int:
     """Returns the width of the MLP."""
     return self.mlp_ratio * self.emb_dim
+
+  @property
+  def n_parameters(self) -> int:
+    """Counts the parameters, as `model.params` lays them out."""
+    d, f = self.emb_dim, self.mlp_dim
+    n_tables = 1 if self.tie_embeddings else 2
+    embeddings = n_tables * (self.vocab_size + self.vocab_padding) * d
+    layernorm = d + self.bias * d
+    attention = 4 * d * d + self.qkv_bias * 3 * d + self.bias * d
+    mlp = 2 * d * f + self.bias * (f + d)
+    block = attention + mlp + 2 * layernorm
+    positions = self.context_length * d
+    return embeddings + positions + self.n_layers * block + layernorm

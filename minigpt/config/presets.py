@@ -6,6 +6,7 @@ code as it was when each was documented (README.md, docs/performance.md);
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from minigpt.config.data import DataConfig
@@ -227,19 +228,33 @@ def get_preset(name: str) -> Preset:
   return PRESETS[name]
 
 
+def resolve_exclusive(explicit: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings with what they exclude in a preset or a saved run.
+
+  Raises:
+    UsageError: two of them exclude each other.
+  """
+  for one, other, what in (
+    ('steps', 'epochs', 'set the length'),
+    ('val_fraction', 'own_splits', 'choose the validation part'),
+  ):
+    if one in explicit and explicit.get(other):
+      raise UsageError(f'{one} and {other} both {what}: give only one')
+  if 'steps' in explicit:
+    # Or the epochs of a preset, or of the run so far, would win over them.
+    return {**explicit, 'epochs': 0.0}
+  return dict(explicit)
+
+
 def preset_values(preset: str, explicit: dict[str, Any]) -> dict[str, Any]:
   """Returns the values of a preset, overridden by those set explicitly.
 
   A model to start from (`init_from`) takes the place of the preset's model.
 
   Raises:
-    UsageError: an unknown preset, or two lengths for one run.
+    UsageError: an unknown preset, or settings that exclude each other.
   """
-  if 'steps' in explicit:
-    if explicit.get('epochs'):
-      raise UsageError('steps and epochs both set the length: give only one')
-    # Or the preset's epochs would win over these steps.
-    explicit = {**explicit, 'epochs': 0.0}
+  explicit = resolve_exclusive(explicit)
   base = get_preset(preset)
   model = {} if explicit.get('init_from') else base.model
   return {**model, **base.data, **base.train, **explicit}

@@ -1,9 +1,20 @@
 """Fields with a help text, and checks of their values."""
 
 import dataclasses
-from typing import Any
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from minigpt.errors import UsageError
+
+Config = TypeVar('Config')
+# What JSON calls the types of fields.
+_TYPE_NAMES = {
+  bool: 'true or false',
+  int: 'an integer',
+  float: 'a number',
+  str: 'a string',
+}
 
 # No count or seed needs more, and int32 tensors hold no more.
 _LIMIT = 2**31
@@ -47,3 +58,34 @@ def check_fraction(config: Any, *names: str) -> None:
   for name in names:
     value = getattr(config, name)
     check(0 <= value < 1, f'{name}={value}', 'it must lie in [0, 1)')
+
+
+def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
+  """Makes a config of values that a JSON file holds.
+
+  As strict as a command line: 1.0 is no integer, 1 is not true. Fields that are
+  absent have their defaults, as in files of earlier versions.
+
+  Raises:
+    ValueError: a field is unknown, of another type, or out of its range.
+  """
+  if not isinstance(values, Mapping):
+    raise ValueError(f'{values!r:.40} is no object')
+  types = typing.get_type_hints(config)
+  for name, value in values.items():
+    if name not in types:
+      raise ValueError(f'there is no setting {name!r}')
+    wanted = types[name]
+    if type(value) is not wanted and (wanted, type(value)) != (float, int):
+      raise ValueError(
+        f'{name}={value!r:.40}: it must be {_TYPE_NAMES[wanted]}'
+      )
+  try:
+    return config(
+      **{
+        name: float(value) if types[name] is float else value
+        for name, value in values.items()
+      }
+    )
+  except OverflowError as error:
+    raise ValueError(str(error)) from None

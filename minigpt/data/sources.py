@@ -88,6 +88,22 @@ def directory_tokenizer(dataset: str | Path) -> Tokenizer | None:
   return tokenizers.load(Path(dataset) / 'tokenizer.json')
 
 
+def check_vocabulary(dataset: str | Path, tokenizer: Tokenizer) -> None:
+  """Raises InputError for a token directory of another vocabulary.
+
+  Any other data set passes: text is encoded with the tokenizer itself, and a
+  .npy file says nothing of its own.
+  """
+  own = directory_tokenizer(dataset)
+  if own is not None and own.to_json() != tokenizer.to_json():
+    raise InputError(
+      f'the tokens in {dataset} were made with another vocabulary '
+      f'({own.name}, {own.vocab_size:,} tokens) than the model knows '
+      f'({tokenizer.name}, {tokenizer.vocab_size:,}): prepare the text again '
+      "with --tokenizer=PATH, the model's own tokenizer.json"
+    )
+
+
 def _read(dataset: str) -> str | Tokens:
   if dataset in _BUILT_IN:
     return _BUILT_IN[dataset]()

@@ -64,8 +64,11 @@ def read_training_data(
 
   Raises:
     UsageError: there is no such data set, or it is too short.
-    InputError: it cannot be read, or holds what the tokenizer does not know.
+    InputError: it cannot be read, holds what the tokenizer does not know, or
+      tokens of another vocabulary.
   """
+  if tokenizer is not None:
+    sources.check_vocabulary(config.dataset, tokenizer)
   read = _read_pairs if config.dataset.endswith('.jsonl') else _read_text
   return read(config, context_length, tokenizer)
 

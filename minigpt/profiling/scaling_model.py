@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.profiling import flops
-from minigpt.training import memory_estimate
 
 
 class Machine(NamedTuple):
@@ -43,7 +42,7 @@ def all_reduce_bytes(config: GPTConfig, workers: int) -> float:
 
   Patarasu & Yuan 2009: twice the gradient, less what a worker keeps.
   """
-  return 2 * (workers - 1) / workers * 4 * memory_estimate.n_parameters(config)
+  return 2 * (workers - 1) / workers * 4 * config.n_parameters
 
 
 def step_cost(

@@ -101,7 +101,7 @@ def _to_array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
     if dtype != tf.string:
       return np.asarray(value).astype(dtype.as_numpy_dtype, casting='same_kind')
     return np.frompyfunc(_to_bytes, 1, 1)(np.asarray(value, object))
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, OverflowError) as error:
     raise UsageError(f'{name} must be {dtype.name}: {error}') from None
 
 

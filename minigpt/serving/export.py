@@ -184,6 +184,8 @@ def loss_change(
     return {}
   config = trained.run.model
   try:
+    # The run's token directory may hold another's by now.
+    sources.check_vocabulary(trained.run.data.dataset, trained.tokenizer)
     val = sources.read_split(trained.run.data).val
     if isinstance(val, str):
       val = trained.tokenizer.encode(val)

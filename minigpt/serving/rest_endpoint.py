@@ -70,7 +70,7 @@ class RestEndpoint:
     answer = self._call('POST', ':predict', json.dumps(body).encode())
     try:
       return _read_outputs(answer['outputs'], spec)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
       raise _malformed(f'no tensors of {signature}: {error!r}') from None
 
   def close(self) -> None:
@@ -80,7 +80,7 @@ class RestEndpoint:
     status, text = self._exchange(method, self._path + path, body)
     try:
       answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
       raise _malformed(f'HTTP {status}, no JSON: {text[:60]!r}') from None
     if status != 200:
       said = answer.get('error') if isinstance(answer, dict) else None

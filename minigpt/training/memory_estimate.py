@@ -8,7 +8,6 @@ with real runs.
 Shapes: B batch, T context, D emb_dim, F mlp_dim, H heads, L layers.
 """
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from typing import NamedTuple
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.errors import UsageError
 from minigpt.kernels.fused_linear_cross_entropy import LOGITS_BYTES, MOST_CHUNKS
-from minigpt.model.params import count, specs
 
 _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory.max',
@@ -42,17 +40,9 @@ class Memory(NamedTuple):
     return sum(self)
 
 
-def n_parameters(config: GPTConfig) -> int:
-  """Counts the model's parameters in the time of two layers."""
-  one, two = (
-    count(specs(dataclasses.replace(config, n_layers=n))) for n in (1, 2)
-  )
-  return one + (config.n_layers - 1) * (two - one)
-
-
 def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
   """Estimates the memory of a training step, in bytes."""
-  c, n = config, n_parameters(config)
+  c, n = config, config.n_parameters
   item = 2 if recipe.compute_dtype == 'bfloat16' else 4
   n_tokens = recipe.batch_size * c.context_length
   logits = 4 * n_tokens * (c.vocab_size + c.vocab_padding)

@@ -25,8 +25,9 @@ from minigpt.config import (
   TrainConfig,
   preset_values,
   resolve,
+  resolve_exclusive,
 )
-from minigpt.data.sources import resolve_tokenizer
+from minigpt.data.sources import check_vocabulary, resolve_tokenizer
 from minigpt.data.training_data import TrainingData, read_training_data
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import specs
@@ -141,6 +142,7 @@ def new_setup(overrides: dict[str, Any], preset: str | None) -> RunSetup:
     values = preset_values(preset or 'shakespeare-char', overrides)
     return prepare(resolve(values))
   start = loading.load(overrides['init_from'])
+  check_vocabulary(overrides.get('dataset', ''), start.tokenizer)
   values = preset_values(preset or 'finetune', overrides)
   values |= start_values(start, overrides)
   return prepare(resolve(values), start.tokenizer)._replace(start=start)
@@ -169,6 +171,7 @@ def _continue_run(
 ) -> RunSetup:
   if not resume:
     raise UsageError(f'{path} holds a run; choose another --workdir')
+  overrides = resolve_exclusive(overrides)
   if preset:
     overrides = preset_values(preset, overrides)
   saved = workdir.load_config(path)
@@ -241,19 +244,20 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> RunSetup:
       start from; None builds one.
 
   Raises:
-    UsageError: the state cannot fit into the machine's memory.
+    UsageError: settings do not fit each other, or the state does not fit into
+      the machine's memory.
     InputError: the text cannot be used.
   """
   context_length = GPTConfig(**settings.model).context_length
+  if settings.train.eval_stride > context_length:
+    raise UsageError(
+      f'eval_stride={settings.train.eval_stride}: windows of {context_length} '
+      'tokens would leave text out; lower it'
+    )
   data = read_training_data(settings.data, context_length, tokenizer)
   vocabulary = {'vocab_size': data.tokenizer.vocab_size}
   model = GPTConfig(**{**vocabulary, **settings.model})
-  if model.vocab_size != data.tokenizer.vocab_size:
-    raise InputError(
-      f'the model knows {model.vocab_size} tokens, the {data.tokenizer.name} '
-      f'tokenizer {data.tokenizer.vocab_size}; bring back the tokenizer.json '
-      'that the model was trained with'
-    )
+  loading.check_vocab_size('the run', model, data.tokenizer)
   recipe = _with_steps(settings.train, data.train.n_examples)
   config = RunConfig(model, settings.data, recipe)
   _memory_line(config)  # Refuses what cannot fit before anything is written.

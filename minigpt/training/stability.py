@@ -91,7 +91,11 @@ def read_skipped(path: str | Path) -> list[dict[str, Any]]:
   path = Path(path)
   try:
     entries = json.loads(path.read_text(encoding='utf-8'))
-    return [{**entry, 'batch': int(entry['batch'])} for entry in entries]
+    if not isinstance(entries, list):
+      raise ValueError('it is no list')
+    if any(type(entry['batch']) is not int for entry in entries):
+      raise ValueError('a batch has no number')
+    return entries
   except FileNotFoundError:
     return []
   except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:

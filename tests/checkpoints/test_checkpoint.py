@@ -44,7 +44,11 @@ def damage_flip(content: bytes, where: float) -> bytes:
   return content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
 
 
-@pytest.mark.parametrize('damage', [damage_cut, damage_flip])
+def damage_deep(content: bytes, where: float) -> bytes:
+  return b'[' * 100_000
+
+
+@pytest.mark.parametrize('damage', [damage_cut, damage_flip, damage_deep])
 @pytest.mark.parametrize('where', [0.0, 0.3, 0.6])
 @pytest.mark.parametrize(
   'name', ['state.index', 'state.data-00000-of-00001', 'info.json']

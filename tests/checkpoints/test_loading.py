@@ -160,3 +160,44 @@ def test_a_damaged_best_checkpoint_gives_way_to_the_next_best(
     file.write_bytes(b'')
   with pytest.raises(InputError, match='no checkpoint of'):
     loading.load_trained(path)
+
+
+@pytest.mark.parametrize(
+  'sizes',
+  [
+    {'context_length': 2**31 - 1},
+    {'vocab_padding': 2**31 - 1},
+    {'mlp_ratio': 2**31 - 1},
+    {'n_layers': 2**31 - 1},
+    {'emb_dim': 2**30},
+    {'emb_dim': 6.0},
+  ],
+  ids=str,
+)
+@pytest.mark.parametrize('rank', [0, 2])
+def test_sizes_beyond_the_checkpoint_take_no_memory(
+  tmp_path, char61, sizes, rank
+):
+  path, start = tmp_path / 'run', tmp_path / 'start'
+  config = GPTConfig(61, 8, 6, 2, 1)
+  for folder in (path, start):
+    workdir.write(folder, config, params.init_params(config), char61)
+  file = path / 'config.json'
+  fields = json.loads(file.read_text())
+  fields['model'] |= sizes
+  fields['train'] |= {'lora_rank': rank, 'init_from': str(start)}
+  file.write_text(json.dumps(fields))
+  message = 'larger than|no longer the model|must be an integer'
+  with pytest.raises(InputError, match=message):
+    loading.load_trained(path)
+
+
+def test_adapters_beyond_the_checkpoint_take_no_memory(tmp_path, char61):
+  path = tmp_path / 'run'
+  config = GPTConfig(61, 8, 6, 2, 1)
+  workdir.write(path, config, params.init_params(config), char61)
+  fields = json.loads((path / 'config.json').read_text())
+  fields['train'] |= {'lora_rank': 2**31 - 1, 'init_from': str(path)}
+  (path / 'config.json').write_text(json.dumps(fields))
+  with pytest.raises(InputError, match='larger than'):
+    loading.load_trained(path)

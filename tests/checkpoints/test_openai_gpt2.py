@@ -133,3 +133,22 @@ def test_an_openai_checkpoint_that_does_not_fit_its_hparams(checkpoint):
     (checkpoint / 'hparams.json').write_text(json.dumps(hparams | field))
     with pytest.raises(InputError, match=message):
       openai_gpt2.read(checkpoint)
+
+
+@pytest.mark.parametrize(
+  'content', [b'', b'\xff\xfe\0', bytes(100), b'garbage', b'"', None]
+)
+def test_a_checkpoint_file_of_any_content_is_read_or_refused(
+  checkpoint, content
+):
+  file = checkpoint / 'checkpoint'
+  file.unlink()
+  if content is None:
+    file.mkdir()
+  else:
+    file.write_bytes(content)
+  try:
+    openai_gpt2.read(checkpoint)
+  except InputError as error:
+    assert 'checkpoint names no checkpoint' in str(error)
+    assert '\n' not in str(error)

@@ -8,7 +8,12 @@ from minigpt.errors import InputError, UsageError
 
 def test_broken_configurations_name_the_file(tmp_path):
   path = tmp_path / 'config.json'
-  for content in ('', '{', '[]', '{"model": {}}', '{"model": 3}', '\ud800'):
+  for content in (
+    *('', '{', '[]', '{"model": {}}', '{"model": 3}', '\ud800'),
+    '{"model": {"emb_dim": 64.0}, "data": {}, "train": {}}',
+    '{"model": {}, "data": {}, "train": {"learning_rate": 1e999}}',
+    '{"model": {}, "data": {"stridde": 1}, "train": {}}',
+  ):
     path.write_bytes(content.encode('utf-8', 'surrogatepass'))
     with pytest.raises((InputError, UsageError), match=r'config\.json'):
       workdir.load_config(tmp_path)

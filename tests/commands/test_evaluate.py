@@ -10,6 +10,7 @@ from minigpt.analysis import perplexity
 from minigpt.checkpoints import workdir
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.config import GPTConfig
+from minigpt.data import corpus
 from minigpt.model import params
 from minigpt.training.metrics import read_metrics
 
@@ -74,3 +75,18 @@ def test_a_run_is_measured_as_it_measured_itself(tmp_path, capsys):
   apart = evaluate_here('--stride=0')
   assert (apart['window'], apart['stride']) == (8, 8)
   assert apart['loss'] != pytest.approx(best, rel=1e-3)
+
+
+def test_tokens_of_another_vocabulary_are_refused(tmp_path, model, capsys):
+  """Of the same kind and size, and by their ids the model could read them."""
+  workdir.write(tmp_path / 'run', *model[:3])
+  tokens = tmp_path / 'tokens'
+  tokens.mkdir()
+  other = tokenizers.build('word', 'a b c d e f g h i')
+  assert other.vocab_size == model.tokenizer.vocab_size
+  (tmp_path / 'text.txt').write_text('a b c ' * 20)
+  corpus.prepare([str(tmp_path / 'text.txt')], other, tokens, 1, 1 << 20)
+  argv = [f'--workdir={tmp_path}/run', f'--dataset={tokens}']
+  assert helpers.run_here('evaluate', *argv) == 1
+  [line] = capsys.readouterr().err.splitlines()
+  assert 'made with another vocabulary' in line

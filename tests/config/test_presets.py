@@ -12,6 +12,7 @@ from minigpt.config import (
   get_preset,
   preset_values,
   resolve,
+  resolve_exclusive,
 )
 from minigpt.errors import UsageError
 
@@ -43,6 +44,19 @@ def test_steps_take_the_place_of_the_presets_epochs():
   assert preset_values('mini', {'steps': 7})['epochs'] == 0
   with pytest.raises(UsageError, match='give only one'):
     preset_values('mini', {'steps': 7, 'epochs': 1.0})
+
+
+def test_settings_that_exclude_each_other_are_refused():
+  for both in (
+    {'steps': 7, 'epochs': 1.0},
+    {'own_splits': True, 'val_fraction': 0.2},
+    {'own_splits': True, 'val_fraction': 0.0},
+  ):
+    with pytest.raises(UsageError, match='give only one'):
+      resolve_exclusive(both)
+  for fine in ({'epochs': 1.0}, {'own_splits': False, 'val_fraction': 0.2}):
+    assert resolve_exclusive(fine) == fine
+  assert resolve_exclusive({'steps': 7}) == {'steps': 7, 'epochs': 0.0}
 
 
 def test_a_model_to_start_from_takes_the_place_of_the_presets_model():

@@ -60,3 +60,32 @@ def test_every_number_of_a_recipe_is_checked():
     if field.type in (int, float) and field.name not in free:
       with pytest.raises(UsageError, match=f'{field.name}='):
         TrainConfig(**{field.name: -1, 'init_from': 'a'})
+
+
+@pytest.mark.parametrize(
+  ('config', 'values', 'message'),
+  [
+    (TrainConfig, {'steps': 10.5}, r'steps=10\.5: it must be an integer'),
+    (TrainConfig, {'steps': 10.0}, r'steps=10\.0: it must be an integer'),
+    (TrainConfig, {'steps': True}, 'steps=True: it must be an integer'),
+    (TrainConfig, {'steps': '10'}, "steps='10': it must be an integer"),
+    (TrainConfig, {'beta1': '0.9'}, "beta1='0.9': it must be a number"),
+    (TrainConfig, {'beta1': None}, 'beta1=None: it must be a number'),
+    (TrainConfig, {'learning_rate': 10**400}, 'too large'),
+    (TrainConfig, {'learning_rate': float('nan')}, 'learning_rate=nan'),
+    (TrainConfig, {'stepz': 1}, "no setting 'stepz'"),
+    (GPTConfig, {'bias': 1}, 'bias=1: it must be true or false'),
+    (GPTConfig, {'emb_dim': 64.0}, r'emb_dim=64\.0: it must be an integer'),
+    (DataConfig, {'dataset': 7}, 'dataset=7: it must be a string'),
+    (DataConfig, [], 'is no object'),
+  ],
+)
+def test_json_is_read_as_strictly_as_flags(config, values, message):
+  with pytest.raises(ValueError, match=message):
+    validation.from_json(config, values)
+
+
+def test_json_becomes_a_config():
+  found = validation.from_json(TrainConfig, {'learning_rate': 1, 'steps': 3})
+  assert found == TrainConfig(learning_rate=1.0, steps=3)
+  assert type(found.learning_rate) is float

@@ -98,3 +98,34 @@ def test_faults_of_token_files_name_the_culprit(tmp_path):
   np.save(path, np.array([{}]), allow_pickle=True)
   with pytest.raises(InputError, match='is not a'):
     sources.read_split(DataConfig(str(path)))
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'vocab_size': float('inf')},
+    {'vocab_size': 1e400},
+    {'vocab_size': '9'},
+    {'dtype': ['uint8']},
+    {'shards': 7},
+    {'shards': [7]},
+    {'shards': [{'name': 'a.npy'}]},
+    {'shards': []},
+  ],
+  ids=str,
+)
+def test_manifests_with_other_values_are_refused(tmp_path, changes):
+  shard = {'name': 'a.npy', 'n_tokens': 1, 'crc32': 0, 'n_documents': 0}
+  fields = {'dtype': 'uint8', 'vocab_size': 9, 'shards': [shard]}
+  path = tmp_path / 'manifest.json'
+  path.write_text(json.dumps(fields))
+  assert token_shards.read_manifest(tmp_path).shards[0].name == 'a.npy'
+  path.write_text(json.dumps(fields | changes))
+  with pytest.raises(InputError, match='is not a manifest'):
+    token_shards.read_manifest(tmp_path)
+
+
+def test_a_manifest_as_deep_as_the_sea_is_refused(tmp_path):
+  (tmp_path / 'manifest.json').write_text('[' * 100_000)
+  with pytest.raises(InputError, match='is not JSON'):
+    token_shards.read_manifest(tmp_path)

@@ -16,9 +16,11 @@ from minigpt.config import (
   preset_values,
   resolve,
 )
+from minigpt.data import corpus
 from minigpt.errors import InputError, UsageError
 from minigpt.model import params
 from minigpt.model.transformer import gpt
+from minigpt.tokenizers.word import END_OF_TEXT, UNKNOWN, WordTokenizer
 from minigpt.training import run_setup
 from minigpt.training.metrics import say_nothing
 
@@ -147,3 +149,56 @@ def test_flags_that_contradict_the_saved_run_are_refused(source):
   workdir.check_same_run(source[0], saved, {'emb_dim': 8, 'steps': 99})
   with pytest.raises(UsageError, match=r'--emb_dim=32 contradicts .* 8'):
     workdir.check_same_run(source[0], saved, {'emb_dim': 32})
+
+
+def test_steps_win_over_the_epochs_of_a_run_that_continues(tmp_path):
+  """As the preset `mini` begins one."""
+  path = tmp_path / 'run'
+  tiny = dict(emb_dim=8, **GRAPH)
+  with run_setup.open_run(path, tiny, preset='mini', say=say_nothing) as run:
+    assert run.recipe.steps == 170
+  for preset, overrides, steps in (
+    (None, {'steps': 5}, 5),
+    ('mini', {**tiny, 'steps': 6}, 6),
+    (None, {'epochs': 2.0}, 34),
+    (None, {'steps': 7}, 7),
+    (None, {}, 7),
+  ):
+    with run_setup.open_run(
+      path, overrides, preset=preset, say=say_nothing
+    ) as run:
+      assert run.recipe.steps == steps
+  with pytest.raises(UsageError, match='give only one'):
+    run_setup.open_run(path, {'steps': 5, 'epochs': 1.0}, say=say_nothing)
+
+
+def test_evaluation_may_not_leave_text_out():
+  values = preset_values('mini', {'eval_stride': 49})
+  with pytest.raises(UsageError, match='eval_stride=49: windows of 48'):
+    run_setup.prepare(resolve(values))
+
+
+def prepared_tokens(folder, tokenizer):
+  """A token directory of TEXT."""
+  folder.mkdir()
+  (folder.parent / 'tokens.txt').write_text(TEXT)
+  paths = [str(folder.parent / 'tokens.txt')]
+  corpus.prepare(paths, tokenizer, folder, 1, 1 << 20)
+  return folder
+
+
+def test_tokens_of_another_vocabulary_are_refused(tmp_path):
+  """Of the same kind and size: only the words are in another order."""
+  special = [UNKNOWN, END_OF_TEXT]
+  ours = WordTokenizer(['abcdefgh', ' ', 'a', *special])
+  others = WordTokenizer([' ', 'abcdefgh', 'a', *special])
+  config = dataclasses.replace(CONFIG, vocab_size=5)
+  weights = params.init_params(config, seed=3)
+  workdir.write(tmp_path / 'model', config, weights, ours)
+  right = prepared_tokens(tmp_path / 'right', ours)
+  wrong = prepared_tokens(tmp_path / 'wrong', others)
+  start = {'init_from': str(tmp_path / 'model'), **GRAPH}
+  setup = run_setup.new_setup({**start, 'dataset': str(right)}, None)
+  assert setup.data.train.n_tokens > 30
+  with pytest.raises(InputError, match='made with another vocabulary'):
+    run_setup.new_setup({**start, 'dataset': str(wrong)}, None)

@@ -126,9 +126,18 @@ def test_a_damaged_list_of_skipped_batches_is_refused(tmp_path):
   assert stability.read_skipped(path) == []
   stability.skip(path, {'step': 3, 'train_loss': 9.0}, 7)
   assert stability.read_skipped(path) == [{'step': 3, 'batch': 7, 'loss': 9.0}]
-  path.write_text('[{"batch": null}]')
-  with pytest.raises(InputError, match='is no list of skipped batches'):
-    stability.read_skipped(path)
+  for content in (
+    '[{"batch": null}]',
+    '[{"batch": 1e999}]',
+    '[{"batch": 1.5}]',
+    '[7]',
+    '7',
+    '{}',
+    '[' * 100_000,
+  ):
+    path.write_text(content)
+    with pytest.raises(InputError, match='is no list of skipped batches'):
+      stability.read_skipped(path)
 
 
 def poisoned(run: Trainer, bad: list[int], value: float) -> list[int]:
