@@ -63,17 +63,22 @@ def figures(command: Sequence[str]) -> dict[str, Any] | str:
       return (error.stderr.strip().splitlines() or [str(error)])[-1]
 
 
+_HEADER = (
+  f'{"":<21} {"weights":<9} {"tokens/s":>9} {"compile s":>9} '
+  f'{"peak MiB":>9} {"to best":>8} {"of all":>7}'
+)
+
+
 def table(
   found: dict[tuple[str, str], list[dict[str, Any]] | str],
 ) -> Iterator[str]:
-  """Lines of figures, with ratios to the best peer.
+  """Yields lines of figures, with ratios to the best peer.
+
+  A ratio is the median over the rounds: to the best peer with such weights, and
+  to the best of all.
 
   Args:
-    found: by name and weights, the figures of each round, or the reason for
-      none. Who is no minigpt is a peer.
-
-  A ratio is the median of those of each round: to the best peer with such
-  weights, and to the best of all.
+    found: by name and weights, the figures of each round, or why it has none.
   """
   rates = {
     key: [run['tokens_per_s'] for run in made]
@@ -89,10 +94,7 @@ def table(
     ratios = map(float.__truediv__, rates[key], best)
     return f'{statistics.median(ratios):.2f}x'
 
-  yield (
-    f'{"":<21} {"weights":<9} {"tokens/s":>9} {"compile s":>9} '
-    f'{"peak MiB":>9} {"to best":>8} {"of all":>7}'
-  )
+  yield _HEADER
   for key, made in found.items():
     name, weights = key
     if isinstance(made, str):

@@ -30,8 +30,7 @@ def evaluate_text(
   """Returns loss, perplexity, bits per byte and accuracy of a text.
 
   Every token but the first is scored once, in a window of `window` tokens of
-  which only the last `stride` are new. The recipe of transformers' guide to
-  perplexity takes one token fewer: its max_length is `window + 1`.
+  which only the last `stride` are new (transformers' max_length less 1).
 
   Args:
     model: weights as variables, or XLA copies them into its program.
@@ -39,17 +38,15 @@ def evaluate_text(
     window: tokens that the model looks back on, at most its context.
     stride: 1 to `window`; the smaller, the more context each token has.
     watch: shows how far it has come.
-    n_bytes: of the text that tokens after the first stand for; None counts
-      those of the tokens, which fails where there are unknown ones: then bits
-      per byte are None, too.
+    n_bytes: of the text after the first token; None counts those of the tokens.
+      Where some are unknown, bits per byte are None.
   """
   batch_size = max(1, TOKENS_PER_BATCH // window)
   n_windows = len(eval_starts(len(tokens), window, stride))
   batches = eval_batches(tokens, window, batch_size, stride)
   step = compiled_eval_step(model.weights, model.config, 'float32')
-  found = evaluate_batches(
-    step, watch(batches, math.ceil(n_windows / batch_size))
-  )
+  n_batches = math.ceil(n_windows / batch_size)
+  found = evaluate_batches(step, watch(batches, n_batches))
   n_scored = len(tokens) - 1
   if n_bytes is None:
     n_bytes = count_bytes(model.tokenizer, tokens, first=1)

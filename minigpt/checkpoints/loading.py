@@ -163,14 +163,12 @@ def load_trained(
       return Trained(run, model, tokenizer, found)
     except DamagedError as error:
       print(f'{error}; reading the next best', file=sys.stderr)
+  reason = 'holds no checkpoint yet; train it with minigpt train --workdir='
   if candidates or damages:
     raise InputError(
       f'no checkpoint of {path} can be read; bring one back from a copy'
     )
-  raise InputError(
-    f'{path} holds no checkpoint yet; train it with minigpt train '
-    f'--workdir={path}'
-  )
+  raise InputError(f'{path} {reason}{path}')
 
 
 def _restore_model(path: Path, run: RunConfig, found: Checkpoint) -> GPT:

@@ -57,23 +57,17 @@ def open_run(
   workers: SingleWorker | None = None,
   say: Say = metrics.say,
 ) -> Trainer:
-  """Begins a run in a work directory, or continues the one that is there.
+  """Begins a run in a work directory, or continues from its newest checkpoint.
 
   The directory is locked until the trainer is left: use it in a `with`.
 
   Args:
-    path: the work directory.
     overrides: explicit values by the names of the configs' fields; they take
       the place of the preset's, and must not contradict a run that exists.
     preset: the starting point of a new run. None: 'shakespeare-char', or
       'finetune' with init_from.
     resume: False refuses a directory that holds a run.
-    workers: this process among those of the run; None: it is alone. Only the
-      chief decides; the others read what it has written.
-    say: prints a message.
-
-  Returns:
-    The run at its newest checkpoint, or before its first step.
+    workers: this process among those of the run; None: it is alone.
 
   Raises:
     UsageError: what is asked for makes no sense, or contradicts the run.
@@ -83,15 +77,8 @@ def open_run(
   overrides = resolve_overrides(overrides or {})
   with contextlib.ExitStack() as resources:
     held = _claim(path, workers, resources)
-    resumes = True
-    if workers.is_chief:
-      workdir.sweep(path)
-      resumes = workdir.holds_run(path)
-      opened = _continue_run if resumes else _begin_run
-      setup = opened(path, overrides, preset, resume, workers)
-    workers.barrier()  # The others read what the chief has written.
-    if not workers.is_chief:
-      setup = _join_run(path)
+    resumes = workdir.holds_run(path)
+    setup = _set_up(path, overrides, preset, resume, workers)
     say(describe(setup))
     trainer = Trainer(path, setup.config, setup.data, workers, say)
     for damage in trainer.restore(setup.start):
@@ -100,6 +87,22 @@ def open_run(
       say(f'continuing {path} after step {trainer.step}')
     trainer.hold(resources.pop_all(), held)
   return trainer
+
+
+def _set_up(
+  path: Path,
+  overrides: dict[str, Any],
+  preset: str | None,
+  resume: bool,
+  workers: SingleWorker,
+) -> RunSetup:
+  """Begins or continues a run as the chief; joins it as another worker."""
+  if workers.is_chief:
+    workdir.sweep(path)
+    opened = _continue_run if workdir.holds_run(path) else _begin_run
+    setup = opened(path, overrides, preset, resume, workers)
+  workers.barrier()  # The others read what the chief has written.
+  return setup if workers.is_chief else _join_run(path)
 
 
 def _claim(

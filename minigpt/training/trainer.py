@@ -86,21 +86,11 @@ class Trainer:
     self.data = data
     self.workers = workers or SingleWorker()
     self.say = say
-    recipe = config.train
-    self.model = GPT(config.model, recipe.seed)
-    self.state = make_state(self.model, recipe)
-    full = self.state.full_params(self.state.params)
-    self.generator = Completer(
-      full, config.model, data.tokenizer, recipe.compile
-    )
-    self.train_steps = self.workers.train_steps(
-      self.state, config.model, recipe
-    )
-    self.eval_step = compiled_eval_step(
-      full, config.model, recipe.compute_dtype, recipe.compile
-    )
+    self.model = GPT(config.model, config.train.seed)
+    self.state = make_state(self.model, config.train)
+    self._make_programs()
     self.checkpointer = AsyncCheckpointer(
-      workdir.checkpoints(path), recipe.keep_checkpoints
+      workdir.checkpoints(path), config.train.keep_checkpoints
     )
     skipped = stability.read_skipped(self.path / 'skipped.json')
     self.skipped = [entry['batch'] for entry in skipped]
@@ -109,6 +99,18 @@ class Trainer:
     self._start_checksum: int | None = None
     self._held = contextlib.ExitStack()
     self._lock: Lock | None = None
+
+  def _make_programs(self) -> None:
+    """Makes what generates, trains and evaluates; compiled at first use."""
+    config, recipe = self.config.model, self.config.train
+    full = self.state.full_params(self.state.params)
+    self.generator = Completer(
+      full, config, self.data.tokenizer, recipe.compile
+    )
+    self.train_steps = self.workers.train_steps(self.state, config, recipe)
+    self.eval_step = compiled_eval_step(
+      full, config, recipe.compute_dtype, recipe.compile
+    )
 
   def __enter__(self) -> 'Trainer':
     return self

@@ -35,7 +35,7 @@ def test_an_export_of_another_program_has_no_card(copy):
 
 def test_a_damaged_card_is_named(copy):
   (copy / 'assets.extra' / 'model.json').write_text('{')
-  with pytest.raises(InputError, match=r'model\.json cannot be read'):
+  with pytest.raises(InputError, match=r'model\.json: it is not JSON'):
     report.read_files(copy, None)
 
 
