@@ -128,15 +128,32 @@ def window_order(
   """
   n = windows.n_examples
   epoch, place = np.divmod(places.reshape(-1), n)
+  keys = _epoch_keys(seed, epoch)
+  # The kernel sizes its cipher by the logarithm of the highest index: a bit is
+  # missing where that is 2^16, 2^18, ..., and two places get the same image.
+  # With one index more it is right, and whatever falls on that one is permuted
+  # again, which makes a permutation of the rest.
+  n_bits = (n - 1).bit_length() - 1
+  lacks_a_bit = n_bits >= 16 and n_bits % 2 == 0 and n - 1 == 1 << n_bits
+  index = _permute(place, keys, n + lacks_a_bit)
+  if lacks_a_bit and (index == n).any():
+    index = np.where(index == n, _permute(index, keys, n + 1), index)
+  return index.reshape(places.shape) * windows.stride
+
+
+def _permute(index: np.ndarray, keys: np.ndarray, n: int) -> np.ndarray:
+  """Returns the images under keyed permutations of the numbers below `n`.
+
+  Args:
+    index: int64 [m].
+    keys: int64 [m, 3], one for each.
+    n: how many numbers are permuted.
+  """
   # The kernel of tf.random.experimental.index_shuffle, which itself fails on
   # one key for each index.
-  index = tf.raw_ops.RandomIndexShuffle(
-    index=place,
-    seed=_epoch_keys(seed, epoch),
-    max_index=np.int64(n - 1),
-    rounds=8,
-  )
-  return index.numpy().reshape(places.shape) * windows.stride
+  return tf.raw_ops.RandomIndexShuffle(
+    index=index, seed=keys, max_index=np.int64(n - 1), rounds=8
+  ).numpy()
 
 
 def _epoch_keys(seed: int, epochs: np.ndarray) -> np.ndarray:

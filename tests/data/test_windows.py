@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from minigpt.data.windows import fingerprint, make_windows, window_order
+from minigpt.data.windows import (
+  Windows,
+  fingerprint,
+  make_windows,
+  window_order,
+)
 from minigpt.errors import InputError, UsageError
 
 
@@ -26,6 +31,21 @@ def test_an_epoch_visits_every_window_once_and_each_in_another_order():
       assert sorted(epoch) == list(range(n))
     assert (starts[0] != starts[1]).mean() > 0.5
     assert (starts[0] != np.arange(n)).mean() > 0.5
+
+
+@pytest.mark.parametrize('n', [65_537, 262_145, 65_536, 65_538, 131_073])
+def test_an_epoch_of_any_length_visits_every_window_once(n):
+  """The kernel itself repeats one of 4^k + 1 windows, and leaves one out."""
+  windows = Windows(np.empty([n + 4], np.uint8), 4, 1)
+  assert windows.n_examples == n
+  first, second = window_order(windows, np.arange(2 * n), seed=3).reshape(2, n)
+  for epoch in (first, second):
+    np.testing.assert_array_equal(np.bincount(epoch, minlength=n), 1)
+  assert (first != second).mean() > 0.99
+  # A batch is asked for by itself.
+  places = np.array([[n - 1, 0], [n, 5]])
+  expected = np.concatenate([first, second])[places]
+  np.testing.assert_array_equal(window_order(windows, places, 3), expected)
 
 
 def test_order_is_shuffled_evenly_for_every_seed():
