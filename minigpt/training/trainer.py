@@ -157,6 +157,8 @@ class Trainer:
     notice = (
       'stopping after this step; the same again, a little later, leaves at once'
     )
+    if self._is_over():
+      return Finished()
     with StopRequest(notice, self.checkpointer.finish) as stop:
       self._compile()
       outcome = self._advance(stop, observe)
@@ -203,11 +205,22 @@ class Trainer:
     signal = self.workers.reduce_max(stop.number)
     if signal:
       return Stopped(signal)
-    n_worse = self.history.n_worse
-    if self.recipe.patience and n_worse >= self.recipe.patience:
-      self.say(f'no progress in {n_worse} evaluations: stopping')
-      return Finished()
-    return None
+    return Finished() if self._gives_up() else None
+
+  def _is_over(self) -> bool:
+    """Tells whether there is nothing left to train.
+
+    A run that has given up stays so when its command is repeated.
+    """
+    return self._gives_up() or self.step >= self.recipe.steps
+
+  def _gives_up(self) -> bool:
+    """Tells whether too many evaluations brought no progress, and says so."""
+    n_worse, patience = self.history.n_worse, self.recipe.patience
+    if not patience or n_worse < patience:
+      return False
+    self.say(f'no progress in {n_worse} evaluations: stopping')
+    return True
 
   def _compile(self) -> None:
     """Compiles the train step by asking it for no steps at all."""

@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from minigpt.model.params import named_leaves
 from minigpt.runtime import atomic_io
 from minigpt.training.metrics import say_nothing
 from minigpt.training.run_setup import open_run
-from minigpt.training.trainer import Finished, plan_calls
+from minigpt.training.trainer import Finished, Stopped, plan_calls
 from minigpt.training.validation import EvalHistory
 
 SMALL = {
@@ -129,13 +132,40 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     )
 
 
-def test_early_stop_after_evaluations_without_progress(tmp_path):
+def test_a_run_without_progress_stops_and_stays_so(tmp_path):
   rate = {'learning_rate': 1e-12, 'min_learning_rate': 0.0}
-  changes = dict(patience=2, steps=40, compile='graph', **rate)
-  with open_small_run(tmp_path, **changes) as run:
+  changes = dict(steps=40, compile='graph', keep_checkpoints=1, **rate)
+  path = tmp_path / 'run'
+  with open_small_run(path, patience=2, **changes) as run:
     run.history = EvalHistory(best_loss=0.0)
+    assert run.train() == Finished()
+    assert run.step == 8
+  before = sorted(path.rglob('step-*'))
+  for _ in range(2):
+    with open_small_run(path, patience=2, **changes) as run:
+      assert run.train() == Finished()
+      assert run.step == 8
+  assert sorted(path.rglob('step-*')) == before
+  # More patience is what makes it train on.
+  with open_small_run(path, patience=3, **changes) as run:
     run.train()
-  assert run.step == 8
+    assert run.step == 12
+
+
+def test_a_run_that_was_never_evaluated_ends_with_words(tmp_path):
+  def stop(run, _):
+    if run.step == 8:
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(0.2)
+
+  path = tmp_path / 'run'
+  changes = dict(eval_every=0, checkpoint_every=4, compile='graph')
+  with open_small_run(path, steps=40, **changes) as run:
+    assert run.train(stop) == Stopped(signal.SIGTERM)
+  with open_small_run(path, steps=5, **changes) as run:
+    assert run.train() == Finished()
+    assert run.step == 8
+    assert '8 steps in 0:01; no checkpoint was evaluated' in run.summary(1.0)
 
 
 def test_a_save_that_fails_ends_the_run_at_once(tmp_path, monkeypatch):
