@@ -50,9 +50,12 @@ def _cluster(fields: dict[str, Any]) -> Cluster:
   }
   if len(set(tasks.values())) < len(tasks):
     raise ValueError('two tasks have the same address')
-  if (task['type'], task['index']) not in tasks:
-    raise ValueError(f'no task {task["type"]} {task["index"]} in its cluster')
-  worker = list(tasks).index((task['type'], task['index']))
+  job, index = task['type'], task['index']
+  if isinstance(index, str) and index.isdecimal():
+    index = int(index)  # As shell scripts write it.
+  if type(index) is not int or (job, index) not in tasks:
+    raise ValueError(f'no task {job} {index!r} in its cluster')
+  worker = list(tasks).index((job, index))
   return Cluster(tuple(tasks.values()), worker)
 
 

@@ -14,6 +14,8 @@ import contextlib
 import copy
 import itertools
 import os
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,9 @@ from minigpt.checkpoints import checkpoint
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.data.sequence_packing import PackedBatch
 from minigpt.errors import InputError, UsageError
+from minigpt.training import rendezvous
 from minigpt.training.cluster import Cluster, check_port, read_cluster
+from minigpt.training.metrics import say
 from minigpt.training.single_worker import SingleWorker, TrainSteps
 from minigpt.training.state import TrainState
 from minigpt.training.step import (
@@ -233,11 +237,35 @@ def _join(cluster: Cluster) -> MultiWorker:
   address, size = cluster.addresses[cluster.worker], len(cluster.addresses)
   check_port(address)
   print(f'waiting for {size} workers, of which this is {cluster.worker} ...')
+  rendezvous.meet(cluster, say)
   try:
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    with _deadline(f'worker {cluster.worker} at {address}'):
+      strategy = tf.distribute.MultiWorkerMirroredStrategy()
   except (tf.errors.OpError, RuntimeError) as error:
     raise InputError(
       f'worker {cluster.worker} at {address} could not join the others '
       f'({str(error).splitlines()[0]}); check TF_CONFIG on every machine'
     ) from None
   return MultiWorker(strategy, cluster.worker, size)
+
+
+@contextlib.contextmanager
+def _deadline(who: str) -> Iterator[None]:
+  """Ends the process where TensorFlow waits in vain: it cannot be woken."""
+
+  def end() -> None:
+    print(
+      f'{who} could not join the others within {rendezvous.PATIENCE:,.0f} s, '
+      'though all had come; start all of them again',
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)
+
+  timer = threading.Timer(rendezvous.PATIENCE, end)
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()

@@ -200,6 +200,8 @@ def test_a_cluster_is_read():
   assert found == (('a:1', '[::1]:2'), 1)
   found = cluster_lib.read_cluster(cluster(chief=['c:1'], worker=['w:1']))
   assert found == (('c:1', 'w:1'), 0)
+  found = cluster_lib.read_cluster(cluster('1', worker=['a:1', 'b:1']))
+  assert found == (('a:1', 'b:1'), 1)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +212,9 @@ def test_a_cluster_is_read():
     '{}',
     '{"cluster": {"worker": 3}, "task": {"type": "worker", "index": 0}}',
     cluster(2, worker=['a:1', 'b:1']),
+    cluster(True, worker=['a:1', 'b:1']),
+    cluster('one', worker=['a:1', 'b:1']),
+    cluster(float('inf'), worker=['a:1', 'b:1']),
     cluster(worker=['a:1', 'b']),
     cluster(worker=['a:1', 'b:99999']),
     cluster(worker=['a:1', 'a:1']),
