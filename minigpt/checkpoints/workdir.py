@@ -31,6 +31,9 @@ from minigpt.tokenizers import Tokenizer
 
 # What may change when a run is continued, without making it another run.
 CHANGEABLE = {
+  # It may have moved: that it is the same is proven by checksums.
+  'dataset',
+  'init_from',
   'steps',
   'epochs',
   'steps_per_call',
@@ -167,11 +170,29 @@ def check_same_data(workdir: str | Path, found: Fingerprint) -> None:
   """Raises InputError where the text is not the one that was trained on."""
   saved = _config_fields(workdir).get('fingerprint')
   if saved is not None and saved != found._asdict():
-    raise InputError(
-      f'the text has changed since {workdir} was begun: its {found.n_tokens:,} '
-      f'tokens have checksum {found.crc32:08x}, config.json says {saved}; '
-      'bring the text back, or choose another --workdir'
+    raise changed_text(
+      workdir,
+      f'it has {found.n_tokens:,} tokens now, with checksum {found.crc32:08x}',
     )
+
+
+def changed_text(workdir: str | Path, now: str) -> InputError:
+  """Makes the error of a run whose text is not what it was begun with.
+
+  Args:
+    workdir: the run's.
+    now: what the text is now.
+  """
+  saved = _config_fields(workdir).get('fingerprint')
+  before = f'; config.json says {saved}'
+  if isinstance(saved, dict):
+    n, crc = saved.get('n_tokens'), saved.get('crc32')
+    if type(n) is int and type(crc) is int:
+      before = f'; it had {n:,} tokens with checksum {crc:08x}'
+  return InputError(
+    f'the text has changed since {workdir} was begun{before}; {now}; bring the '
+    'text back, or choose another --workdir'
+  )
 
 
 def check_has_checkpoints(
@@ -218,9 +239,25 @@ def check_same_run(
   """Raises UsageError where an override contradicts the saved run."""
   known = values(saved)
   for name, value in overrides.items():
-    if name not in CHANGEABLE and known[name] != value:
+    if known[name] == value:
+      continue
+    if name not in CHANGEABLE or not _may_move(workdir, saved, name, value):
       raise UsageError(
         f'--{name}={value} contradicts {workdir}/config.json, which says '
         f'{known[name]}: drop it to continue that run, or choose another '
         '--workdir'
       )
+
+
+def _may_move(
+  workdir: str | Path, saved: RunConfig, name: str, value: Any
+) -> bool:
+  """Tells whether a checksum will prove that what has moved is the same."""
+  if name == 'dataset':
+    return _config_fields(workdir).get('fingerprint') is not None
+  if name == 'init_from':
+    # The checkpoint of adapters has the checksum of the weights beside them;
+    # one of all weights makes the start superfluous.
+    both = bool(value) and bool(saved.train.init_from)
+    return both and bool(checkpoint.list_checkpoints(checkpoints(workdir)))
+  return True

@@ -15,6 +15,7 @@ import numpy as np
 
 from minigpt.data.batches import evenly_spread
 from minigpt.data.jsonl import Pair
+from minigpt.data.sources import UnfitTextError
 from minigpt.errors import InputError
 from minigpt.tokenizers import Tokenizer
 
@@ -91,7 +92,7 @@ class _Example(NamedTuple):
 
 def _encode(pair: Pair, tokenizer: Tokenizer, end: int) -> _Example:
   if ends_with_line(tokenizer) and '\n' in pair.completion:
-    raise InputError(
+    raise UnfitTextError(
       f'{pair.where}: its completion holds a line feed, which ends completions '
       f'with the {tokenizer.name} tokenizer'
     )
@@ -99,7 +100,7 @@ def _encode(pair: Pair, tokenizer: Tokenizer, end: int) -> _Example:
     prompt = tokenizer.encode(pair.prompt)
     completion = tokenizer.encode(pair.completion)
   except InputError as error:
-    raise InputError(f'{pair.where}: {error}') from None
+    raise UnfitTextError(f'{pair.where}: {error}') from None
   if not len(prompt):
     prompt = np.array([end], np.int32)
   tokens = np.concatenate([prompt, completion, [end]]).astype(np.int32)
@@ -112,7 +113,7 @@ def _fit(example: _Example, pair: Pair, room: int, truncate: bool) -> _Example:
   if surplus <= 0:
     return example
   if not truncate:
-    raise InputError(
+    raise UnfitTextError(
       f'{pair.where}: the example has {len(example.tokens)} tokens, a row only '
       f'{room} (context_length + 1); --truncate cuts its beginning'
     )
@@ -134,7 +135,8 @@ def pack(
     truncate: cut an example that is too long; otherwise it is refused.
 
   Raises:
-    InputError: a pair is too long, or the tokenizer does not know its text.
+    UnfitTextError: a pair is too long, or the tokenizer does not know its text.
+    InputError: the tokenizer knows nothing that could end a completion.
   """
   room = context_length + 1
   end = _end_token(tokenizer)

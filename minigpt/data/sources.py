@@ -24,6 +24,10 @@ SAMPLE = (
 )
 
 
+class UnfitTextError(InputError):
+  """Text that a tokenizer does not know, or that is too long for a model."""
+
+
 class Split(NamedTuple):
   """A training and a validation part: both text, or both token ids [N]."""
 

@@ -1,7 +1,7 @@
 """What a run trains on and is evaluated on: its text, read and tokenized."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from minigpt.config import DataConfig
 from minigpt.data import batches, jsonl, sequence_packing, sources
 from minigpt.data.batches import EvalBatch
 from minigpt.data.sequence_packing import PackedBatch, PackedExamples
+from minigpt.data.sources import UnfitTextError
 from minigpt.data.token_shards import Tokens, token_dtype
 from minigpt.data.windows import Fingerprint, Windows, fingerprint, make_windows
 from minigpt.errors import InputError
@@ -51,8 +52,19 @@ class TrainingData(NamedTuple):
     )
 
 
+# Is called with the fingerprint of the text before it is looked at further.
+CheckText: TypeAlias = Callable[[Fingerprint], object]
+
+
+def any_text(found: Fingerprint) -> None:
+  """Accepts every text."""
+
+
 def read_training_data(
-  config: DataConfig, context_length: int, tokenizer: Tokenizer | None = None
+  config: DataConfig,
+  context_length: int,
+  tokenizer: Tokenizer | None = None,
+  check: CheckText = any_text,
 ) -> TrainingData:
   """Reads the data set, and builds a tokenizer where there is none yet.
 
@@ -61,26 +73,34 @@ def read_training_data(
     context_length: of the model.
     tokenizer: the tokenizer of the run that is continued or of the model to
       start from; None takes that of a token directory, or builds one.
+    check: raises where a run that is continued was begun with other text.
 
   Raises:
     UsageError: there is no such data set, or it is too short.
+    UnfitTextError: the tokenizer does not know the text, or an example is too
+      long.
     InputError: it cannot be read, holds what the tokenizer does not know, or
       tokens of another vocabulary.
   """
   if tokenizer is not None:
     sources.check_vocabulary(config.dataset, tokenizer)
   read = _read_pairs if config.dataset.endswith('.jsonl') else _read_text
-  return read(config, context_length, tokenizer)
+  return read(config, context_length, tokenizer, check)
 
 
 def _read_text(
-  config: DataConfig, context_length: int, tokenizer: Tokenizer | None
+  config: DataConfig,
+  context_length: int,
+  tokenizer: Tokenizer | None,
+  check: CheckText,
 ) -> TrainingData:
   split = sources.read_split(config)
   tokenizer = tokenizer or _build_tokenizer(config, split)
   train = _tokens(split.train, tokenizer)
   # Without a validation part both are the same text: it is encoded once.
   val = train if split.val is split.train else _tokens(split.val, tokenizer)
+  found = fingerprint(train, val)
+  check(found)
   windows = make_windows(
     train, context_length, config.stride, tokenizer.vocab_size
   )
@@ -90,7 +110,7 @@ def _read_text(
       'set it to 0 to evaluate on the training text'
     )
   opening = tokenizer.decode(val[:8])
-  return TrainingData(tokenizer, windows, val, fingerprint(train, val), opening)
+  return TrainingData(tokenizer, windows, val, found, opening)
 
 
 def _build_tokenizer(config: DataConfig, split: sources.Split) -> Tokenizer:
@@ -106,11 +126,18 @@ def _build_tokenizer(config: DataConfig, split: sources.Split) -> Tokenizer:
 def _tokens(part: str | Tokens, tokenizer: Tokenizer) -> Tokens:
   if not isinstance(part, str):
     return part
-  return tokenizer.encode(part).astype(token_dtype(tokenizer.vocab_size))
+  try:
+    tokens = tokenizer.encode(part)
+  except InputError as error:
+    raise UnfitTextError(str(error)) from None
+  return tokens.astype(token_dtype(tokenizer.vocab_size))
 
 
 def _read_pairs(
-  config: DataConfig, context_length: int, tokenizer: Tokenizer | None
+  config: DataConfig,
+  context_length: int,
+  tokenizer: Tokenizer | None,
+  check: CheckText,
 ) -> TrainingData:
   pairs = jsonl.read_pairs(config.dataset)
   if tokenizer is None:
@@ -131,5 +158,6 @@ def _read_pairs(
     for part in parts
   )
   found = fingerprint(train.tokens.ravel(), val.tokens.ravel())
+  check(found)
   stop = ('\n',) if sequence_packing.ends_with_line(tokenizer) else ()
   return TrainingData(tokenizer, train, val, found, parts[1][0].prompt, stop)

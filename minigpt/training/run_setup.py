@@ -7,6 +7,7 @@ config.json.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt import tokenizers
-from minigpt.checkpoints import loading, workdir
+from minigpt.checkpoints import checkpoint, loading, workdir
 from minigpt.checkpoints.loading import CHANGEABLE_AT_START, LoadedModel
 from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import (
@@ -27,8 +28,17 @@ from minigpt.config import (
   resolve,
   resolve_exclusive,
 )
-from minigpt.data.sources import check_vocabulary, resolve_tokenizer
-from minigpt.data.training_data import TrainingData, read_training_data
+from minigpt.data.sources import (
+  UnfitTextError,
+  check_vocabulary,
+  resolve_tokenizer,
+)
+from minigpt.data.training_data import (
+  CheckText,
+  TrainingData,
+  any_text,
+  read_training_data,
+)
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import specs
 from minigpt.runtime import lock
@@ -185,9 +195,24 @@ def _continue_run(
   workdir.check_has_checkpoints(path, last_step, interval)
   workdir.create_folders(path)
   setup = _read_run(path, {**workdir.values(saved), **overrides})
+  if setup.config.train.init_from != saved.train.init_from:
+    setup = _with_moved_start(path, setup)
   workers.check_batch_size(setup.config.train)
   workdir.save_config(path, setup.config, setup.data.fingerprint)
   return setup
+
+
+def _with_moved_start(path: Path, setup: RunSetup) -> RunSetup:
+  """Makes sure that a model to start from is the same in its new place.
+
+  Only adapters still need it.
+  """
+  if not setup.config.train.lora_rank:
+    return setup
+  start = loading.load(setup.config.train.init_from)
+  newest = checkpoint.list_checkpoints(workdir.checkpoints(path))[-1]
+  loading.load_start(setup.config, newest.info.get('start'), start)
+  return setup._replace(start=start)
 
 
 def _join_run(path: Path) -> RunSetup:
@@ -201,10 +226,17 @@ def _join_run(path: Path) -> RunSetup:
 
 
 def _read_run(path: Path, values: dict[str, Any]) -> RunSetup:
+  """Reads a run's text, and makes sure that it is what it was begun with."""
   tokenizer = tokenizers.load(path / 'tokenizer.json')
-  setup = prepare(resolve(values), tokenizer)
-  workdir.check_same_data(path, setup.data.fingerprint)
-  return setup
+  try:
+    return prepare(
+      resolve(values),
+      tokenizer,
+      functools.partial(workdir.check_same_data, path),
+    )
+  except UnfitTextError as error:
+    # The text it was begun with did fit.
+    raise workdir.changed_text(path, str(error)) from None
 
 
 def start_values(
@@ -238,13 +270,18 @@ def start_values(
   return values | {'tokenizer': name}
 
 
-def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> RunSetup:
+def prepare(
+  settings: Settings,
+  tokenizer: Tokenizer | None = None,
+  check: CheckText = any_text,
+) -> RunSetup:
   """Reads the text, and resolves what depends on it: vocabulary and steps.
 
   Args:
     settings: what is asked for.
     tokenizer: the tokenizer of the run that is continued, or of the model to
       start from; None builds one.
+    check: of the text.
 
   Raises:
     UsageError: settings do not fit each other, or the state does not fit into
@@ -257,7 +294,7 @@ def prepare(settings: Settings, tokenizer: Tokenizer | None = None) -> RunSetup:
       f'eval_stride={settings.train.eval_stride}: windows of {context_length} '
       'tokens would leave text out; lower it'
     )
-  data = read_training_data(settings.data, context_length, tokenizer)
+  data = read_training_data(settings.data, context_length, tokenizer, check)
   vocabulary = {'vocab_size': data.tokenizer.vocab_size}
   model = GPTConfig(**{**vocabulary, **settings.model})
   loading.check_vocab_size('the run', model, data.tokenizer)

@@ -1,7 +1,9 @@
 """Runs that begin, continue, and start from another model's weights."""
 
 import dataclasses
+import json
 import os
+import shutil
 
 import helpers
 import numpy as np
@@ -202,3 +204,83 @@ def test_tokens_of_another_vocabulary_are_refused(tmp_path):
   assert setup.data.train.n_tokens > 30
   with pytest.raises(InputError, match='made with another vocabulary'):
     run_setup.new_setup({**start, 'dataset': str(wrong)}, None)
+
+
+def test_text_that_moved_is_known_again(tmp_path):
+  before, after = tmp_path / 'a.txt', tmp_path / 'b.txt'
+  before.write_text(TEXT)
+  path = tmp_path / 'run'
+  tiny = dict(
+    emb_dim=8, context_length=8, n_heads=2, n_layers=1, steps=2, **GRAPH
+  )
+  options = dict(dataset=str(before), **tiny)
+  with run_setup.open_run(path, options, say=say_nothing) as run:
+    run.train()
+  before.rename(after)
+  with run_setup.open_run(
+    path, {'dataset': str(after)}, say=say_nothing
+  ) as run:
+    assert run.step == 2
+  with run_setup.open_run(path, say=say_nothing) as run:
+    assert run.config.data.dataset == str(after)
+
+
+@pytest.mark.parametrize(
+  ('change', 'now'),
+  [
+    (lambda text: text.replace('a', 'b'), 'it has 270 tokens now, with check'),
+    (lambda text: text[:-9], 'it has 261 tokens now'),
+    (lambda text: text[:9], 'it has 9 tokens now'),
+    (lambda text: f'{text}\u00e9', "character '\u00e9'"),
+  ],
+  ids=['other', 'shorter', 'too short', 'a new character'],
+)
+def test_text_that_changed_is_told_by_its_counts_first(tmp_path, change, now):
+  text = tmp_path / 'a.txt'
+  text.write_text(TEXT)
+  path = tmp_path / 'run'
+  tiny = dict(emb_dim=8, context_length=8, n_heads=2, n_layers=1, **GRAPH)
+  options = dict(dataset=str(text), **tiny)
+  with run_setup.open_run(path, options, say=say_nothing):
+    pass
+  text.write_text(change(TEXT))
+  with pytest.raises(InputError) as caught:
+    run_setup.open_run(path, say=say_nothing)
+  message = str(caught.value)
+  assert message.startswith(f'the text has changed since {path} was begun; it')
+  assert message.index('it had 270 tokens with checksum') < message.index(now)
+  saved = json.loads((path / 'config.json').read_text())
+  assert saved['fingerprint']['n_tokens'] == 270
+
+
+def test_a_data_set_that_nothing_proves_may_not_change(tmp_path):
+  run = workdir.RunConfig(CONFIG, DataConfig(), TrainConfig())
+  workdir.create(tmp_path, run, tokenizers.build('char', TEXT))
+  with pytest.raises(UsageError, match=r'--dataset=b\.txt contradicts'):
+    workdir.check_same_run(tmp_path, run, {'dataset': 'b.txt'})
+
+
+def test_a_start_that_moved_is_known_again(tmp_path, source, text):
+  path = tmp_path / 'run'
+  moved, other = tmp_path / 'moved', tmp_path / 'other'
+  shutil.copytree(source[0], moved)
+  weights = params.init_params(CONFIG, seed=4)
+  workdir.write(other, CONFIG, weights, tokenizers.build('char', TEXT))
+  changes = dict(lora_rank=2, steps=2, eval_batches=1)
+  with open_finetuning(path, source[0], text, **changes) as run:
+    # Without a checkpoint, nothing proves it.
+    config = run.config
+    with pytest.raises(UsageError, match=r'--init_from=.* contradicts'):
+      workdir.check_same_run(path, config, {'init_from': str(moved)})
+    run.train()
+  for start in (other, tmp_path):
+    with pytest.raises(InputError):
+      run_setup.open_run(path, {'init_from': str(start)}, say=say_nothing)
+    assert workdir.load_config(path) == config
+  with pytest.raises(UsageError, match='--init_from= contradicts'):
+    run_setup.open_run(path, {'init_from': ''}, say=say_nothing)
+  with run_setup.open_run(
+    path, {'init_from': str(moved), 'steps': 3}, say=say_nothing
+  ) as run:
+    run.train()
+  assert workdir.load_config(path).train.init_from == str(moved)
