@@ -18,7 +18,7 @@ from minigpt.checkpoints import loading
 from minigpt.checkpoints.loading import Trained
 from minigpt.compiler import jit
 from minigpt.config import Settings
-from minigpt.generation import decode, prompt_lookup
+from minigpt.generation import decode, prompt_lookup, sampling
 from minigpt.kernels.quantize import quantize
 from minigpt.runtime import app, startup
 from minigpt.training.run_setup import prepare
@@ -30,7 +30,7 @@ def decoders(trained: Trained, n_new: int, n_drafted: int):
   """Plain and speculative: int [1, T] -> int32 [1, N], tally or ()."""
   p = quantize(trained.model.params, 'float32')  # As `minigpt generate` has it.
   config = trained.run.model
-  greedy = decode.greedy_sampling(1)
+  greedy = sampling.greedy_sampling(1)
 
   def begin(prompt):
     length = tf.constant([prompt.shape[1]])

@@ -4,6 +4,7 @@ It stands above all packages, as the commands do, and nothing imports it but
 `minigpt/__init__.py`.
 """
 
+import dataclasses
 import functools
 import signal
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ import tensorflow as tf
 from minigpt.checkpoints import loading
 from minigpt.config import GPTConfig
 from minigpt.errors import unknown
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.tokenizers import Tokenizer
@@ -128,16 +130,17 @@ class Model:
       UsageError: an unknown option, or a value out of its range.
       InputError: a prompt holds what the tokenizer does not know.
     """
+    known = [field.name for field in dataclasses.fields(Request)]
     for name in options:
-      if name not in Request._fields:
-        raise unknown('option', name, Request._fields)
+      if name not in known:
+        raise unknown('option', name, known)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    texts = self._completer(prompts, Request(**options)) if prompts else []
+    texts = self._generator(prompts, Request(**options)) if prompts else []
     return texts[0] if isinstance(prompt, str) else texts
 
   @functools.cached_property
-  def _completer(self) -> Completer:
-    return Completer(
+  def _generator(self) -> Generator:
+    return Generator(
       self._weights,
       self.config,
       self.tokenizer,

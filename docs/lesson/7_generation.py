@@ -6,7 +6,7 @@ import tempfile
 
 import tensorflow as tf
 
-from minigpt.generation import decode
+from minigpt.generation.sampling import make_sampling, sample
 from minigpt.model.kv_cache import cached_gpt, empty_caches
 from minigpt.model.transformer import gpt, unembed
 from minigpt.training.metrics import say_nothing
@@ -43,9 +43,7 @@ print(f'tokens read: {sum(range(9, 21))} without, {position} with')
 # Samples of eight seeds after "the ", further and further from the most likely.
 logits = gpt(tf.constant([tokenizer.encode('the ')]), model.params, config)
 for temperature in (0.0, 1.0, 3.0):
-  sampling = decode.Sampling(
-    tf.fill([8], temperature), tf.zeros([8], tf.int32), tf.ones(8), tf.range(8)
-  )
+  options = make_sampling(8, temperature=temperature, seed=tf.range(8))
   rows = tf.repeat(logits[:, -1], 8, axis=0)
-  sampled = decode.draw(rows, sampling, tf.zeros([8], tf.int32))
+  sampled = sample(rows, options, tf.zeros([8], tf.int32))
   print(f'temperature {temperature}:', repr(tokenizer.decode(sampled)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from minigpt.conformance.serving_session import ServingSession
-from minigpt.generation.generator import Request
+from minigpt.generation.request import Request
 from minigpt.serving import client
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server

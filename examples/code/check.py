@@ -22,7 +22,8 @@ from typing import NamedTuple
 from examples.ngram import NGram
 from minigpt.checkpoints.loading import Trained, load_trained
 from minigpt.data.sources import read_split
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 
 LONGEST = 80  # Characters of a completion.
 
@@ -67,7 +68,7 @@ def by_counting(model: NGram, before: str) -> str:
 
 
 def by_model(trained: Trained, befores: Sequence[str]) -> list[str]:
-  complete = Completer(
+  complete = Generator(
     trained.model.params, trained.run.model, trained.tokenizer
   )
   request = Request(LONGEST, temperature=0.0, stop=('\n',))

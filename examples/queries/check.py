@@ -18,7 +18,8 @@ from examples.ngram import NGram
 from examples.queries.make_queries import SCHEMA
 from minigpt.checkpoints.loading import load_trained
 from minigpt.checkpoints.workdir import load_config
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 
 LONGEST = 256  # Characters; no query of the data has more.
 
@@ -57,7 +58,7 @@ def by_counting(text: str, order: int, n: int) -> list[str]:
 def by_model(workdir: Path, n: int) -> list[str]:
   """Queries of a trained model at temperature 1."""
   model = load_trained(workdir)
-  complete = Completer(model.model.params, model.run.model, model.tokenizer)
+  complete = Generator(model.model.params, model.run.model, model.tokenizer)
   request = Request(LONGEST, temperature=1.0, stop=('\n',))
   return complete(['\n'] * n, request)
 

@@ -17,7 +17,8 @@ from minigpt.analysis.scoring import (
 from minigpt.analysis.text_metrics import character_error_rate
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.data.jsonl import Choice, Pair
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 
 _PROMPTS_PER_BATCH = 32
 # New tokens that a completion may have beyond the longest one wanted.
@@ -118,7 +119,7 @@ def complete_greedily(
   longest = max(len(encode(tokenizer, p.where, p.completion)) for p in pairs)
   stop = ('\n',) if tokenizer.end_of_text is None else ()
   request = Request(max_new_tokens=longest + _SLACK, temperature=0.0, stop=stop)
-  complete = Completer(model.weights, model.config, tokenizer)
+  complete = Generator(model.weights, model.config, tokenizer)
   # Prompts of about the same length share a batch, so little is padded.
   order = sorted(range(len(pairs)), key=lambda i: len(ids[i]))
   texts = [''] * len(pairs)

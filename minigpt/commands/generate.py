@@ -7,11 +7,13 @@ than once, with seeds --seed, --seed + 1, ...
 """
 
 import sys
+from typing import Any
 
 from minigpt.checkpoints.loading import load_trained
 from minigpt.commands.flags import generate as flags
 from minigpt.errors import UsageError
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 
 
@@ -25,7 +27,7 @@ def main() -> None:
   request = _request().check()
   trained = load_trained(flags.WORKDIR.value)
   dtype = flags.COMPUTE_DTYPE.value
-  complete = Completer(
+  generator = Generator(
     quantize(trained.model.params, flags.WEIGHTS.value, dtype),
     trained.run.model,
     trained.tokenizer,
@@ -34,29 +36,26 @@ def main() -> None:
   )
   prompts = [prompt for prompt in flags.PROMPT.value for _ in range(n_samples)]
   if len(prompts) == 1:
-    _stream(complete, prompts[0], request)
+    _stream(generator, prompts[0], request)
   else:
-    texts = complete(prompts, request)
+    texts = generator(prompts, request)
     for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
       print(f'--- {number + 1}\n{prompt}{text}')
 
 
 def _request() -> Request:
   """Returns what the flags ask for, not yet checked."""
+  sampling: dict[str, Any] = {
+    name: flag.value for name, flag in flags.SAMPLING.items()
+  }
   return Request(
-    flags.MAX_NEW_TOKENS.value,
-    flags.TEMPERATURE.value,
-    flags.TOP_K.value,
-    flags.TOP_P.value,
-    flags.SEED.value,
-    tuple(flags.STOP.value),
-    flags.REPETITION_PENALTY.value,
-    flags.MIN_NEW_TOKENS.value,
-    dict(map(_bias, flags.LOGIT_BIAS.value)),
-    tuple(flags.BAN.value),
-    flags.NUM_BEAMS.value,
-    flags.LENGTH_PENALTY.value,
-    flags.SPECULATE.value,
+    **sampling,
+    stop=tuple(flags.STOP.value),
+    logit_bias=dict(map(_bias, flags.LOGIT_BIAS.value)),
+    banned=tuple(flags.BAN.value),
+    num_beams=flags.NUM_BEAMS.value,
+    length_penalty=flags.LENGTH_PENALTY.value,
+    speculate=flags.SPECULATE.value,
   )
 
 
@@ -71,7 +70,7 @@ def _bias(text: str) -> tuple[int, float]:
     ) from None
 
 
-def _stream(complete: Completer, prompt: str, request: Request) -> None:
+def _stream(generator: Generator, prompt: str, request: Request) -> None:
   """Prints the text while it is generated."""
 
   def show(_: int, text: str) -> None:
@@ -79,5 +78,5 @@ def _stream(complete: Completer, prompt: str, request: Request) -> None:
     sys.stdout.flush()
 
   show(0, prompt)
-  complete([prompt], request, show)
+  generator([prompt], request, show)
   print()

@@ -12,6 +12,7 @@ Exits with 0 only if nothing failed.
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from minigpt.commands.flags import serve_check as flags
@@ -20,7 +21,7 @@ from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.conformance.serving_session import read_saved_model
 from minigpt.conformance.subject import Check
 from minigpt.errors import UsageError
-from minigpt.generation.generator import Request
+from minigpt.generation.request import Request
 from minigpt.serving import client
 from minigpt.serving.endpoint import Endpoint
 
@@ -71,7 +72,7 @@ def _load_test(endpoint: Endpoint) -> int:
 
     def send(i: int) -> None:
       prompt = prompts[i % len(prompts)].decode()
-      client.generate(endpoint, [prompt], request._replace(seed=i))
+      client.generate(endpoint, [prompt], replace(request, seed=i))
 
     result = load_test.load_test(
       send, flags.REQUESTS.value, flags.CONCURRENCY.value

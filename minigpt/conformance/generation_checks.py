@@ -7,6 +7,7 @@ Shapes: V vocabulary.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,9 @@ from minigpt.conformance.subject import (
   predict_example,
   split_rows,
 )
-from minigpt.generation.generator import Request
-from minigpt.serving.client import (
-  generate,
-  sampling_inputs,
-  step_inputs,
-  stream,
-)
+from minigpt.generation.request import Request
+from minigpt.serving.client import generate, step_inputs, stream
+from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 
 
@@ -149,7 +146,7 @@ def streaming(model: ModelUnderTest) -> str:
     pieces = stream(
       model.endpoint,
       prompts[i],
-      request._replace(seed=request.seed + i),
+      replace(request, seed=request.seed + i),
       files.tokenizer,
       files.context_length,
     )

@@ -16,8 +16,10 @@ from minigpt.conformance.subject import (
   take_rows,
 )
 from minigpt.errors import InputError, UsageError
-from minigpt.generation.generator import encode_prompt
+from minigpt.generation.request import encode_prompt
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.sampling_inputs import base_name
 from minigpt.tokenizers import Tokenizer
 
 _HARD = {
@@ -29,21 +31,7 @@ _HARD = {
 _VERY_LONG = 2000  # How often the prompts are repeated for a very long one.
 _TEXT_INPUTS = ('prompt', 'text')
 _NAN = float('nan')
-# What `generate` and `generate_ids` must refuse.
-_BAD_VALUES = (
-  ('temperature', -1.0),
-  ('temperature', _NAN),
-  ('top_p', 0.0),
-  ('top_p', 1.5),
-  ('top_p', _NAN),
-  ('top_k', -1),
-  ('max_new_tokens', 0),
-  ('max_new_tokens', 2**30),
-  ('repetition_penalty', 0.0),
-  ('repetition_penalty', _NAN),
-  ('min_new_tokens', -1),
-  ('min_new_tokens', 2**30),
-)
+_FAR_TOO_MANY = 2**30  # More tokens than any export allows.
 
 
 def id_padding(model: ModelUnderTest) -> str:
@@ -129,14 +117,32 @@ def refuses(model: ModelUnderTest, name: str, changed: dict[str, Any]) -> bool:
 
 def bad_values(model: ModelUnderTest) -> str:
   """Checks that each is refused by name, and the next request answered."""
-  for name in ('generate', 'generate_ids'):
+  n_refused = 0
+  for name in model.endpoint.signatures():
+    if base_name(name) not in ('generate', 'generate_ids'):
+      continue
     good = example_inputs(model, name)
-    for field, value in _BAD_VALUES:
-      changed = {field: np.array([value, good[field][0]], good[field].dtype)}
-      if not refuses(model, name, changed):
-        raise CheckError(f'{name} accepts {field}={value}')
+    for field in SAMPLING_FIELDS.keys() & good.keys():
+      for value in _bad_values(field):
+        changed = {field: np.array([value, good[field][0]], good[field].dtype)}
+        if not refuses(model, name, changed):
+          raise CheckError(f'{name} accepts {field}={value}')
+        n_refused += 1
   predict_example(model, 'generate')
-  return f'{len(_BAD_VALUES)} refused by name'
+  return f'{n_refused} refused by name'
+
+
+def _bad_values(name: str) -> list[float]:
+  """Returns values of a sampling option that lie outside of its range."""
+  field = SAMPLING_FIELDS[name]
+  if field.range is None:
+    return []
+  low, high, excludes_low = field.range
+  if field.is_integer:
+    is_limited = isinstance(high, str) or field.stage == 'loop'
+    return [int(low) - 1, *[_FAR_TOO_MANY] * is_limited]
+  too_high = [high + 1] if isinstance(high, float | int) else []
+  return [float(low) if excludes_low else low - 1.0, *too_high, _NAN]
 
 
 CHECKS: dict[str, CheckFunction] = {

@@ -19,12 +19,18 @@ from minigpt.conformance.subject import (
   compare_row,
   split_rows,
 )
-from minigpt.generation import decode, logits_processors
-from minigpt.generation.generator import Request, encode_prompt
+from minigpt.generation import decode
+from minigpt.generation.logits_processors import select_rules
+from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.sampling import select_sampling
 from minigpt.kernels.quantize import quantize
 from minigpt.model.layers import cross_entropy
 from minigpt.model.transformer import gpt, hidden_states, unembed
-from minigpt.serving.client import sampling_inputs
+from minigpt.serving.sampling_inputs import (
+  fields_of,
+  newest_version,
+  signature_name,
+)
 
 
 def as_exported(model: LoadedModel, weights: str) -> LoadedModel:
@@ -126,55 +132,57 @@ def next_tokens(model: ModelUnderTest) -> str:
 
 def greedy_tokens(model: ModelUnderTest) -> str:
   """Compares `generate` at temperature 0."""
-  return _compare_tokens(model, Request(model.n_new, temperature=0))
+  return _compare_tokens(model, Request(model.n_new, temperature=0).options(3))
 
 
 def sampled_tokens(model: ModelUnderTest) -> str:
-  """Compares `generate` with seeds, filters and penalties of each row."""
-  return _compare_tokens(model, Request(model.n_new, 1.0, 5, 0.9, seed=7))
+  """Compares `generate` with other seeds, filters and rules in each row."""
+  options = Request(model.n_new, temperature=1.0, seed=7).options(3)
+  known = fields_of(newest_version(model.endpoint.signatures()))
+  for place, (name, field) in enumerate(known.items()):
+    if field.stage != 'loop' and name not in ('temperature', 'seed'):
+      # Each row is without some of them, so that batches are mixed.
+      options[name][np.arange(3) != place % 3] = field.example
+  return _compare_tokens(model, options)
 
 
-def _compare_tokens(model: ModelUnderTest, request: Request) -> str:
+def _compare_tokens(model: ModelUnderTest, options: dict[str, Any]) -> str:
+  """Compares the newest version of `generate`, under options [3]."""
   ref = model.reference
   prompts = _example_texts(ref)
-  inputs: dict[str, Any] = sampling_inputs(request, len(prompts))
-  inputs['prompt'] = prompts
-  # The first row is without top_k, the last without top_p.
-  inputs['top_k'][0], inputs['top_p'][-1] = 0, 1
-  inputs['repetition_penalty'][-1], inputs['min_new_tokens'][0] = 1.3, 1
-  answer = split_rows(model.endpoint.predict('generate', inputs))
-  for i, row in enumerate(answer):
-    expected = _generate(ref, {k: v[i] for k, v in inputs.items()})
-    compare_row(f'generate: text {i}', row, expected)
-  return f'{sum(row["num_tokens"] for row in answer)} tokens'
+  version = newest_version(model.endpoint.signatures())
+  name = signature_name('generate', version)
+  inputs = {key: options[key] for key in fields_of(version)}
+  answer = model.endpoint.predict(name, {'prompt': prompts, **inputs})
+  for i, row in enumerate(split_rows(answer)):
+    own = {key: values[i : i + 1] for key, values in options.items()}
+    compare_row(f'{name}: text {i}', row, _generate(ref, prompts[i], own))
+  return f'{sum(answer["num_tokens"])} tokens'
 
 
-def _generate(ref: LoadedModel, row: dict[str, Any]) -> dict[str, Any]:
+def _generate(
+  ref: LoadedModel, prompt: bytes, options: dict[str, Any]
+) -> dict[str, Any]:
   """Returns one row's tokens, and the sum of their log-probabilities."""
   p, config = ref.weights, ref.config
-  ids = _encode(ref, row['prompt'], config.context_length)
-  n_new = int(row['max_new_tokens'])
+  ids = _encode(ref, prompt, config.context_length)
+  n_new = int(options['max_new_tokens'][0])
   n_slots = min(config.context_length, len(ids) + n_new)
   state = decode.start(ids[None], tf.constant([len(ids)]), p, config, n_slots)
-  keys = ('temperature', 'top_k', 'top_p', 'seed')
-  sampling = decode.Sampling(*(tf.constant([row[key]]) for key in keys))
-  state, drawn = decode.generate(
+  state, sampled = decode.generate(
     state,
     tf.constant(n_new),
     n_new,
-    sampling,
+    select_sampling(options),
     p,
     config,
     ref.tokenizer.end_of_text,
-    logits_processors.Rules(
-      tf.constant([row['repetition_penalty']]),
-      tf.constant([row['min_new_tokens']]),
-    ),
+    select_rules(options),
   )
-  n_drawn = int(state.n_drawn[0])
+  n_sampled = int(state.n_sampled[0])
   return {
-    'tokens': drawn.tokens[0, :n_drawn].numpy(),
-    'log_prob': np.sum(drawn.log_prob),
+    'tokens': sampled.tokens[0, :n_sampled].numpy(),
+    'log_prob': np.sum(sampled.log_prob),
   }
 
 

@@ -20,14 +20,14 @@ from minigpt.conformance.subject import (
   take_rows,
 )
 from minigpt.errors import UsageError
-from minigpt.generation.generator import Request
 from minigpt.serving import grpc_endpoint, warmup
-from minigpt.serving.client import sampling_inputs
 from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.sampling_inputs import fields_of
 
 WARMUP = Path('assets.extra') / warmup.FILE
 _MOST_WARMUP_RECORDS = 1000  # TensorFlow Serving refuses a file with more.
-_SAMPLING = tuple(sampling_inputs(Request(), 1))
+# Later versions of `generate` are not in exports of before.
+_SAMPLING = tuple(fields_of(1))
 _TEXT = ('text', 'text_bytes')
 _GENERATED = (*_TEXT, 'tokens', 'num_tokens', 'log_prob')
 _DROPPED = 'num_dropped'

@@ -15,9 +15,11 @@ import numpy as np
 
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.errors import InputError
-from minigpt.generation.generator import Request
-from minigpt.serving.client import sampling_inputs, step_inputs
+from minigpt.generation.request import Request
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
+from minigpt.serving.client import step_inputs
 from minigpt.serving.endpoint import Arrays, Endpoint, EndpointError
+from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 
 # Of float32 results, relative to values above 1.
@@ -134,16 +136,23 @@ def example_inputs(model: ModelUnderTest, name: str) -> dict[str, Any]:
     'ids': model.ids,
     'prompt_len': model.prompt_len,
     'k': np.full([model.n_rows], 3, np.int32),
-    **sampling_inputs(Request(), model.n_rows),
-    'max_new_tokens': np.minimum([4, 2, 3], model.n_new, dtype=np.int32),
-    'temperature': np.array([0, 0.8, 1.2], np.float32),
-    'top_k': np.array([0, 5, 0], np.int32),
-    'top_p': np.array([1, 1, 0.9], np.float32),
-    'repetition_penalty': np.array([1, 1, 1.3], np.float32),
-    'min_new_tokens': np.array([0, 1, 0], np.int32),
+    **_example_options(model),
   }
   inputs = model.endpoint.signatures()[name].inputs
   return {key: values[key] for key in inputs}
+
+
+def _example_options(model: ModelUnderTest) -> dict[str, Any]:
+  """Returns each sampling option: row 0 is greedy, the others set some."""
+  options = Request().options(model.n_rows)
+  for place, (name, field) in enumerate(SAMPLING_FIELDS.items()):
+    options[name][1 + place % 2] = field.example
+  return {
+    **options,
+    'seed': Request().options(model.n_rows)['seed'],
+    'max_new_tokens': np.minimum([4, 2, 3], model.n_new, dtype=np.int32),
+    'temperature': np.array([0, 0.8, 1.2], np.float32),
+  }
 
 
 def _step_after_prompts(model: ModelUnderTest) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Beam search, with the scores and the early stop of transformers.
 
-Every turn takes the likeliest 2 W continuations of the W beams of a row. Those
-that end are finished; the best W of the others go on. A row is done when none
-of its beams can get better than its finished ones.
+Every step takes the 2 W most likely continuations of the W beams of a row.
+Those that end are finished; the best W of the others go on. A row is done when
+none of its beams can get better than its finished ones.
+
+https://huggingface.co/docs/transformers/generation_strategies
 
 Shapes: B rows, W beams, N new tokens, V vocabulary.
 """
@@ -15,9 +17,8 @@ from minigpt.config import GPTConfig
 from minigpt.generation import decode, logits_processors
 from minigpt.model.params import Params
 
-_LOWEST = (
-  -1e9
-)  # A score that loses against every other; finite, as it is added.
+# A score that loses against every other; finite, as it is added.
+_LOWEST = -1e9
 
 
 class Beams(NamedTuple):
@@ -51,28 +52,32 @@ def search(
   Args:
     state: of B rows, with room for the new tokens: no window may slide.
     n_new: int32 [], at most `n_out`.
+    n_out: size N of the output.
+    width: W.
     length_penalty: above 0 favours long continuations.
+    stop_token: a beam that takes it is finished.
     rules: with B rows; they change log probabilities.
   """
   if rules:
-    of_rows = _repeated(rules._replace(banned=()), width)
-    rules = of_rows._replace(banned=rules.banned)
+    # Banned strings are the same for all rows: their tables have no rows.
+    of_beams = _repeat(rules._replace(banned=()), width)
+    rules = of_beams._replace(banned=rules.banned)
 
-  def turn(i, now):
+  def step(i, now):
     log_probs, caches = _log_probs(now.state, p, config, stop_token, rules)
     now = now._replace(state=now.state._replace(caches=caches))
-    return i + 1, _turn(
+    return i + 1, _step(
       now, log_probs, i, n_new, width, length_penalty, stop_token
     )
 
-  begin = _begin(state, n_out, width, stop_token)
-  _, end = tf.while_loop(
-    lambda i, now: (i < n_new) & tf.reduce_any(now.is_open), turn, (0, begin)
+  first = _first_search(state, n_out, width, stop_token)
+  _, last = tf.while_loop(
+    lambda i, now: (i < n_new) & tf.reduce_any(now.is_open), step, (0, first)
   )
-  return end.finished
+  return last.finished
 
 
-def _begin(state, n_out, width, stop_token):
+def _first_search(state, n_out, width, stop_token):
   n_rows = tf.shape(state.window)[0]
 
   def beams(first: float) -> Beams:
@@ -84,7 +89,7 @@ def _begin(state, n_out, width, stop_token):
     )
 
   return _Search(
-    state=_repeated(state, width),
+    state=_repeat(state, width),
     # One beam of each row counts at first, or all would be the same.
     running=beams(0.0),
     finished=beams(_LOWEST),
@@ -92,7 +97,7 @@ def _begin(state, n_out, width, stop_token):
   )
 
 
-def _repeated(tree, width):
+def _repeat(tree, width):
   return tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), tree)
 
 
@@ -101,26 +106,26 @@ def _log_probs(state, p, config, stop_token, rules):
   log_probs = tf.nn.log_softmax(logits)
   if rules:
     log_probs = logits_processors.apply(
-      log_probs, rules, state.window, state.length, state.n_drawn, stop_token
+      log_probs, rules, state.window, state.length, state.n_sampled, stop_token
     )
   return log_probs, caches
 
 
-def _turn(now, log_probs, i, n_new, width, length_penalty, stop_token):
+def _step(now, log_probs, i, n_new, width, length_penalty, stop_token):
+  """Takes the best continuations, and sorts out those that end."""
   found, beam, token = _continuations(now.running, log_probs, i, width)
   ends = tf.fill(tf.shape(token), i == n_new - 1)
   if stop_token is not None:
     ends |= token == stop_token
   score = found.score / tf.cast(found.n_tokens, tf.float32) ** length_penalty
+  # As in transformers, an end counts only among the W best of the 2 W.
   may_finish = ends & (tf.range(2 * width) < width) & now.is_open[:, None]
-  finished = _best(
-    _joined(now.finished, found._replace(score=_or_lowest(score, may_finish))),
-    width,
-  )
-  plain = _or_lowest(found.score, ~ends)
-  place = tf.math.top_k(plain, width)[1]
-  running = _pick(found._replace(score=plain), place)
-  state = _reordered(
+  candidates = found._replace(score=_or_lowest(score, may_finish))
+  finished = _best(_concat(now.finished, candidates), width)
+  log_prob = _or_lowest(found.score, ~ends)
+  place = tf.math.top_k(log_prob, width)[1]
+  running = _pick(found._replace(score=log_prob), place)
+  state = _reorder(
     now.state,
     tf.gather(beam, place, batch_dims=1),
     tf.gather(token, place, batch_dims=1),
@@ -130,7 +135,7 @@ def _turn(now, log_probs, i, n_new, width, length_penalty, stop_token):
 
 
 def _continuations(running, log_probs, i, width):
-  """The likeliest 2 W of each row: Beams, the beam and token of each."""
+  """Returns the 2 W most likely of each row, and the beam and token of each."""
   n_tokens = log_probs.shape[-1]
   total = tf.reshape(log_probs, [-1, width, n_tokens])
   total = tf.reshape(total + running.score[..., None], [-1, width * n_tokens])
@@ -147,7 +152,7 @@ def _continuations(running, log_probs, i, width):
 
 
 def _may_improve(running, finished, i, length_penalty):
-  """Whether the best running beam, were it to end now, beats a finished one."""
+  """Returns whether the best beam, if it ended now, would be kept."""
   length = tf.cast(i + 1, tf.float32)
   best = running.score[:, 0] / length**length_penalty
   return best > tf.reduce_min(finished.score, 1)
@@ -157,7 +162,7 @@ def _or_lowest(score, counts):
   return tf.where(counts, score, _LOWEST)
 
 
-def _joined(a: Beams, b: Beams) -> Beams:
+def _concat(a: Beams, b: Beams) -> Beams:
   return tf.nest.map_structure(lambda x, y: tf.concat([x, y], 1), a, b)
 
 
@@ -171,7 +176,7 @@ def _pick(beams: Beams, place: tf.Tensor) -> Beams:
   )
 
 
-def _reordered(state, beam, token):
+def _reorder(state, beam, token):
   """Gives each of the B * W rows the past of its beam, and its new token."""
   n_rows, width = tf.shape(beam)[0], beam.shape[1]
   source = tf.reshape(tf.range(n_rows)[:, None] * width + beam, [-1])

@@ -1,42 +1,26 @@
-"""Generation: samplers, prefill, one decoding step, and the loop around it.
+"""Generation: prefill, one decoding step, and the loop around it.
 
 A row of the batch is a window of tokens, left-aligned. All but its last token
-are in the KV cache; each turn of the loop reads that last token, draws the
+are in the KV cache; each step of the loop puts that last token in, samples the
 next one and appends it. Rows differ in length, sampling and seed, and no row
 sees another. A row that fills the context keeps its last half and goes on:
-positions are learned, so keys cannot slide and are computed anew.
+positions are learned, so keys cannot slide and are computed again.
 
 Shapes: B rows, S window slots, N new tokens, V vocabulary.
 """
 
-import math
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
 from minigpt.generation import logits_processors
+from minigpt.generation.sampling import Sampling, greedy_sampling, sample
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.kv_cache import Caches, cached_gpt
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
 from minigpt.model.transformer import unembed
-
-
-class Sampling(NamedTuple):
-  """How each row draws its tokens."""
-
-  temperature: tf.Tensor  # f32 [B]; 0: the likeliest token
-  top_k: tf.Tensor  # int32 [B]; only the k likeliest; 0: all
-  top_p: tf.Tensor  # f32 [B]; only the likeliest that reach p; 1: all
-  seed: tf.Tensor  # int32 or int64 [B]
-
-
-def greedy_sampling(n_rows: int | tf.Tensor) -> Sampling:
-  """Every row takes the likeliest token each time."""
-  zeros = tf.zeros([n_rows], tf.int32)
-  return Sampling(tf.zeros([n_rows]), zeros, tf.ones([n_rows]), zeros)
 
 
 class State(NamedTuple):
@@ -45,96 +29,30 @@ class State(NamedTuple):
   window: tf.Tensor  # int32 [B, S]
   length: tf.Tensor  # int32 [B], tokens in each window, at least 1
   caches: Caches  # keys and values of all but the last of them
-  n_drawn: tf.Tensor  # int32 [B], tokens drawn so far
+  n_sampled: tf.Tensor  # int32 [B], new tokens so far
   done: tf.Tensor  # bool [B]
 
 
-class Drawn(NamedTuple):
-  """New tokens; a row that is done goes on with `stop_token` or zeros."""
+class Sampled(NamedTuple):
+  """New tokens; after its end, a row is filled with `stop_token` or zeros."""
 
   tokens: tf.Tensor  # int32 [B, N]
   log_prob: tf.Tensor  # f32 [B, N], under the model at temperature 1
 
 
-def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-  """Hides all but the k likeliest (Fan et al. 2018): [B, V], [B] -> [B, V]."""
-  n = logits.shape[-1]
-  ranked = tf.sort(logits, direction='DESCENDING')
-  last = tf.clip_by_value(tf.where(k > 0, k, n), 1, n) - 1
-  threshold = tf.gather(ranked, last, batch_dims=1)[:, None]
-  return tf.where(logits >= threshold, logits, -math.inf)
-
-
-def keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
-  """Hides all but the nucleus of mass p (Holtzman et al. 2020), section 3.1.
-
-  [B, V], [B] -> [B, V]; the likeliest token always stays.
-  """
-  ranked = tf.sort(logits, direction='DESCENDING')
-  probs = tf.nn.softmax(ranked)
-  before = tf.cumsum(probs, axis=-1, exclusive=True)
-  n_kept = tf.reduce_sum(tf.cast(before < p[:, None], tf.int32), -1)
-  last = tf.maximum(n_kept, 1) - 1
-  threshold = tf.gather(ranked, last, batch_dims=1)[:, None]
-  keep = (logits >= threshold) | (p >= 1)[:, None]
-  return tf.where(keep, logits, -math.inf)
-
-
-def gumbel(seed: tf.Tensor, turn: tf.Tensor, n: int) -> tf.Tensor:
-  """Standard Gumbel noise that depends on the row's own seed and turn alone.
-
-  int [B], int32 [B] -> f32 [B, n]
-  """
-
-  def row(seed_and_turn):
-    # Integers, as XLA and the CPU kernel make different floats of them.
-    bits = tf.random.stateless_uniform(
-      [n], seed_and_turn, None, None, tf.uint32, alg='philox'
-    )
-    high = tf.cast(tf.bitwise.right_shift(bits, np.uint32(9)), tf.float32)
-    return -tf.math.log(-tf.math.log((high + 0.5) / 2**23))
-
-  seeds = tf.stack([seed, tf.cast(turn, seed.dtype)], -1)
-  return tf.map_fn(row, seeds, fn_output_signature=tf.float32)
-
-
-def draw(
-  logits: tf.Tensor, sampling: Sampling, turn: tf.Tensor
-) -> tf.Tensor:  # f32 [B, V] -> int32 [B]
-  """Draws each row's next token; argmax of logits + Gumbel noise is a draw
-  from their softmax (Gumbel 1954).
-
-  Args:
-    turn: int32 [B], how many tokens the row has drawn before.
-  """
-  likeliest = tf.argmax(logits, -1, tf.int32)
-
-  def sample():
-    t = sampling.temperature[:, None]
-    scaled = logits / tf.where(t > 0, t, 1.0)
-    k, p = sampling.top_k, sampling.top_p
-    scaled = _where_any(k > 0, keep_top_k, scaled, k)
-    scaled = _where_any(p < 1, keep_top_p, scaled, p)
-    noise = gumbel(sampling.seed, turn, logits.shape[-1])
-    drawn = tf.argmax(scaled + noise, -1, tf.int32)
-    return tf.where(sampling.temperature > 0, drawn, likeliest)
-
-  any_sampled = tf.reduce_any(sampling.temperature > 0)
-  return tf.cond(any_sampled, sample, lambda: likeliest)
-
-
-def _where_any(asked, keep, logits, limit):
-  """`keep(logits, limit)`, whose sort is spared where no row asks for it."""
-  return tf.cond(
-    tf.reduce_any(asked), lambda: keep(logits, limit), lambda: logits
-  )
+def no_tokens(n_rows: tf.Tensor, n_out: int, stop_token: int | None) -> Sampled:
+  """Returns room for `n_out` new tokens of each row."""
+  empty = tf.fill([n_rows, n_out], stop_token or 0)
+  return Sampled(empty, tf.zeros([n_rows, n_out]))
 
 
 def prefill(
   tokens: tf.Tensor, p: Params, config: GPTConfig, n_slots: int
 ) -> Caches:  # int32 [B, T] -> S slots
-  """Keys and values of every token; those past a row's length are never
-  looked at before a real token has replaced them."""
+  """Returns the keys and values of every token, and room for more.
+
+  Nothing looks at slots past a row's length before a token is written there.
+  """
   n_rows, n_tokens = sizes(tokens)
   start = tf.zeros([n_rows], tf.int32)
   caches = cached_gpt(tokens, p, config, None, start)[1]
@@ -149,9 +67,11 @@ def start(
   config: GPTConfig,
   n_slots: int,
 ) -> State:
-  """State of prompts given as int32 [B, T] and their lengths, int32 [B].
+  """Returns the state of prompts before their first new token.
 
   Args:
+    prompts: int32 [B, T].
+    length: int32 [B], how many of these tokens count, at least 1.
     n_slots: S; the context length, or room for prompt and new tokens.
   """
   room = n_slots - sizes(prompts)[1]
@@ -159,7 +79,7 @@ def start(
     window=tf.pad(prompts, [[0, 0], [0, room]]),
     length=length,
     caches=prefill(prompts, p, config, n_slots),
-    n_drawn=tf.zeros_like(length),
+    n_sampled=tf.zeros_like(length),
     done=tf.zeros_like(length, tf.bool),
   )
 
@@ -167,7 +87,7 @@ def start(
 def decode_step(
   state: State, p: Params, config: GPTConfig, hook: Hook = no_hook
 ) -> tuple[tf.Tensor, Caches]:
-  """Logits of each row's next token, f32 [B, V], and the longer caches."""
+  """Returns logits of each row's next token, f32 [B, V], and longer caches."""
   last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
   hidden, caches = cached_gpt(
     last, p, config, state.caches, state.length - 1, hook
@@ -176,10 +96,11 @@ def decode_step(
 
 
 def slide(state: State, full: tf.Tensor, p: Params, config: GPTConfig) -> State:
-  """Halves the windows that are `full`, and computes their caches anew."""
+  """Keeps the last half of the windows that are `full`, with new caches."""
   n_slots, n_kept = config.context_length, config.context_length // 2
   tail = tf.roll(state.window, n_kept - n_slots, axis=1)
   window = tf.where(full[:, None], tail, state.window)
+  # A context of 1 keeps no token, but a pass needs one.
   fresh = prefill(window[:, : max(n_kept, 1)], p, config, n_slots)
   return state._replace(
     window=window,
@@ -201,80 +122,83 @@ def generate(
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
-) -> tuple[State, Drawn]:
-  """Draws up to `n_new` tokens a row, until every row is done.
+) -> tuple[State, Sampled]:
+  """Samples up to `n_new` tokens a row, until every row is done.
 
   Args:
     n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
-    stop_token: a row that draws it is done.
-    rules: what changes the logits before a token is drawn; None: nothing.
+    stop_token: a row that samples it is done.
+    rules: what changes the logits before a token is sampled; None: nothing.
   """
-  n_rows = tf.shape(state.window)[0]
-  empty = tf.fill([n_rows, n_out], stop_token or 0)
-  drawn = Drawn(empty, tf.zeros([n_rows, n_out]))
 
   def grows(i, state):
     return ~state.done & (i < n_new)
 
-  def turn(i, state, drawn):
-    now = grows(i, state)
-    state, token, log_prob = grow(
-      state, now, sampling, p, config, stop_token, rules
+  def step(i, state, sampled):
+    growing = grows(i, state)
+    state, *new = decode_one(
+      state, growing, sampling, p, config, stop_token, rules
     )
-    here = now[:, None] & (tf.range(n_out) == i)
-    drawn = Drawn(
-      tf.where(here, token[:, None], drawn.tokens),
-      tf.where(here, log_prob[:, None], drawn.log_prob),
-    )
-    return i + 1, state, drawn
+    return i + 1, state, _write(sampled, new, i, growing)
 
-  _, state, drawn = tf.while_loop(
-    lambda i, state, _: tf.reduce_any(grows(i, state)),
-    turn,
-    (0, state, drawn),
+  empty = no_tokens(tf.shape(state.window)[0], n_out, stop_token)
+  _, state, sampled = tf.while_loop(
+    lambda i, state, _: tf.reduce_any(grows(i, state)), step, (0, state, empty)
   )
-  return state, drawn
+  return state, sampled
 
 
-def grow(
+def _write(sampled, new, i, growing):
+  """Puts one token of each row in `growing`, and its log p, at place `i`."""
+  here = growing[:, None] & (tf.range(sampled.tokens.shape[1]) == i)
+  parts = zip(new, sampled, strict=True)
+  return Sampled(*(tf.where(here, x[:, None], into) for x, into in parts))
+
+
+def decode_one(
   state: State,
-  grows: tf.Tensor,
+  growing: tf.Tensor,
   sampling: Sampling,
   p: Params,
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
 ) -> tuple[State, tf.Tensor, tf.Tensor]:
-  """One token, int32 [B], and its log probability for each row that `grows`."""
+  """Samples one token, and appends it to the rows that are `growing`.
+
+  Returns:
+    The state, the tokens, int32 [B], and their log probabilities, f32 [B].
+  """
   logits, caches = decode_step(state, p, config)
-  ruled = logits
+  processed = logits
   if rules:
-    ruled = logits_processors.apply(
-      logits, rules, state.window, state.length, state.n_drawn, stop_token
+    processed = logits_processors.apply(
+      logits, rules, state.window, state.length, state.n_sampled, stop_token
     )
-  token = draw(ruled, sampling, state.n_drawn)
+  token = sample(processed, sampling, state.n_sampled)
   log_prob = -cross_entropy(logits, token)
   state = state._replace(caches=caches)
+  # With fewer slots than the context, the caller has left room for all tokens.
   if state.window.shape[1] in (None, config.context_length):
-    full = grows & (state.length == config.context_length)
+    full = growing & (state.length == config.context_length)
     state = tf.cond(
       tf.reduce_any(full), lambda: slide(state, full, p, config), lambda: state
     )
-  return append(state, grows, token, stop_token), token, log_prob
+  return append(state, growing, token, stop_token), token, log_prob
 
 
 def append(
-  state: State, grows: tf.Tensor, token: tf.Tensor, stop_token: int | None
+  state: State, growing: tf.Tensor, token: tf.Tensor, stop_token: int | None
 ) -> State:
-  """Puts a drawn token at the end of each row that `grows`."""
+  """Returns the state with a token at the end of each row in `growing`."""
   here = tf.range(sizes(state.window)[1]) == state.length[:, None]
-  n = tf.cast(grows, tf.int32)
-  stops = grows & (token == stop_token) if stop_token is not None else False
+  n = tf.cast(growing, tf.int32)
+  stops = growing & (token == stop_token) if stop_token is not None else False
   return state._replace(
-    window=tf.where(here & grows[:, None], token[:, None], state.window),
+    window=tf.where(here & growing[:, None], token[:, None], state.window),
     length=state.length + n,
-    n_drawn=state.n_drawn + n,
+    n_sampled=state.n_sampled + n,
     done=state.done | stops,
   )
 
@@ -282,7 +206,7 @@ def append(
 def next_logits(
   tokens: tf.Tensor, p: Params, config: GPTConfig
 ) -> tf.Tensor:  # int [B, T] -> [B, V]
-  """Scores the token after each row."""
+  """Returns logits of the token after each row."""
   n_rows, n_tokens = sizes(tokens)
   start, last = (tf.fill([n_rows], i) for i in (0, n_tokens - 1))
   hidden, _ = cached_gpt(tokens, p, config, None, start, query_index=last)
@@ -292,7 +216,7 @@ def next_logits(
 def greedy(
   tokens: tf.Tensor, n_new: tf.Tensor, n_out: int, p: Params, config: GPTConfig
 ) -> tf.Tensor:  # int [B, T], int [] -> int32 [B, n_out]
-  """The `n_new` likeliest tokens after rows that are all of one length."""
+  """Returns the `n_new` most likely tokens after rows of equal length."""
   n_rows, n_tokens = sizes(tokens)
   sampling = greedy_sampling(n_rows)
   length = tf.fill([n_rows], n_tokens)

@@ -1,4 +1,4 @@
-"""Rules that change the logits before a token is chosen.
+"""Rules that change the logits before a token is sampled.
 
 Each is a pure function of the logits and of the tokens so far, with one value
 for each row, so that rows under different rules share a batch.
@@ -7,28 +7,40 @@ Shapes: B rows, S window slots, V vocabulary, N strings, L bytes of the longest.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from minigpt.generation.sampling_fields import names_of_stage
 from minigpt.model.layers import sizes
 
 
 class Banned(NamedTuple):
-  """For each string the automaton of Knuth, Morris & Pratt 1977, fed with
-  whole tokens: a state is how many bytes of the string are written."""
+  """An automaton for each string (Knuth, Morris & Pratt 1977).
+
+  It is fed with whole tokens; a state is how many bytes of the string the text
+  ends with.
+  """
 
   next_state: tf.Tensor  # int32 [N, L + 1, V]
   completes: tf.Tensor  # bool [N, L + 1, V], whether the token ends the string
 
 
 class Rules(NamedTuple):
+  """The rules of each row; see `apply`."""
+
   repetition_penalty: tf.Tensor  # f32 [B]; 1: none
   min_new_tokens: tf.Tensor  # int32 [B]; before them the stop token is hidden
   bias: tf.Tensor | tuple[()] = ()  # f32 [B, V], added to the logits
-  banned: Banned | tuple[()] = ()  # strings no row may write
+  banned: Banned | tuple[()] = ()  # strings no row may generate
+
+
+def select_rules(options: Mapping[str, Any]) -> Rules:
+  """Returns those of all sampling options, each [B], that change logits."""
+  names = names_of_stage('logits')
+  return Rules(**{name: tf.convert_to_tensor(options[name]) for name in names})
 
 
 def apply(
@@ -36,16 +48,19 @@ def apply(
   rules: Rules,
   window: tf.Tensor,
   length: tf.Tensor,
-  n_drawn: tf.Tensor,
+  n_sampled: tf.Tensor,
   stop_token: int | None,
 ) -> tf.Tensor:
-  """All rules, in the order of transformers; one that no row has costs nothing.
+  """Applies all rules, in the order of transformers.
+
+  A rule that no row has costs nothing.
 
   Args:
     logits: f32 [B, V].
     window: int32 [B, S], the tokens so far.
     length: int32 [B], how many there are.
-    n_drawn: int32 [B], how many of them are new.
+    n_sampled: int32 [B], how many of them are new.
+    stop_token: the token that ends a text; None: there is none.
   """
   if not isinstance(rules.bias, tuple):
     logits += rules.bias
@@ -61,7 +76,7 @@ def apply(
     logits = tf.where(forbidden, -math.inf, logits)
   if stop_token is None:
     return logits
-  too_early = n_drawn < rules.min_new_tokens
+  too_early = n_sampled < rules.min_new_tokens
   is_stop = tf.range(sizes(logits)[1]) == stop_token
   return tf.cond(
     tf.reduce_any(too_early),
@@ -73,7 +88,7 @@ def apply(
 def seen_tokens(
   window: tf.Tensor, length: tf.Tensor, logits: tf.Tensor
 ) -> tf.Tensor:
-  """Which tokens a row holds: [B, S], [B], [B, V] -> bool [B, V]."""
+  """Finds the tokens each row holds: [B, S], [B], [B, V] -> bool [B, V]."""
   n_rows, n_slots = sizes(window)
   is_used = tf.range(n_slots) < length[:, None]
   row = tf.broadcast_to(tf.range(n_rows)[:, None], [n_rows, n_slots])
@@ -86,8 +101,10 @@ def seen_tokens(
 def penalize_repetition(
   logits: tf.Tensor, seen: tf.Tensor, penalty: tf.Tensor
 ) -> tf.Tensor:  # [B, V], bool [B, V], [B] -> [B, V]
-  """Makes the tokens seen less likely (Keskar et al. 2019, section 4.1),
-  those of negative logits too, as transformers does."""
+  """Makes the tokens seen less likely (Keskar et al. 2019, section 4.1).
+
+  A negative logit is multiplied, not divided, as transformers does.
+  """
   penalty = penalty[:, None]
   penalized = tf.where(logits < 0, logits * penalty, logits / penalty)
   return tf.where(seen, penalized, logits)
@@ -96,9 +113,9 @@ def penalize_repetition(
 def completing(
   banned: Banned, window: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
-  """Tokens that would complete a banned string: -> bool [B, V].
+  """Finds the tokens that would complete a banned string: -> bool [B, V].
 
-  The state after a text is decided by its last L - 1 bytes, which its last
+  The state after a text depends on its last L - 1 bytes, which its last
   L - 1 tokens hold.
   """
   n_strings, n_states, _ = banned.next_state.shape
@@ -111,15 +128,17 @@ def completing(
     after = tf.gather_nd(
       banned.next_state, tf.stack([string, state, token], -1)
     )
+    # A short row has no token there.
     state = tf.where(place[:, None] >= 0, after, state)
   completes = tf.gather_nd(banned.completes, tf.stack([string, state], -1))
   return tf.reduce_any(completes, 1)
 
 
 def ban(strings: Sequence[str], tokens: Sequence[bytes]) -> Banned:
-  """Makes the tables of the strings, which are not empty.
+  """Returns the tables of strings.
 
   Args:
+    strings: none of them empty.
     tokens: the bytes of each token of the vocabulary.
   """
   patterns = [string.encode() for string in strings]
@@ -133,7 +152,10 @@ def ban(strings: Sequence[str], tokens: Sequence[bytes]) -> Banned:
 def _table(
   pattern: bytes, n_states: int, tokens: Sequence[bytes]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """int32 and bool [n_states, V]; states beyond the pattern are never met."""
+  """Returns next states and completions, int32 and bool [n_states, V].
+
+  States beyond the pattern fill the table up; nothing reaches them.
+  """
   step = _automaton(pattern)
   n_bytes = np.array(list(map(len, tokens)))
   width = n_bytes.max()
@@ -142,6 +164,7 @@ def _table(
   state = np.zeros([n_states, len(tokens)], np.int32)
   state += np.minimum(np.arange(n_states), len(pattern))[:, None]
   completes = np.zeros(state.shape, bool)
+  # All tokens advance by one byte at a time, until they have no more.
   for i in range(width):
     goes_on = n_bytes > i
     state[:, goes_on] = step[state[:, goes_on], letters[goes_on, i]]
@@ -150,7 +173,7 @@ def _table(
 
 
 def _automaton(pattern: bytes) -> np.ndarray:
-  """int32 [n + 1, 256], the state after each byte in each state."""
+  """Returns the state after each byte in each state, int32 [n + 1, 256]."""
   step = np.zeros([len(pattern) + 1, 256], np.int32)
   step[0, pattern[0]] = 1
   fallback = 0  # State of the pattern less its first byte.

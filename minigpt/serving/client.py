@@ -15,12 +15,19 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.errors import UsageError, unknown
-from minigpt.generation import decode as decoding
-from minigpt.generation import logits_processors
-from minigpt.generation.generator import Request, TextRow, encode_prompt
+from minigpt.generation import logits_processors, sampling
+from minigpt.generation.detokenizer import Detokenizer
+from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving.endpoint import Arrays, Endpoint
 from minigpt.serving.grpc_endpoint import GrpcEndpoint
 from minigpt.serving.rest_endpoint import RestEndpoint
+from minigpt.serving.sampling_inputs import (
+  fields_of,
+  needed_version,
+  sampling_inputs,
+  signature_name,
+)
 from minigpt.tokenizers import Tokenizer
 
 
@@ -64,16 +71,23 @@ class Answer(NamedTuple):
 def generate(
   endpoint: Endpoint, prompts: Sequence[str], request: Request
 ) -> list[Answer]:
-  """Continues each prompt; row i draws with seed `request.seed + i`.
+  """Continues each prompt; row i samples with seed `request.seed + i`.
 
   Raises:
-    UsageError: a value of the request is out of its range.
+    UsageError: a value of the request is out of its range, or the model was
+      exported before there was such an option.
     EndpointError: the server gives no answer, or refuses a prompt.
   """
-  n = len(prompts)
-  answer = endpoint.predict(
-    'generate', {'prompt': list(prompts), **sampling_inputs(_check(request), n)}
-  )
+  version = needed_version(_check(request))
+  options = sampling_inputs(request, len(prompts), version)
+  name = signature_name('generate', version)
+  if version > 1 and name not in endpoint.signatures():
+    later = {*options} - {*fields_of(1)}
+    raise UsageError(
+      f'{", ".join(sorted(later))}: the model was exported before there was '
+      'such an option; export it again, or leave it out'
+    )
+  answer = endpoint.predict(name, {'prompt': list(prompts), **options})
   return [
     Answer(
       _until(text.decode('utf-8', 'replace'), request.stop),
@@ -90,42 +104,12 @@ def generate(
   ]
 
 
-# What a request can ask of an export; the rest is for a model at hand.
-_SERVED = (
-  'max_new_tokens',
-  'temperature',
-  'top_k',
-  'top_p',
-  'seed',
-  'stop',
-  'repetition_penalty',
-  'min_new_tokens',
-)
-
-
 def _check(request: Request) -> Request:
   """Raises UsageError for what no export can do, too."""
-  usual = Request()._asdict()
-  for name, value in request.check()._asdict().items():
-    if name not in _SERVED and value != usual[name]:
+  for name, value in request.check().changed():
+    if name not in SAMPLING_FIELDS and name != 'stop':
       raise UsageError(f'{name}={value}: a server cannot do that; leave it out')
   return request
-
-
-def sampling_inputs(request: Request, n_rows: int) -> dict[str, np.ndarray]:
-  """Returns the inputs that say how `n_rows` prompts are continued."""
-  dtypes = {
-    'max_new_tokens': np.int32,
-    'temperature': np.float32,
-    'top_k': np.int32,
-    'top_p': np.float32,
-    'repetition_penalty': np.float32,
-    'min_new_tokens': np.int32,
-  }
-  return {
-    **{k: np.full([n_rows], getattr(request, k), t) for k, t in dtypes.items()},
-    'seed': request.seed + np.arange(n_rows, dtype=np.int64),
-  }
 
 
 def _until(text: str, stops: Sequence[str]) -> str:
@@ -168,28 +152,27 @@ def stream(
     context_length: of the model.
 
   Raises:
-    UsageError, EndpointError: as `generate`.
-    InputError: the prompt holds what the tokenizer does not know.
+    UsageError, EndpointError, InputError: as `generate` does.
   """
   _check(request)
-  row = TextRow(tokenizer, request.stop)
+  row = Detokenizer(tokenizer, request.stop)
   ids = encode_prompt(tokenizer, prompt)[-context_length:].tolist()
   answer = _prefill(endpoint, ids)
   position = len(ids)
-  for turn in range(request.max_new_tokens):
-    token = _draw(answer['logits'], request, ids, turn, tokenizer.end_of_text)
+  for step in range(request.max_new_tokens):
+    token = _sample(answer['logits'], request, ids, step, tokenizer.end_of_text)
     if token == tokenizer.end_of_text:
       break
     yield row.add([token])
-    if row.stopped or turn + 1 == request.max_new_tokens:
+    if row.stopped or step + 1 == request.max_new_tokens:
       break
     ids.append(token)
     if position == context_length:  # Full: keep half, as the server does.
       ids = ids[-(context_length // 2 + 1) :]
       answer, position = _prefill(endpoint, ids), len(ids)
       continue
-    step = step_inputs(answer, np.array([token]), np.array([position]))
-    answer = endpoint.predict('decode_step', step)
+    inputs = step_inputs(answer, np.array([token]), np.array([position]))
+    answer = endpoint.predict('decode_step', inputs)
     position += 1
   yield row.finish()
 
@@ -198,25 +181,24 @@ def _prefill(endpoint: Endpoint, ids: list[int]) -> Arrays:
   return endpoint.predict('prefill', {'ids': [ids], 'prompt_len': [len(ids)]})
 
 
-def _draw(
+def _sample(
   logits: np.ndarray,
   request: Request,
   ids: list[int],
-  turn: int,
+  step: int,
   stop_token: int | None,
 ) -> int:
   """Samples the token after `ids`, as the server does."""
-  values = (request.temperature, request.top_k, request.top_p)
-  sampling = decoding.Sampling(
-    *(tf.constant([v]) for v in values),
-    seed=tf.constant([request.seed], tf.int64),
-  )
-  rules = logits_processors.Rules(
-    tf.constant([request.repetition_penalty]),
-    tf.constant([request.min_new_tokens]),
-  )
-  turns, length = tf.constant([turn]), tf.constant([len(ids)])
+  options = request.options(1)
+  steps, length = tf.constant([step]), tf.constant([len(ids)])
   ruled = logits_processors.apply(
-    tf.constant(logits), rules, tf.constant([ids]), length, turns, stop_token
+    tf.constant(logits),
+    logits_processors.select_rules(options),
+    tf.constant([ids]),
+    length,
+    steps,
+    stop_token,
   )
-  return int(decoding.draw(ruled, sampling, turns)[0])
+  return int(
+    sampling.sample(ruled, sampling.select_sampling(options), steps)[0]
+  )

@@ -11,7 +11,7 @@ from minigpt.checkpoints.loading import Trained
 from minigpt.config import STORED_WEIGHTS
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError, unknown
-from minigpt.generation.generator import Request
+from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads

@@ -8,8 +8,7 @@ Shapes: B rows.
 
 import tensorflow as tf
 
-from minigpt.generation.decode import Sampling
-from minigpt.generation.logits_processors import Rules
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS, Range
 from minigpt.tokenizers import in_graph_base
 
 Tensors = dict[str, tf.Tensor]
@@ -50,34 +49,24 @@ def same_rows(inputs: Tensors) -> Tensors:
     return {name: tf.identity(x) for name, x in inputs.items()}
 
 
-def check_sampling(how: Sampling) -> Sampling:
-  """Fails where `Request.check` would refuse a value."""
-  t, k, p, seed = how
-  return Sampling(
-    require(
-      (t >= 0) & tf.math.is_finite(t), t, 'temperature', 'must be 0 or more'
-    ),
-    require(k >= 0, k, 'top_k', 'must be 0 or more'),
-    require((p > 0) & (p <= 1), p, 'top_p', 'must lie in (0, 1]'),
-    seed,
-  )
+def complete_options(given: Tensors, n_rows: tf.Tensor, limit: int) -> Tensors:
+  """Returns all sampling options, once those that are given are in range.
 
+  Fails where `Request.check` would refuse a value.
 
-def check_rules(
-  penalty: tf.Tensor, min_new_tokens: tf.Tensor, max_new_tokens: tf.Tensor
-) -> Rules:
-  """Fails where `Request.check` would refuse a value."""
-  return Rules(
-    require(
-      (penalty >= 0.01) & (penalty <= 100),
-      penalty,
-      'repetition_penalty',
-      'must lie in [0.01, 100]',
-    ),
-    require(
-      (min_new_tokens >= 0) & (min_new_tokens <= max_new_tokens),
-      min_new_tokens,
-      'min_new_tokens',
-      'must lie between 0 and max_new_tokens',
-    ),
-  )
+  Args:
+    given: options [B] by name; the others get their defaults.
+    n_rows: B.
+    limit: the highest `max_new_tokens`.
+  """
+  options = {
+    name: tf.fill([n_rows], tf.constant(field.default, field.dtype))
+    for name, field in SAMPLING_FIELDS.items()
+  } | given
+  own = SAMPLING_FIELDS['max_new_tokens']._replace(range=Range(1, limit))
+  for name, field in (SAMPLING_FIELDS | {'max_new_tokens': own}).items():
+    if field.range:
+      value = options[name]
+      holds = field.accepts(value, options)
+      options[name] = require(holds, value, name, field.range.rule)
+  return options

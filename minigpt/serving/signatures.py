@@ -18,8 +18,10 @@ from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import decode
-from minigpt.generation.decode import Sampling
-from minigpt.generation.generator import Request
+from minigpt.generation.logits_processors import select_rules
+from minigpt.generation.request import Request
+from minigpt.generation.sampling import select_sampling
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.model.hooks import capture, no_hook
 from minigpt.model.kv_cache import KVCache, cached_gpt
 from minigpt.model.layers import cross_entropy, sizes
@@ -27,12 +29,17 @@ from minigpt.model.params import Params
 from minigpt.model.transformer import unembed
 from minigpt.serving.input_checks import (
   Tensors,
-  check_rules,
-  check_sampling,
+  complete_options,
   require,
   same_rows,
 )
-from minigpt.serving.prompts import PromptReader
+from minigpt.serving.prompts import Prompt, PromptReader
+from minigpt.serving.sampling_inputs import (
+  base_name,
+  fields_of,
+  signature_name,
+  versions,
+)
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
 NEXT_TOKENS = 20  # Width of `next_token`'s answer.
@@ -90,7 +97,7 @@ class Server(tf.Module):
     }
 
   def _signature(self, name, inputs):
-    compute = getattr(self, name)
+    compute = getattr(self, base_name(name))
     specs = {key: spec(key) for key, spec in inputs.items()}
 
     def signature(**inputs):
@@ -103,20 +110,18 @@ class Server(tf.Module):
   def _inputs(self):
     text, number, cache = _spec(tf.string), _spec(tf.int32), self._cache_spec()
     ids = {'ids': _spec(tf.int32, None), 'prompt_len': number}
-    how = {
-      'max_new_tokens': number,
-      'temperature': _spec(tf.float32),
-      'top_k': number,
-      'top_p': _spec(tf.float32),
-      'seed': _spec(tf.int64),
-      'repetition_penalty': _spec(tf.float32),
-      'min_new_tokens': number,
+    generating = {
+      signature_name(base, version): {**prompt, **_option_specs(version)}
+      for version in versions()
+      for base, prompt in (
+        ('generate', {'prompt': text}),
+        ('generate_ids', ids),
+      )
     }
     shown = {'attention': {'prompt': text}} if self._shows_attention else {}
     return {
       'serving_default': {'prompt': text},
-      'generate': {'prompt': text, **how},
-      'generate_ids': {**ids, **how},
+      **generating,
       'score': {'text': text},
       'embed': {'text': text},
       'next_token': {'prompt': text, 'k': number},
@@ -136,29 +141,21 @@ class Server(tf.Module):
 
   def serving_default(self, prompt: tf.Tensor) -> Tensors:
     """Continues texts as `generate` does, with the defaults of a request."""
-    defaults = Request()
-    shape = tf.shape(prompt)
+    n_new = min(SAMPLING_FIELDS['max_new_tokens'].default, self._limit)
     answer = self.generate(
-      prompt,
-      tf.fill(shape, min(defaults.max_new_tokens, self._limit)),
-      tf.fill(shape, defaults.temperature),
-      tf.fill(shape, defaults.top_k),
-      tf.fill(shape, defaults.top_p),
-      tf.fill(shape, tf.constant(defaults.seed, tf.int64)),
-      tf.fill(shape, defaults.repetition_penalty),
-      tf.fill(shape, defaults.min_new_tokens),
+      prompt, max_new_tokens=tf.fill(tf.shape(prompt), n_new)
     )
     return {name: answer[name] for name in ('text', 'text_bytes')}
 
-  def generate(self, prompt: tf.Tensor, *how: tf.Tensor, **more) -> Tensors:
-    """Continues texts; for the rest of the arguments see `_generate`."""
-    return self._generate(self.prompts.texts(prompt, 'prompt'), *how, **more)
+  def generate(self, prompt: tf.Tensor, **options: tf.Tensor) -> Tensors:
+    """Continues texts; `SAMPLING_FIELDS` has the options, each [B]."""
+    return self._generate(self.prompts.texts(prompt, 'prompt'), options)
 
   def generate_ids(
-    self, ids: tf.Tensor, prompt_len: tf.Tensor, **how: tf.Tensor
+    self, ids: tf.Tensor, prompt_len: tf.Tensor, **options: tf.Tensor
   ) -> Tensors:
-    """Continues tokens."""
-    return self._generate(self.prompts.ids(ids, prompt_len), **how)
+    """Continues tokens; `SAMPLING_FIELDS` has the options, each [B]."""
+    return self._generate(self.prompts.ids(ids, prompt_len), options)
 
   def score(self, text: tf.Tensor) -> Tensors:
     """Computes how likely each text is, after its first token."""
@@ -285,27 +282,14 @@ class Server(tf.Module):
       'num_dropped': read.num_dropped,
     }
 
-  def _generate(
-    self,
-    prompt,
-    max_new_tokens,
-    temperature,
-    top_k,
-    top_p,
-    seed,
-    repetition_penalty,
-    min_new_tokens,
-  ) -> Tensors:
-    n_new = require(
-      (max_new_tokens > 0) & (max_new_tokens <= self._limit),
-      max_new_tokens,
-      'max_new_tokens',
-      f'must lie in [1, {self._limit}]',
-    )
-    sampling = check_sampling(Sampling(temperature, top_k, top_p, seed))
-    rules = check_rules(repetition_penalty, min_new_tokens, n_new)
-    tokens, n_drawn, n_text, log_prob = self._loop(
-      prompt, n_new, sampling, rules
+  def _generate(self, prompt: Prompt, given: Tensors) -> Tensors:
+    n_rows = tf.shape(prompt.ids)[0]
+    options = complete_options(given, n_rows, self._limit)
+    tokens, n_sampled, n_text, log_prob = self._loop(
+      prompt,
+      options['max_new_tokens'],
+      select_sampling(options),
+      select_rules(options),
     )
     text = self.prompts.tokenizer.decode(tokens, n_text)
     if self._cut:
@@ -314,7 +298,7 @@ class Server(tf.Module):
       'text': _readable(text),
       'text_bytes': text,
       'tokens': tokens,
-      'num_tokens': n_drawn,
+      'num_tokens': n_sampled,
       'log_prob': log_prob,
       'num_dropped': prompt.num_dropped,
     }
@@ -329,7 +313,7 @@ class Server(tf.Module):
       longest = tf.reduce_max(tf.concat([n_new, [1]], 0))
       n_slots = tf.minimum(context, sizes(ids)[1] + longest)
     state = decode.start(ids, prompt.length, self.params, self._config, n_slots)
-    state, drawn = decode.generate(
+    state, sampled = decode.generate(
       state,
       n_new,
       self._limit,
@@ -339,9 +323,9 @@ class Server(tf.Module):
       self._end_of_text,
       rules,
     )
-    n_text = state.n_drawn - tf.cast(state.done, tf.int32)
-    log_prob = tf.reduce_sum(drawn.log_prob, -1)
-    return drawn.tokens, state.n_drawn, n_text, log_prob
+    n_text = state.n_sampled - tf.cast(state.done, tf.int32)
+    log_prob = tf.reduce_sum(sampled.log_prob, -1)
+    return sampled.tokens, state.n_sampled, n_text, log_prob
 
   def _hidden(self, ids, hook=no_hook, query_index=None):
     """Returns the last hidden state and the caches, as `cached_gpt` does."""
@@ -356,6 +340,11 @@ class Server(tf.Module):
 
 def _spec(dtype, *shape):
   return lambda name: tf.TensorSpec([None, *shape], dtype, name)
+
+
+def _option_specs(version):
+  fields = fields_of(version)
+  return {name: _spec(tf.as_dtype(f.dtype)) for name, f in fields.items()}
 
 
 def _readable(text: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,8 @@ from minigpt.config import TrainConfig
 from minigpt.data.batches import batch_numbers, train_batches
 from minigpt.data.training_data import TrainingData
 from minigpt.errors import InputError
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 from minigpt.model.transformer import GPT
 from minigpt.runtime import malloc
 from minigpt.runtime.lock import Lock
@@ -104,7 +105,7 @@ class Trainer:
     """Makes what generates, trains and evaluates; compiled at first use."""
     config, recipe = self.config.model, self.config.train
     full = self.state.full_params(self.state.params)
-    self.generator = Completer(
+    self.generator = Generator(
       full, config, self.data.tokenizer, recipe.compile
     )
     self.train_steps = self.workers.train_steps(self.state, config, recipe)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from minigpt.checkpoints import huggingface
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
-from minigpt.generation import decode
+from minigpt.generation import decode, sampling
 from minigpt.model import params
 from minigpt.model.transformer import gpt, hidden_states
 from minigpt.tokenizers import build
@@ -92,7 +92,7 @@ def test_greedy_tokens_are_those_of_transformers(name):
 
   @tf.function(autograph=False)
   def generate(prompts):
-    greedy = decode.greedy_sampling(n_rows)
+    greedy = sampling.greedy_sampling(n_rows)
     length = tf.fill([n_rows], prompts.shape[1])
     state = decode.start(prompts, length, weights, config, tokens.shape[1])
     return decode.generate(state, n_new, n_new, greedy, weights, config)[1]

@@ -55,7 +55,7 @@ def test_a_refusal_that_names_no_field_is_found(checked):
       raise EndpointError(error.kind, 'bad request') from None
 
   detail = failure('bad values', altered(checked, reword))
-  assert detail == 'generate: temperature=-1.0: INVALID_ARGUMENT: bad request'
+  assert detail == 'generate: max_new_tokens=0: INVALID_ARGUMENT: bad request'
 
 
 def test_text_that_is_cut_otherwise_is_found(checked):

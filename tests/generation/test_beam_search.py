@@ -1,18 +1,23 @@
-"""Beam search and rules on logits, against transformers and by hand."""
+"""Beam search and rules on logits, against transformers."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from minigpt import tokenizers
 from minigpt.checkpoints import huggingface
 from minigpt.errors import UsageError
-from minigpt.generation import beam_search, decode, logits_processors
-from minigpt.generation.generator import Completer, Request
+from minigpt.generation import (
+  beam_search,
+  decode,
+  logits_processors,
+  sampling,
+)
+from minigpt.generation.generator import Generator
+from minigpt.generation.request import Request
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
@@ -89,7 +94,7 @@ def test_greedy_under_rules_is_that_of_transformers(golden):
   bias[:, 3] = 2.0
   rules = logits_processors.Rules(tf.fill([2], 1.5), tf.fill([2], 10), bias)
   stop = int(want['stop'])
-  greedy = decode.greedy_sampling(2)
+  greedy = sampling.greedy_sampling(2)
 
   @tf.function(autograph=False)
   def run(prompts):
@@ -104,51 +109,7 @@ def test_greedy_under_rules_is_that_of_transformers(golden):
   np.testing.assert_array_equal(found[:, : tokens.shape[1]], tokens)
 
 
-# Rules by hand.
-
-
-def test_each_row_has_its_own_rules():
-  logits = tf.constant([[2.0, -1.0, 0.5], [2.0, -1.0, 0.5]])
-  rules = logits_processors.Rules(
-    repetition_penalty=tf.constant([2.0, 1.0]),
-    min_new_tokens=tf.constant([0, 3]),
-    bias=tf.constant([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
-  )
-  window = tf.constant([[0, 1, 2], [0, 1, 2]])
-  found = logits_processors.apply(
-    logits, rules, window, tf.constant([2, 2]), tf.constant([2, 2]), 1
-  )
-  # Token 2 lies beyond the length and is not seen.
-  assert found.numpy().tolist() == [[1.0, -2.0, 0.5], [2.0, -np.inf, 1.5]]
-
-
-PIECES = [b'a', b'b', b'ab', b'ba', b'aab', b'bb', b'c']
-
-
-@given(
-  st.lists(st.integers(0, 6), min_size=1, max_size=12),
-  st.lists(st.text('abc', min_size=1, max_size=4), min_size=1, max_size=3),
-)
-def test_banned_are_the_tokens_that_would_complete_a_string(ids, strings):
-  banned = logits_processors.ban(strings, PIECES)
-  window = np.zeros([1, 12], np.int32)
-  window[0, : len(ids)] = ids
-  found = logits_processors.completing(
-    banned, tf.constant(window), tf.constant([len(ids)])
-  )
-  text = b''.join(PIECES[i] for i in ids)
-  want = [
-    any(
-      (text + piece).find(string.encode(), max(len(text) - len(string) + 1, 0))
-      >= 0
-      for string in strings
-    )
-    for piece in PIECES
-  ]
-  assert found.numpy()[0].tolist() == want
-
-
-# In the completer.
+# In the generator.
 
 
 @pytest.fixture(scope='module')
@@ -157,7 +118,7 @@ def complete():
   config, weights = huggingface.read(GOLDEN / 'gpt2-wide')
   letters = ''.join(map(chr, range(40, 101)))
   weights = tf.nest.map_structure(tf.Variable, weights)
-  return Completer(weights, config, tokenizers.build('char', letters))
+  return Generator(weights, config, tokenizers.build('char', letters))
 
 
 GREEDY = Request(max_new_tokens=16, temperature=0.0)
@@ -166,7 +127,9 @@ GREEDY = Request(max_new_tokens=16, temperature=0.0)
 def test_banned_strings_are_never_written(complete):
   [plain] = complete(['ABCD'], GREEDY)
   banned = plain[4:7]
-  [text] = complete(['ABCD'], GREEDY._replace(banned=(banned, '~~')))
+  [text] = complete(
+    ['ABCD'], dataclasses.replace(GREEDY, banned=(banned, '~~'))
+  )
   assert banned not in text
   first = plain.index(banned) + len(banned) - 1
   assert text[:first] == plain[:first]
@@ -174,14 +137,14 @@ def test_banned_strings_are_never_written(complete):
 
 def test_a_strong_bias_decides(complete):
   bias = {5: 100.0}
-  [text] = complete(['ABCD'], GREEDY._replace(logit_bias=bias))
+  [text] = complete(['ABCD'], dataclasses.replace(GREEDY, logit_bias=bias))
   assert text == chr(45) * 16
 
 
-def test_beams_in_the_completer_are_the_best_of_the_search(complete):
+def test_beams_of_the_generator_are_the_best_of_the_search(complete):
   want = np.load(GOLDEN / 'gpt2-wide' / 'expected.npz')
   prompts = [complete.tokenizer.decode(row) for row in want['prompts']]
-  texts = complete(prompts, GREEDY._replace(num_beams=4))
+  texts = complete(prompts, dataclasses.replace(GREEDY, num_beams=4))
   for text, row in zip(texts, want['beams'][:, 0, 4:], strict=True):
     assert text == complete.tokenizer.decode(row)
 
@@ -199,4 +162,4 @@ def test_beams_in_the_completer_are_the_best_of_the_search(complete):
 )
 def test_requests_that_make_no_sense(complete, change, message):
   with pytest.raises(UsageError, match=message):
-    complete(['ABCD'], GREEDY._replace(**change))
+    complete(['ABCD'], dataclasses.replace(GREEDY, **change))

@@ -3,23 +3,14 @@ import pytest
 import tensorflow as tf
 
 from minigpt.generation import decode
-from minigpt.generation.decode import Sampling
+from minigpt.generation.sampling import (
+  Sampling,
+  greedy_sampling,
+  make_sampling,
+)
 from minigpt.model.transformer import gpt
 
 LONGEST = 30
-
-
-def greedy(n_rows):
-  return sampling(n_rows, temperature=0.0)
-
-
-def sampling(n_rows, temperature=1.0, top_k=0, top_p=1.0, seed=0):
-  return Sampling(
-    tf.fill([n_rows], temperature),
-    tf.fill([n_rows], top_k),
-    tf.fill([n_rows], top_p),
-    seed + tf.range(n_rows),
-  )
 
 
 @tf.function(autograph=False)  # Eagerly, each operation would be a call.
@@ -30,11 +21,11 @@ def generate(state, n_new, how, model, stop_token):
 
 
 def go_on(state, n_new, how, model, stop_token=None):
-  state, drawn = generate(state, tf.constant(n_new), how, model, stop_token)
+  state, sampled = generate(state, tf.constant(n_new), how, model, stop_token)
   return (
     state,
-    drawn.tokens.numpy()[:, :n_new],
-    drawn.log_prob.numpy()[:, :n_new],
+    sampled.tokens.numpy()[:, :n_new],
+    sampled.log_prob.numpy()[:, :n_new],
   )
 
 
@@ -71,14 +62,16 @@ PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 1, 2, 3, 4, 5]]
 
 
 def test_cached_greedy_equals_full_forward_also_past_the_context(model):
-  _, tokens, _ = run(model, PROMPTS, 30, greedy(3))
+  _, tokens, _ = run(model, PROMPTS, 30, greedy_sampling(3))
   for row, prompt in zip(tokens, PROMPTS, strict=True):
     assert row.tolist() == uncached(model, prompt, 30)
 
 
 @pytest.mark.parametrize('temperature', [0.0, 1.0])
 def test_a_row_does_not_depend_on_its_neighbours(model, temperature):
-  how = sampling(3, temperature, top_k=9, top_p=0.9)
+  how = make_sampling(
+    3, temperature=temperature, top_k=9, top_p=0.9, seed=tf.range(3)
+  )
   _, together, log_probs = run(model, PROMPTS, 20, how)
   for i, prompt in enumerate(PROMPTS):
     alone = Sampling(*(part[i : i + 1] for part in how))
@@ -88,13 +81,15 @@ def test_a_row_does_not_depend_on_its_neighbours(model, temperature):
 
 
 def test_fewer_slots_give_the_same_text(model):
-  _, roomy, _ = run(model, [[1, 2, 3]], 6, greedy(1))
-  _, tight, _ = run(model, [[1, 2, 3]], 6, greedy(1), n_slots=9)
+  _, roomy, _ = run(model, [[1, 2, 3]], 6, greedy_sampling(1))
+  _, tight, _ = run(model, [[1, 2, 3]], 6, greedy_sampling(1), n_slots=9)
   assert tight.tolist() == roomy.tolist()
 
 
 def test_log_probs_are_the_models(model):
-  _, tokens, log_prob = run(model, [[1, 2, 3]], 5, sampling(1, 1.3))
+  _, tokens, log_prob = run(
+    model, [[1, 2, 3]], 5, make_sampling(1, temperature=1.3)
+  )
   text = [1, 2, 3, *tokens[0]]
   logits = gpt(tf.constant([text]), model.params, model.config)[0]
   expected = np.array(tf.nn.log_softmax(logits))[range(2, 7), tokens[0]]
@@ -102,68 +97,24 @@ def test_log_probs_are_the_models(model):
 
 
 def test_a_row_stops_at_its_stop_token_and_the_others_go_on(model):
-  _, free, _ = run(model, PROMPTS, 8, greedy(3))
+  _, free, _ = run(model, PROMPTS, 8, greedy_sampling(3))
   stop = int(free[0, 2])
-  state, tokens, log_prob = run(model, PROMPTS, 8, greedy(3), stop_token=stop)
+  state, tokens, log_prob = run(
+    model, PROMPTS, 8, greedy_sampling(3), stop_token=stop
+  )
   for row, expected in zip(tokens, free.tolist(), strict=True):
     end = expected.index(stop) + 1 if stop in expected else 8
     assert row.tolist() == expected[:end] + [stop] * (8 - end)
   assert state.done.numpy()[0]
   first = free[0].tolist().index(stop) + 1
-  assert state.n_drawn.numpy()[0] == first
+  assert state.n_sampled.numpy()[0] == first
   assert (log_prob[0, first:] == 0).all()
 
 
 def test_going_on_in_parts_equals_going_on_at_once(model):
-  how = sampling(3, seed=5)
+  how = make_sampling(3, temperature=1.0, seed=5 + tf.range(3))
   _, at_once, _ = run(model, PROMPTS, 16, how)
   state, first, _ = run(model, PROMPTS, 7, how)
   _, rest, _ = go_on(state, 9, how, model)
   parts = np.concatenate([first, rest], 1)
   np.testing.assert_array_equal(parts, at_once)
-
-
-def test_top_k_by_hand():
-  logits = tf.constant([[1.0, 3.0, 2.0, 0.0]] * 3)
-  kept = np.isfinite(decode.keep_top_k(logits, tf.constant([1, 3, 0])))
-  assert kept.tolist() == [
-    [False, True, False, False],
-    [True, True, True, False],
-    [True, True, True, True],
-  ]
-  assert np.isfinite(decode.keep_top_k(logits, tf.constant([9, 9, 9]))).all()
-
-
-def test_top_p_by_hand():
-  logits = tf.math.log([[0.1, 0.5, 0.3, 0.1]] * 4)
-  p = tf.constant([0.01, 0.5, 0.7, 1.0])
-  kept = np.isfinite(decode.keep_top_p(logits, p))
-  assert kept.tolist() == [
-    [False, True, False, False],
-    [False, True, False, False],
-    [False, True, True, False],
-    [True, True, True, True],
-  ]
-
-
-def test_draws_follow_the_softmax():
-  n = 4000
-  logits = tf.tile(tf.math.log([[0.1, 0.6, 0.3]]), [n, 1])
-  draw = tf.function(decode.draw)  # Eagerly, each row would be a call.
-  drawn = draw(logits, sampling(n), tf.zeros([n], tf.int32))
-  shares = np.bincount(drawn, minlength=3) / n
-  np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.03)
-  cold = draw(logits, sampling(n, 0.5), tf.zeros([n], tf.int32))
-  square = np.array([0.01, 0.36, 0.09]) / 0.46
-  shares = np.bincount(cold, minlength=3) / n
-  np.testing.assert_allclose(shares, square, atol=0.03)
-
-
-def test_a_draw_depends_on_seed_and_turn():
-  noise = [
-    decode.gumbel(tf.constant([seed]), tf.constant([turn]), 5).numpy()
-    for seed, turn in ((0, 0), (0, 1), (1, 0))
-  ]
-  again = decode.gumbel(tf.constant([0]), tf.constant([0]), 5)
-  np.testing.assert_array_equal(noise[0], again)
-  assert len({n.tobytes() for n in noise}) == 3

@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 
 from minigpt import tokenizers
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError, UsageError
-from minigpt.generation.generator import Completer, Request, bucket
+from minigpt.generation.generator import Generator, bucket
+from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 from minigpt.model.transformer import GPT
 
@@ -22,15 +25,15 @@ def complete(model):
 
 def completer(model, weights=None):
   p = quantize(model.params, weights) if weights else model.params
-  return Completer(p, model.config, tokenizers.build('char', ALPHABET))
+  return Generator(p, model.config, tokenizers.build('char', ALPHABET))
 
 
 def test_prompts_of_new_lengths_do_not_compile_anew(complete):
   complete(['abc'], Request(max_new_tokens=20))
-  n_traces = complete.n_traces
+  n_traces = complete.programs.n_traces
   for prompt in ('a', 'abcdefg', 'abcdefghijklmno'):
     complete([prompt], Request(max_new_tokens=17, temperature=0))
-  assert complete.n_traces == n_traces > 0
+  assert complete.programs.n_traces == n_traces > 0
 
 
 def test_streamed_pieces_add_up_to_the_text(complete):
@@ -70,8 +73,8 @@ def test_speculation_writes_the_same_text(complete):
   prompts = ['abcabcabc', 'k']
   greedy = Request(max_new_tokens=100, temperature=0.0)
   free = complete(prompts, greedy)
-  assert complete(prompts, greedy._replace(speculate=4)) == free
-  stopped = greedy._replace(speculate=4, stop=(free[0][20:23],))
+  assert complete(prompts, dataclasses.replace(greedy, speculate=4)) == free
+  stopped = dataclasses.replace(greedy, speculate=4, stop=(free[0][20:23],))
   assert complete(prompts, stopped)[0] == free[0].split(free[0][20:23])[0]
 
 
@@ -81,12 +84,12 @@ def test_speculation_with_small_weights_writes_the_same_text(weights, model):
   prompts = ['abcabcabc', 'k']
   greedy = Request(max_new_tokens=100, temperature=0.0)
   free = complete(prompts, greedy)
-  assert complete(prompts, greedy._replace(speculate=4)) == free
+  assert complete(prompts, dataclasses.replace(greedy, speculate=4)) == free
 
 
 def test_what_reads_drafts_more_coarsely_cannot_speculate(model):
   request = Request(temperature=0.0, speculate=4)
-  with pytest.raises(UsageError, match='speculate=4: weights=w8a8 read'):
+  with pytest.raises(UsageError, match='speculate=4: weights=w8a8 round'):
     completer(model, 'w8a8')(['abc'], request)
 
 
@@ -94,28 +97,6 @@ def test_number_of_tokens(complete):
   for n in (1, 16, 17, 70):
     [text] = complete(['abc'], Request(max_new_tokens=n))
     assert len(text) == n
-
-
-@pytest.mark.parametrize(
-  'bad',
-  [
-    {'max_new_tokens': 0},
-    {'temperature': -1.0},
-    {'temperature': float('nan')},
-    {'top_k': -1},
-    {'top_p': 0.0},
-    {'top_p': 1.5},
-    {'stop': ['']},
-    {'speculate': -1, 'temperature': 0.0},
-    {'speculate': 65, 'temperature': 0.0},
-    {'speculate': 4},
-    {'speculate': 4, 'temperature': 0.0, 'num_beams': 2},
-    {'speculate': 4, 'temperature': 0.0, 'repetition_penalty': 1.1},
-  ],
-)
-def test_requests_out_of_range_are_refused(complete, bad):
-  with pytest.raises(UsageError, match=next(iter(bad))):
-    complete(['abc'], Request(**bad))
 
 
 def test_prompts_the_model_cannot_read_are_refused(complete):

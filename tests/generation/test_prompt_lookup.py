@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig
-from minigpt.generation import decode, prompt_lookup
+from minigpt.generation import decode, prompt_lookup, sampling
 from minigpt.model.transformer import GPT
 
 LONGEST = 40
@@ -34,7 +34,7 @@ def begin(prompts, length, room, model):
 
 @tf.function(autograph=False)
 def plain(state, n_new, model, stop_token):
-  greedy = decode.greedy_sampling(len(PROMPTS))
+  greedy = sampling.greedy_sampling(len(PROMPTS))
   return decode.generate(
     state, n_new, LONGEST, greedy, model.params, model.config, stop_token
   )
@@ -64,10 +64,10 @@ def start(model, n_slots=None):
 
 def check_same(found, wanted):
   """Tokens, their probabilities, and where the generation stands."""
-  (state, drawn), (plain_state, plain_drawn) = found, wanted
-  np.testing.assert_array_equal(drawn.tokens, plain_drawn.tokens)
-  np.testing.assert_allclose(drawn.log_prob, plain_drawn.log_prob, 1e-3, 1e-4)
-  for name in ('length', 'n_drawn', 'done'):
+  (state, drawn), (plain_state, plain_sampled) = found, wanted
+  np.testing.assert_array_equal(drawn.tokens, plain_sampled.tokens)
+  np.testing.assert_allclose(drawn.log_prob, plain_sampled.log_prob, 1e-3, 1e-4)
+  for name in ('length', 'n_sampled', 'done'):
     a, b = getattr(state, name), getattr(plain_state, name)
     np.testing.assert_array_equal(a, b, name)
   for a, b, n in zip(
@@ -124,7 +124,7 @@ def test_going_on_in_parts_equals_going_on_at_once(any_model, free):
   np.testing.assert_array_equal(tf.concat(parts, 1), free[1].tokens[:, :11])
 
 
-def test_a_text_that_repeats_itself_takes_few_turns():
+def test_a_text_that_repeats_itself_takes_few_steps():
   """A model that writes 0 1 2 0 1 2 ..., whatever its blocks."""
   config = dataclasses.replace(CONFIG, n_layers=1, tie_embeddings=False)
   model = GPT(config)
@@ -141,7 +141,7 @@ def test_a_text_that_repeats_itself_takes_few_turns():
     state, tf.constant(11), 11, 4, model.params, config
   )
   assert drawn.tokens.numpy().tolist() == [[2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]]
-  assert tally.n_turns == 3  # 5 + 5 + 1
+  assert tally.n_steps == 3  # 5 + 5 + 1
   assert tally.n_drafted.numpy().tolist() == [12]
   assert tally.n_accepted.numpy().tolist() == [8]
 

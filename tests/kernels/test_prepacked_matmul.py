@@ -10,7 +10,7 @@ from minigpt import tokenizers
 from minigpt.compiler import backend, jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.generation.generator import Completer
+from minigpt.generation.generator import Generator
 from minigpt.kernels import prepacked_matmul, quantize
 from minigpt.kernels.quantize import Quantized
 from minigpt.model import layers, params, transformer
@@ -98,11 +98,13 @@ def test_only_weights_that_never_change_are_packed():
 
 def test_a_completer_follows_weights_that_train(config):
   p = GPT(config).params
-  complete = Completer(
+  complete = Generator(
     p, config, tokenizers.build('char', 'abcdef'), compile='hybrid'
   )
   prompt = tf.zeros([1, 16], tf.int32), tf.constant([3]), tf.zeros([32, 0])
-  assert KERNEL not in kinds(complete._start.get_concrete_function(*prompt))
+  assert KERNEL not in kinds(
+    complete.programs.start.get_concrete_function(*prompt)
+  )
 
 
 @needs_kernel

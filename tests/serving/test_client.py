@@ -1,5 +1,6 @@
 """The client and the checks, over gRPC and REST, against an emulator."""
 
+import dataclasses
 import socket
 
 import helpers
@@ -11,7 +12,7 @@ from minigpt.conformance import report as reports
 from minigpt.conformance import signature_checks, subject
 from minigpt.conformance.load_test import load_test
 from minigpt.errors import UsageError
-from minigpt.generation.generator import Request
+from minigpt.generation.request import Request
 from minigpt.serving import client
 from minigpt.serving.endpoint import EndpointError
 
@@ -78,7 +79,7 @@ def test_generate_gives_each_row_its_own_seed(server, protocol):
   together = client.generate(endpoint, PROMPTS, HOW)
   for i, prompt in enumerate(PROMPTS):
     (alone,) = client.generate(
-      endpoint, [prompt], HOW._replace(seed=HOW.seed + i)
+      endpoint, [prompt], dataclasses.replace(HOW, seed=HOW.seed + i)
     )
     assert alone.text == together[i].text
     np.testing.assert_array_equal(alone.tokens, together[i].tokens)
@@ -91,7 +92,9 @@ def test_generate_ends_at_the_first_stop_string(server):
   endpoint = connect(server, 'grpc')
   (whole,) = client.generate(endpoint, ['ab'], HOW)
   stop = whole.text[4:6]
-  (cut,) = client.generate(endpoint, ['ab'], HOW._replace(stop=(stop, '!')))
+  (cut,) = client.generate(
+    endpoint, ['ab'], dataclasses.replace(HOW, stop=(stop, '!'))
+  )
   assert cut.text == whole.text[: whole.text.index(stop)]
 
 
@@ -142,14 +145,14 @@ def test_a_bad_value_is_refused_by_name(server, protocol):
   endpoint = connect(server, protocol)
   inputs = {
     'prompt': ['ab'],
-    **client.sampling_inputs(HOW._replace(top_p=2.0), 1),
+    **client.sampling_inputs(dataclasses.replace(HOW, top_p=2.0), 1),
   }
   with pytest.raises(EndpointError, match=r'INVALID_ARGUMENT: .*top_p=2'):
     endpoint.predict('generate', inputs)
   with pytest.raises(UsageError, match='top_p=2'):
-    client.generate(endpoint, ['ab'], HOW._replace(top_p=2.0))
+    client.generate(endpoint, ['ab'], dataclasses.replace(HOW, top_p=2.0))
   with pytest.raises(UsageError, match='num_beams=2: a server cannot'):
-    client.generate(endpoint, ['ab'], HOW._replace(num_beams=2))
+    client.generate(endpoint, ['ab'], dataclasses.replace(HOW, num_beams=2))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_a_load_test_counts_answers_and_errors_by_kind(server):
 
   def ask(i):
     prompt = '?' if i % 3 == 0 else 'ab'
-    client.generate(endpoint, [prompt], HOW._replace(seed=i))
+    client.generate(endpoint, [prompt], dataclasses.replace(HOW, seed=i))
 
   load = load_test(ask, n_requests=10, concurrency=4)
   assert load.errors == {'INVALID_ARGUMENT': 4}

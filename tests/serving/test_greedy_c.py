@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from minigpt.conformance.serving_session import read_saved_model
-from minigpt.generation.generator import Request
+from minigpt.generation.request import Request
 from minigpt.serving.client import sampling_inputs
 
 SOURCE = Path(__file__).with_name('greedy.c')

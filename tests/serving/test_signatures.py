@@ -11,8 +11,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from minigpt.generation import decode
-from minigpt.generation.decode import Sampling, greedy_sampling
-from minigpt.generation.logits_processors import Rules
+from minigpt.generation.logits_processors import select_rules
+from minigpt.generation.request import Request
+from minigpt.generation.sampling import greedy_sampling, select_sampling
 from minigpt.kernels.quantize import Quantized, quantize
 from minigpt.model.hooks import capture
 from minigpt.model.params import Linear, is_absent
@@ -109,13 +110,9 @@ def test_each_row_is_what_the_live_model_writes(call, model, tokenizer):
   answer = call('generate', prompt=PROMPTS, **MIXED)
   for i, prompt in enumerate(PROMPTS):
     n_new = MIXED['max_new_tokens'][i]
-    sampling = Sampling(
-      *(tf.constant(MIXED[name][i : i + 1]) for name in Sampling._fields)
-    )
-    rules = Rules(
-      tf.constant(MIXED['repetition_penalty'][i : i + 1]),
-      tf.constant(MIXED['min_new_tokens'][i : i + 1]),
-    )
+    own = {name: values[i : i + 1] for name, values in MIXED.items()}
+    sampling = select_sampling(Request().options(1) | own)
+    rules = select_rules(own)
     ids = tokenizer.encode(prompt)
     tokens, log_prob = live(model, ids, n_new, sampling, rules=rules)
     assert answer['num_tokens'][i] == n_new

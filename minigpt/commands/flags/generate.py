@@ -1,9 +1,12 @@
 """Flags of `minigpt generate`."""
 
+from typing import Any
+
 from absl import flags
 
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.config import WEIGHTS as FORMATS
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string(
@@ -12,48 +15,21 @@ WORKDIR = flags.DEFINE_string(
 PROMPT = flags.DEFINE_multi_string(
   'prompt', None, 'text to continue', flag_values=FLAGS
 )
-MAX_NEW_TOKENS = flags.DEFINE_integer(
-  'max_new_tokens', 200, 'longest continuation', flag_values=FLAGS
-)
-TEMPERATURE = flags.DEFINE_float(
-  'temperature',
-  0.8,
-  'below 1: more conservative, above 1: more surprising; 0: always the most '
-  'likely token',
-  flag_values=FLAGS,
-)
-TOP_K = flags.DEFINE_integer(
-  'top_k',
-  0,
-  'sample from the k most likely tokens; 0: from all',
-  flag_values=FLAGS,
-)
-TOP_P = flags.DEFINE_float(
-  'top_p',
-  1.0,
-  'sample from the most likely tokens that reach this total probability',
-  flag_values=FLAGS,
-)
+_DEFINE: dict[bool, Any] = {
+  True: flags.DEFINE_integer,
+  False: flags.DEFINE_float,
+}
+SAMPLING = {
+  name: _DEFINE[field.is_integer](
+    name, field.default, field.help, flag_values=FLAGS
+  )
+  for name, field in SAMPLING_FIELDS.items()
+}
 NUM_SAMPLES = flags.DEFINE_integer(
   'num_samples', 1, 'answers to each prompt', flag_values=FLAGS
 )
-SEED = flags.DEFINE_integer(
-  'seed', 0, 'the same seed gives the same text', flag_values=FLAGS
-)
 STOP = flags.DEFINE_multi_string(
   'stop', [], 'text that ends an answer', flag_values=FLAGS
-)
-REPETITION_PENALTY = flags.DEFINE_float(
-  'repetition_penalty',
-  1.0,
-  'above 1: tokens that occur already become less likely',
-  flag_values=FLAGS,
-)
-MIN_NEW_TOKENS = flags.DEFINE_integer(
-  'min_new_tokens',
-  0,
-  'tokens before the text may end',
-  flag_values=FLAGS,
 )
 LOGIT_BIAS = flags.DEFINE_multi_string(
   'logit_bias',

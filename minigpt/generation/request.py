@@ -1,0 +1,113 @@
+"""What to generate, and how: a request, its checks, and tokens of a prompt."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigpt.errors import UsageError
+from minigpt.generation.sampling_fields import (
+  SAMPLING_FIELDS,
+  SamplingOptions,
+  names_of_stage,
+)
+from minigpt.tokenizers import Tokenizer
+
+MAX_DRAFT = 64
+# Options that change logits before a token is chosen.
+_PROCESSORS = (*names_of_stage('logits'), 'logit_bias', 'banned')
+
+
+@dataclasses.dataclass(frozen=True)
+class Request(SamplingOptions):
+  """All that can be asked of a model; a server offers `SamplingOptions` alone.
+
+  `check` raises UsageError where a value is out of its range.
+  """
+
+  stop: Sequence[str] = ()  # strings that end a text, and are no part of it
+  logit_bias: Mapping[int, float] = dataclasses.field(default_factory=dict)
+  banned: Sequence[str] = ()  # strings that must not be generated
+  num_beams: int = 1  # from 2 on, nothing is sampled: temperature is ignored
+  length_penalty: float = 1.0  # of beams; see `beam_search`
+  speculate: int = 0  # longest draft of `prompt_lookup`, which keeps the text
+
+  @property
+  def changes_logits(self) -> bool:
+    """Returns whether a rule of `logits_processors` is asked for."""
+    return any(name in _PROCESSORS for name, _ in self.changed())
+
+  def changed(self) -> Iterator[tuple[str, Any]]:
+    """Yields the name and value of each option that is not at its default."""
+    usual = Request()
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if value != getattr(usual, field.name):
+        yield field.name, value
+
+  def check(self) -> 'Request':
+    """Returns the request itself.
+
+    Raises:
+      UsageError: a value is out of its range, or two exclude each other.
+    """
+    for holds, name, rule in (*self._sampling_checks(), *self._other_checks()):
+      if not holds:
+        raise UsageError(f'{name}={getattr(self, name)}: it {rule}')
+    return self
+
+  def _sampling_checks(self) -> Iterator[tuple[bool, str, str]]:
+    options = vars(self)
+    for name, field in SAMPLING_FIELDS.items():
+      if field.range:
+        yield field.accepts(options[name], options), name, field.range.rule
+
+  def _other_checks(self) -> Iterator[tuple[bool, str, str]]:
+    yield all(self.stop), 'stop', 'must not be empty'
+    yield all(self.banned), 'banned', 'must not be empty'
+    yield self.num_beams > 0, 'num_beams', 'must be greater than 0'
+    yield (
+      0 <= self.speculate <= MAX_DRAFT,
+      'speculate',
+      f'must lie in [0, {MAX_DRAFT}]',
+    )
+    yield (
+      not self.speculate or self.temperature == 0,
+      'speculate',
+      'guesses the most likely tokens, so temperature must be 0',
+    )
+    yield (
+      not self.speculate or (self.num_beams == 1 and not self.changes_logits),
+      'speculate',
+      f'works without num_beams, {", ".join(_PROCESSORS)}',
+    )
+
+  def options(self, n_rows: int) -> dict[str, np.ndarray]:
+    """Returns each sampling option for `n_rows` sequences, [B].
+
+    Sequence i gets the seed `seed + i`, so that equal prompts differ.
+    """
+    values = {
+      name: np.full([n_rows], getattr(self, name), field.dtype)
+      for name, field in SAMPLING_FIELDS.items()
+    }
+    values['seed'] += np.arange(n_rows)
+    return values
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
+  """Returns the tokens of a prompt, int32 [T], T at least 1.
+
+  An empty prompt is the token that ends the text before it.
+
+  Raises:
+    UsageError: the prompt is empty, and the tokenizer knows no such token.
+    InputError: it holds what the tokenizer doesn't know.
+  """
+  ids = tokenizer.encode(prompt)
+  if len(ids):
+    return ids
+  if tokenizer.end_of_text is None:
+    raise UsageError('the prompt is empty; give at least one character')
+  return np.array([tokenizer.end_of_text], np.int32)

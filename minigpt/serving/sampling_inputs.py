@@ -1,0 +1,74 @@
+"""Sampling options as inputs of signatures, one version after the other.
+
+A server refuses a request with more or fewer inputs than the signature has. So
+a signature never gets another input: options that come later make a signature
+of their own, and `generate` stays what clients of old know. A client asks for
+the oldest version that takes all it wants, and so agrees with old exports too.
+"""
+
+from collections.abc import Container
+
+import numpy as np
+
+from minigpt.errors import UsageError
+from minigpt.generation.request import Request
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS, SamplingField
+
+_MARK = '_v'
+
+
+def versions() -> range:
+  """Returns the versions that an export has, 1 the first."""
+  return range(1, 1 + max(field.since for field in SAMPLING_FIELDS.values()))
+
+
+def signature_name(base: str, version: int) -> str:
+  """Returns 'generate' for version 1, then 'generate_v2' and so on."""
+  return base if version == 1 else f'{base}{_MARK}{version}'
+
+
+def base_name(signature: str) -> str:
+  """Returns 'generate' for each of its versions."""
+  return signature.partition(_MARK)[0]
+
+
+def fields_of(version: int) -> dict[str, SamplingField]:
+  """Returns the options that signatures of a version take."""
+  return {n: f for n, f in SAMPLING_FIELDS.items() if f.since <= version}
+
+
+def needed_version(request: Request) -> int:
+  """Returns the oldest version that takes what the request sets."""
+  fields = (SAMPLING_FIELDS.get(name) for name, _ in request.changed())
+  return max((field.since for field in fields if field), default=1)
+
+
+def newest_version(signatures: Container[str]) -> int:
+  """Returns the newest version among the signatures of an export."""
+  return max(
+    v for v in versions() if signature_name('generate', v) in signatures
+  )
+
+
+def sampling_inputs(
+  request: Request, n_rows: int, version: int = 1
+) -> dict[str, np.ndarray]:
+  """Returns the inputs, each [B], that say how prompts are continued.
+
+  Args:
+    request: its other options are left out.
+    n_rows: B.
+    version: of the signature.
+
+  Raises:
+    UsageError: the request sets an option that came later.
+  """
+  known = fields_of(version)
+  for name, value in request.changed():
+    if name in SAMPLING_FIELDS and name not in known:
+      raise UsageError(
+        f'{name}={value}: the signature does not take it; '
+        f'{signature_name("generate", SAMPLING_FIELDS[name].since)} does'
+      )
+  options = request.options(n_rows)
+  return {name: options[name] for name in known}

@@ -1,0 +1,61 @@
+"""Which requests make sense, and how they are spread over sequences."""
+
+import numpy as np
+import pytest
+
+from minigpt import tokenizers
+from minigpt.errors import UsageError
+from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
+
+
+@pytest.mark.parametrize(
+  'bad',
+  [
+    {'max_new_tokens': 0},
+    {'temperature': -1.0},
+    {'temperature': float('nan')},
+    {'top_k': -1},
+    {'top_p': 0.0},
+    {'top_p': 1.5},
+    {'stop': ['']},
+    {'speculate': -1, 'temperature': 0.0},
+    {'speculate': 65, 'temperature': 0.0},
+    {'speculate': 4},
+    {'speculate': 4, 'temperature': 0.0, 'num_beams': 2},
+    {'speculate': 4, 'temperature': 0.0, 'repetition_penalty': 1.1},
+  ],
+)
+def test_requests_out_of_range_are_refused(bad):
+  with pytest.raises(UsageError, match=next(iter(bad))):
+    Request(**bad).check()
+
+
+def test_what_is_changed_is_what_differs_from_the_defaults():
+  assert dict(Request().changed()) == {}
+  request = Request(top_k=3, stop=('.',), temperature=0.8)
+  assert dict(request.changed()) == {'top_k': 3, 'stop': ('.',)}
+
+
+def test_only_rules_change_logits():
+  assert not Request(top_k=3, temperature=0.0, stop=('.',)).changes_logits
+  for rule in ({'min_new_tokens': 1}, {'logit_bias': {3: 1.0}}):
+    assert Request(**rule).changes_logits
+
+
+def test_options_have_one_value_for_each_sequence():
+  options = Request(top_p=0.5, seed=7).options(3)
+  assert list(options) == list(SAMPLING_FIELDS)
+  for name, field in SAMPLING_FIELDS.items():
+    assert options[name].dtype == field.dtype
+  assert options['top_p'].tolist() == [0.5] * 3
+  assert options['seed'].tolist() == [7, 8, 9]
+
+
+def test_an_empty_prompt_is_the_end_of_a_text_or_refused():
+  word = tokenizers.build('word', 'a b')
+  assert encode_prompt(word, '').tolist() == [word.end_of_text]
+  char = tokenizers.build('char', 'ab')
+  np.testing.assert_array_equal(encode_prompt(char, 'ba'), [1, 0])
+  with pytest.raises(UsageError, match='the prompt is empty'):
+    encode_prompt(char, '')
