@@ -99,7 +99,7 @@ def report(
 ) -> str:
   """Of tokens per second [n, 2] and tallies [n, 3]."""
   ratios = rates[:, 1] / rates[:, 0]
-  n_turns, n_drafted, n_accepted = tallies.sum(0)
+  n_steps, n_drafted, n_accepted = tallies.sum(0)
   return '\n'.join(
     [
       f'plain        {statistics.median(rates[:, 0]):8,.0f} tokens/s',
@@ -107,7 +107,7 @@ def report(
       f'ratio        {statistics.median(ratios):8.2f}  '
       f'(from {ratios.min():.2f} to {ratios.max():.2f})',
       f'{n_accepted / max(n_drafted, 1):.0%} of {n_drafted:,.0f} drafted '
-      f'tokens accepted, {len(rates) * n_new / n_turns:.2f} tokens a step; '
+      f'tokens accepted, {len(rates) * n_new / n_steps:.2f} tokens a step; '
       f'{n_same} of {len(rates)} texts the same',
     ]
   )
