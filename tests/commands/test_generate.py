@@ -1,0 +1,60 @@
+"""`minigpt generate`: prompts, samples, and flags that make no sense."""
+
+import helpers
+import pytest
+
+
+@pytest.fixture
+def generate(run_dir, capsys):
+  """The exit code, what was printed, and what was complained of."""
+
+  def call(*flags):
+    code = helpers.run_here('generate', f'--workdir={run_dir}', *flags)
+    return code, *capsys.readouterr()
+
+  return call
+
+
+def test_one_prompt_is_streamed_with_its_text(generate):
+  code, out, err = generate('--prompt=ab', '--max_new_tokens=5', '--seed=1')
+  assert (code, err) == (0, '')
+  assert out.startswith('ab') and len(out) == len('ab') + 5 + len('\n')
+
+
+def test_each_prompt_has_its_samples_with_seeds_that_count_up(generate):
+  flags = ['--max_new_tokens=4', '--temperature=1.5']
+  prompts = ['--prompt=ab', '--prompt=c', '--num_samples=2', '--seed=7']
+  code, out, _ = generate(*prompts, *flags)
+  assert code == 0
+  for number, prompt in enumerate(['ab', 'ab', 'c', 'c']):
+    _, alone, _ = generate(f'--prompt={prompt}', f'--seed={7 + number}', *flags)
+    assert f'--- {number + 1}\n{alone}' in out
+
+
+def test_constraints_reach_the_model(generate):
+  flags = ['--prompt=ab', '--max_new_tokens=3', '--logit_bias=5=100']
+  token = '\0\n abcdefghijkl\u00df\u0301'[5]
+  assert generate(*flags)[1] == f'ab{token * 3}\n'
+  _, out, _ = generate(*flags, f'--ban={token}')
+  assert token not in out.removeprefix('ab')
+
+
+@pytest.mark.parametrize(
+  ('flags', 'code', 'words'),
+  [
+    ([], 2, 'at least one --prompt'),
+    (['--prompt=a', '--num_samples=0'], 2, 'num_samples=0'),
+    (['--prompt=a', '--top_p=2'], 2, 'top_p=2'),
+    (['--prompt=a', '--temperature=-1'], 2, 'temperature=-1'),
+    (['--prompt=a', '--logit_bias=5'], 2, 'logit_bias=5: give a token'),
+    (['--prompt=a', '--logit_bias=x=1'], 2, 'logit_bias=x=1'),
+    (['--prompt=a', '--weights=int4'], 2, "unknown weights 'int4'"),
+    (['--prompt=a', '--compute_dtype=half'], 2, 'unknown compute_dtype'),
+    (['--prompt=Q'], 1, "character 'Q'"),
+    (['--prompt=a', '--workdir=/dev/null/no'], 1, '/dev/null/no'),
+  ],
+)
+def test_bad_input_gets_one_line(generate, flags, code, words):
+  found, _, err = generate(*flags)
+  assert found == code
+  assert err.count('\n') == 1 and words in err
