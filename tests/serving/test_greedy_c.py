@@ -11,6 +11,16 @@ from minigpt.conformance.serving_session import read_saved_model
 from minigpt.generation.request import Request
 from minigpt.serving.client import sampling_inputs
 
+# In the order in which the program feeds them.
+OPTIONS = (
+  'max_new_tokens',
+  'temperature',
+  'top_k',
+  'top_p',
+  'repetition_penalty',
+  'min_new_tokens',
+  'seed',
+)
 SOURCE = Path(__file__).with_name('greedy.c')
 COMPILER = shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')
 pytestmark = pytest.mark.skipif(COMPILER is None, reason='no C compiler')
@@ -43,8 +53,7 @@ def operations(export_dir):
   signature = read_saved_model(export_dir).signature_def['generate']
   inputs = {k: v.name.split(':')[0] for k, v in signature.inputs.items()}
   text = signature.outputs['text_bytes'].name.split(':')
-  how = sampling_inputs(Request(), 1)
-  return [inputs['prompt'], *text, *(inputs[name] for name in how)]
+  return [inputs['prompt'], *text, *(inputs[name] for name in OPTIONS)]
 
 
 def test_the_c_program_writes_the_same_greedy_text(
