@@ -99,6 +99,17 @@ def keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
   return tf.where(keep, logits, -math.inf)
 
 
+@_filters('min_p')
+def keep_min_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
+  """Hides tokens less likely than a share p of the most likely one.
+
+  [B, V], [B] -> [B, V] (Nguyen et al. 2024, section 3); 0 keeps all.
+  """
+  highest = tf.reduce_max(logits, -1, keepdims=True)
+  threshold = highest + tf.math.log(p)[:, None]
+  return tf.where(logits >= threshold, logits, -math.inf)
+
+
 def gumbel(seed: tf.Tensor, step: tf.Tensor, n: int) -> tf.Tensor:
   """Returns Gumbel noise that depends on a sequence's seed and step alone.
 

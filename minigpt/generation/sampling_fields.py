@@ -125,6 +125,15 @@ class SamplingOptions:
     1,
     stage='logits',
   )
+  min_p: float = _option(
+    'float32',
+    0.0,
+    Range(0, 1),
+    'sample from tokens at least this share as likely as the most likely one; '
+    '0: from all',
+    0.1,
+    since=2,
+  )
 
 
 SAMPLING_FIELDS: dict[str, SamplingField] = {

@@ -7,6 +7,7 @@ import tensorflow as tf
 from minigpt.generation.sampling import (
   Sampling,
   gumbel,
+  keep_min_p,
   keep_top_k,
   keep_top_p,
   make_sampling,
@@ -42,6 +43,29 @@ def test_top_p_by_hand():
     [False, True, True, False],
     [True, True, True, True],
   ]
+
+
+def test_min_p_by_hand():
+  logits = tf.math.log([[0.1, 0.5, 0.3, 0.1]] * 4)
+  kept = np.isfinite(keep_min_p(logits, tf.constant([0.0, 0.19, 0.5, 1.0])))
+  assert kept.tolist() == [
+    [True, True, True, True],
+    [True, True, True, True],
+    [False, True, True, False],
+    [False, True, False, False],
+  ]
+
+
+def test_min_p_leaves_rows_alone_that_do_not_ask_for_it():
+  n = 1000
+  logits = tf.tile(tf.math.log([[0.1, 0.6, 0.3]]), [n, 1])
+  step = tf.zeros([n], tf.int32)
+  half = tf.cast(tf.range(n) % 2, tf.float32) * 0.9
+  with_min_p = sample(logits, options(n, min_p=half), step).numpy()
+  without = sample(logits, options(n), step).numpy()
+  np.testing.assert_array_equal(with_min_p[::2], without[::2])
+  assert set(with_min_p[1::2]) == {1}
+  assert set(without[1::2]) == {0, 1, 2}
 
 
 def test_samples_follow_the_softmax():

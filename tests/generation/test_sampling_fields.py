@@ -20,6 +20,7 @@ RANGES = {
     [0.01, 100],
     [0, 100.1, np.nan],
   ),
+  'min_p': ('must lie in [0, 1]', [0, 1], [-0.1, 1.1, np.nan]),
   'min_new_tokens': ('must lie between 0 and max_new_tokens', [0, 6], [-1, 7]),
 }
 

@@ -88,6 +88,50 @@ def test_generate_gives_each_row_its_own_seed(server, protocol):
     assert alone.log_prob < 0
 
 
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_min_p_reaches_the_server(server, protocol):
+  """With 1, nothing but the most likely token is left to sample."""
+  greedy, one, many = (
+    client.generate(
+      connect(server, protocol), ['abc'] * 3, Request(max_new_tokens=6, **how)
+    )
+    for how in (
+      {'temperature': 0.0},
+      {'temperature': 2.0, 'min_p': 1.0},
+      {'temperature': 2.0, 'min_p': 0.01},
+    )
+  )
+  texts = [[answer.text for answer in rows] for rows in (greedy, one, many)]
+  assert texts[0] == texts[1]
+  assert len(set(texts[2])) > 1
+
+
+class OldExport:
+  """Signatures of a model that was exported before there was min_p."""
+
+  def __init__(self, endpoint):
+    self._endpoint = endpoint
+
+  def signatures(self):
+    found = self._endpoint.signatures()
+    return {name: s for name, s in found.items() if '_v' not in name}
+
+  def predict(self, signature, inputs):
+    assert '_v' not in signature and 'min_p' not in inputs
+    return self._endpoint.predict(signature, inputs)
+
+
+def test_an_export_of_old_is_asked_for_what_it_knows(server):
+  endpoint = connect(server, 'grpc')
+  request = Request(max_new_tokens=3)
+  found = client.generate(OldExport(endpoint), ['abc'], request)
+  assert found[0].text == client.generate(endpoint, ['abc'], request)[0].text
+  with pytest.raises(UsageError, match='min_p: the model was exported before'):
+    client.generate(
+      OldExport(endpoint), ['abc'], dataclasses.replace(request, min_p=0.1)
+    )
+
+
 def test_generate_ends_at_the_first_stop_string(server):
   endpoint = connect(server, 'grpc')
   (whole,) = client.generate(endpoint, ['ab'], HOW)

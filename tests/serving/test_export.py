@@ -68,6 +68,14 @@ def test_the_card_tells_what_was_exported(int8, trained):
   assert tokenizer['characters'] == trained.tokenizer.characters
 
 
+# Rows of the table that say no more than what is different.
+REFERS_TO = {
+  'generate_ids': ['generate'],
+  'generate_v2': ['generate'],
+  'generate_ids_v2': ['generate_ids', 'generate'],
+}
+
+
 def test_documented_signatures_are_those_of_the_graph(int8):
   """The table in docs/serving.md against the card, name for name."""
   card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
@@ -80,8 +88,9 @@ def test_documented_signatures_are_those_of_the_graph(int8):
   assert set(card['signatures']) <= set(rows)
   for name, sides in card['signatures'].items():
     _, _, inputs, outputs, _ = rows[name].split('|')
-    if name == 'generate_ids':  # Its row refers to that of `generate`.
-      inputs, outputs = inputs + rows['generate'], rows['generate']
+    if name in REFERS_TO:
+      inputs += ''.join(rows[other] for other in REFERS_TO[name])
+      outputs = rows['generate']
     for side, cell in (('inputs', inputs), ('outputs', outputs)):
       for key, kind in sides[side].items():
         assert f'`{key}` {kind.split()[0]}' in cell, (name, key)
@@ -90,18 +99,19 @@ def test_documented_signatures_are_those_of_the_graph(int8):
 def test_warm_up_has_one_request_for_each_batch_size(int8, trained):
   logs = pytest.importorskip('tensorflow_serving.apis.prediction_log_pb2')
   path = int8.path / 'assets.extra' / 'tf_serving_warmup_requests'
-  generate = tf.saved_model.load(str(int8.path)).signatures['generate']
+  signatures = tf.saved_model.load(str(int8.path)).signatures
   sizes = []
   for record in tf.data.TFRecordDataset(str(path)):
     log = logs.PredictionLog.FromString(record.numpy())
     request = log.predict_log.request
     assert request.model_spec.name == 'sun'
-    assert request.model_spec.signature_name == 'generate'
+    name = request.model_spec.signature_name
     inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
     inputs = {k: tf.constant(v) for k, v in inputs.items()}
-    answer = generate(**inputs)
-    sizes.append(int(answer['num_tokens'].shape[0]))
-  assert sizes == [1, 3]
+    answer = signatures[name](**inputs)
+    sizes.append((name, int(answer['num_tokens'].shape[0])))
+  names = ('generate', 'generate_v2')
+  assert sizes == [(name, size) for name in names for size in (1, 3)]
 
 
 def test_without_the_serving_protos_the_export_goes_on(monkeypatch, tmp_path):

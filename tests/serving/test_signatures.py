@@ -356,6 +356,8 @@ def test_every_tensor_has_the_batch_first(loaded):
     'serving_default',
     'generate',
     'generate_ids',
+    'generate_v2',
+    'generate_ids_v2',
     'score',
     'embed',
     'next_token',
