@@ -1,37 +1,31 @@
-"""A run as an object: its model, its data, and the state of its training."""
+"""A run as an object: it trains, evaluates, samples, and deals with faults."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from minigpt.checkpoints import checkpoint, loading, workdir
-from minigpt.checkpoints.async_checkpointer import AsyncCheckpointer
-from minigpt.checkpoints.loading import LoadedModel
+from minigpt.checkpoints.checkpoint import Checkpoint
 from minigpt.checkpoints.workdir import RunConfig
 from minigpt.config import TrainConfig
-from minigpt.data.batches import batch_numbers, train_batches
+from minigpt.data.batches import train_batches
 from minigpt.data.training_data import TrainingData
 from minigpt.errors import InputError
 from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
-from minigpt.model.transformer import GPT
 from minigpt.runtime import malloc
-from minigpt.runtime.lock import Lock
 from minigpt.runtime.signals import StopRequest
 from minigpt.training import metrics, stability
 from minigpt.training.metrics import Record, RunLog, Say, clock
+from minigpt.training.run_state import RunState
 from minigpt.training.single_worker import SingleWorker
 from minigpt.training.stability import Broken, first_broken, first_nonfinite
-from minigpt.training.state import make_state
 from minigpt.training.step import Batch, compile_mode
 from minigpt.training.validation import (
-  EvalHistory,
   compiled_eval_step,
   eval_batch_size,
   evaluate_batches,
@@ -62,8 +56,15 @@ def no_observer(trainer: 'Trainer', records: list[Record]) -> None:
   """Observes nothing."""
 
 
-class Trainer:
-  """A run while it trains; `run_setup.open_run` makes one."""
+class Trainer(RunState):
+  """A run while it trains; `run_setup.open_run` makes one.
+
+  Attributes:
+    data: what it trains on and is evaluated on.
+    generator: continues prompts with the weights of the last step.
+    train_steps, eval_step: the compiled programs.
+    say: prints a message.
+  """
 
   def __init__(
     self,
@@ -82,24 +83,10 @@ class Trainer:
       workers: this process among those of the run; None: it is alone.
       say: prints a message.
     """
-    self.path = Path(path)
-    self.config = config
+    super().__init__(path, config, workers)
     self.data = data
-    self.workers = workers or SingleWorker()
     self.say = say
-    self.model = GPT(config.model, config.train.seed)
-    self.state = make_state(self.model, config.train)
     self._make_programs()
-    self.checkpointer = AsyncCheckpointer(
-      workdir.checkpoints(path), config.train.keep_checkpoints
-    )
-    skipped = stability.read_skipped(self.path / 'skipped.json')
-    self.skipped = [entry['batch'] for entry in skipped]
-    self.history = EvalHistory()
-    # Of the weights beside adapters.
-    self._start_checksum: int | None = None
-    self._held = contextlib.ExitStack()
-    self._lock: Lock | None = None
 
   def _make_programs(self) -> None:
     """Makes what generates, trains and evaluates; compiled at first use."""
@@ -112,37 +99,6 @@ class Trainer:
     self.eval_step = compiled_eval_step(
       full, config, recipe.compute_dtype, recipe.compile
     )
-
-  def __enter__(self) -> 'Trainer':
-    return self
-
-  def __exit__(self, *exception: Any) -> bool | None:
-    return self._held.__exit__(*exception)
-
-  def hold(self, resources: contextlib.ExitStack, lock: Lock | None) -> None:
-    """Keeps resources until the run is left.
-
-    Args:
-      resources: what is given back then.
-      lock: the directory's; None for workers that write nothing.
-    """
-    self._held = resources
-    self._lock = lock
-
-  def _check_folder(self) -> None:
-    """Raises InputError where the directory is no longer that of the run."""
-    if self._lock:
-      self._lock.check()
-
-  @property
-  def recipe(self) -> TrainConfig:
-    """Returns how the run trains."""
-    return self.config.train
-
-  @property
-  def step(self) -> int:
-    """Counts the steps that were made."""
-    return int(self.state.step.numpy())
 
   # Training.
 
@@ -174,7 +130,7 @@ class Trainer:
     """Trains from the state's step until something ends it."""
     recipe, is_chief = self.recipe, self.workers.is_chief
     early_end = None
-    self._check_folder()
+    self.check_folder()
     with RunLog(self.path, self.step, recipe.steps, is_chief, self.say) as log:
       for steps, windows in self._batches(recipe.steps):
         records = self._make_steps(steps, windows)
@@ -183,7 +139,7 @@ class Trainer:
           return broken
         if self._is_due(recipe.eval_every):
           records[-1] |= self.evaluate()
-        self._check_folder()
+        self.check_folder()
         # A save that failed ends the run now, not at the next save.
         self.checkpointer.check()
         log.write(records)
@@ -296,7 +252,7 @@ class Trainer:
     if not broken.can_skip or n_skipped == stability.MOST_SKIPPED:
       raise InputError(self._explain(record))
     if self.workers.is_chief:
-      self._check_folder()
+      self.check_folder()
       stability.skip(self.path / 'skipped.json', record, batch)
     self.skipped.append(batch)
     self.say(
@@ -325,71 +281,6 @@ class Trainer:
       '--spike_guard=6'
     )
 
-  def batch_number(self, step: int) -> int:
-    """Returns the number of a step's batch among those that are not skipped."""
-    return int(batch_numbers(np.array([step]), self.skipped)[0])
-
-  # Checkpoints.
-
-  def restore(
-    self, start: LoadedModel | None = None
-  ) -> list[checkpoint.Damage]:
-    """Goes to the newest whole checkpoint; without one, to the first step.
-
-    Args:
-      start: the model of `init_from`, where it has been read already.
-
-    Returns:
-      Newer checkpoints that are damaged, renamed out of the way.
-    """
-    damages = self._read_newest(start) if self.workers.is_chief else []
-    self.workers.broadcast_state(self.state)
-    history = self.workers.broadcast(np.array(self.history, np.float64))
-    self.history = EvalHistory(float(history[0]), int(history[1]))
-    return damages
-
-  def _read_newest(self, start: LoadedModel | None) -> list[checkpoint.Damage]:
-    folder = workdir.checkpoints(self.path)
-    self._load_start(start)
-    found, damages = checkpoint.restore_newest(folder, self.state.checkpoint())
-    if found:
-      self.history = EvalHistory(found.info['best_loss'], found.info['n_worse'])
-    elif self.step:
-      self._start_over()
-    return [d._replace(path=checkpoint.set_aside(d)) for d in damages]
-
-  def _load_start(self, start: LoadedModel | None = None) -> None:
-    """Reads the weights of `init_from`, where no checkpoint holds them."""
-    recipe = self.recipe
-    found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
-    if recipe.init_from and (recipe.lora_rank or not found):
-      wanted = found[-1].info.get('start') if found else None
-      weights, checksum = loading.load_start(self.config, wanted, start)
-      self._start_checksum = checksum
-      loading.assign(self.model.params, weights)
-
-  def _start_over(self) -> None:
-    """Goes back to the first step of a run that has no checkpoint yet."""
-    first = make_state(GPT(self.config.model, self.recipe.seed), self.recipe)
-    tf.nest.map_structure(
-      lambda old, new: old.assign(new), self.state.parts(), first.parts()
-    )
-    self._load_start()
-    self.history = EvalHistory()
-
-  def save(self, record: Record) -> None:
-    """Starts a checkpoint; `checkpointer.wait` tells when it is there."""
-    if not self.workers.is_chief:
-      return
-    self._check_folder()
-    info = {
-      'val_loss': record.get('val_loss'),
-      'best_loss': self.history.best_loss,
-      'n_worse': self.history.n_worse,
-      'start': self._start_checksum if self.recipe.lora_rank else None,
-    }
-    self.checkpointer.save(self.step, self.state.parts(), info)
-
   # What the model can do by now.
 
   def evaluate(self) -> dict[str, float]:
@@ -417,7 +308,7 @@ class Trainer:
   def sample(self) -> str:
     """Returns a continuation, which is added to samples.txt too."""
     text = self.continuation()
-    self._check_folder()
+    self.check_folder()
     metrics.add_sample(self.path / 'samples.txt', self.step, text)
     return text
 
@@ -432,23 +323,21 @@ class Trainer:
 
   def summary(self, seconds: float) -> str:
     """Writes the last sample; returns it with the best loss and what to do."""
-    text = self.sample()
+    text, best = self.sample(), _describe_best(self.best_checkpoint())
     return (
       f'--- sample\n{text}\n---\n'
-      f'{self.step:,} steps in {clock(seconds)}; {self._best()}\n'
+      f'{self.step:,} steps in {clock(seconds)}; {best}\n'
       f'{self.path} holds metrics.jsonl, samples.txt and checkpoints; generate '
       f'more with\n  python -m minigpt generate --workdir={self.path} '
       '--prompt=...'
     )
 
-  def _best(self) -> str:
-    best = checkpoint.best(
-      checkpoint.list_checkpoints(workdir.checkpoints(self.path))
-    )
-    if best is None or best.info.get('val_loss') is None:
-      return 'no checkpoint was evaluated'
-    loss = best.info['val_loss']
-    return f'best validation loss {loss:.4f} at step {best.step:,}'
+
+def _describe_best(best: Checkpoint | None) -> str:
+  loss = best.info.get('val_loss') if best else None
+  if best is None or loss is None:
+    return 'no checkpoint was evaluated'
+  return f'best validation loss {loss:.4f} at step {best.step:,}'
 
 
 def save_interval(recipe: TrainConfig) -> int:
