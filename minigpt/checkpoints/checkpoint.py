@@ -24,7 +24,7 @@ from minigpt.runtime.atomic_io import delete_folder, new_folder, reason
 
 _NAME = re.compile(r'step-(\d{8,})')
 # What a file that is missing, or something else in its place, is reported by;
-# any other fault of the system says nothing about a checkpoint.
+# any other error of the system says nothing about a checkpoint.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _SYSTEM = (
   tf.errors.AbortedError,
@@ -70,7 +70,7 @@ def save(
   path = Path(folder) / f'step-{step:08d}'
   if path.exists():
     return path
-  # Without parents: a run whose directory was renamed must not make it anew.
+  # Without parents: a run whose directory was renamed must not create it again.
   with new_folder(path, (tf.errors.OpError,), parents=False) as scratch:
     state.write(str(scratch / 'state'))
     (scratch / 'info.json').write_text(_seal({'step': step, **info}))
@@ -251,7 +251,7 @@ def verify(checkpoint: Checkpoint) -> None:
 
 @contextlib.contextmanager
 def _read_errors(checkpoint: Checkpoint) -> Iterator[None]:
-  """Tells damage from another model and from faults of the system."""
+  """Tells damage from another model and from errors of the system."""
   try:
     yield
   except (AssertionError, ValueError) as error:

@@ -19,13 +19,13 @@ from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
-from minigpt.runtime.atomic_io import new_folder
+from minigpt.runtime.atomic_io import new_folder, reason
 from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer, hf_files
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
-# Ours, beside those that `transformers` reads.
+# A file of minigpt, which `transformers` ignores.
 TOKENIZER = 'minigpt_tokenizer.json'
 
 
@@ -220,9 +220,13 @@ def _open(path: Path) -> dict[str, Stored]:
   tensors = {}
   for file in _safetensors_files(path):
     try:
+      # Any failure to open a file is a missing file to safetensors.
+      file.open('rb').close()
       # It checks that offsets, shapes and the length of the file agree.
       opened = safetensors.safe_open(file, framework='np')
-    except (OSError, safetensors.SafetensorError) as e:
+    except OSError as e:
+      raise InputError(f'{file} cannot be read ({reason(e)})') from None
+    except safetensors.SafetensorError as e:
       raise InputError(f'{file}: damaged or no safetensors: {e}') from None
     for key in opened.keys():  # noqa: SIM118 (it is no dictionary)
       name = key.removeprefix('transformer.')
@@ -257,7 +261,9 @@ def _safetensors_files(path: Path) -> list[Path]:
   names = sorted({str(name) for name in shards.values()})
   for name in names:
     if name != Path(name).name or not (path / name).is_file():
-      raise InputError(f'{path / INDEX}: there is no shard {name!r} beside it')
+      raise InputError(
+        f'{path / INDEX}: there is no shard {name!r} in its folder'
+      )
   return [path / name for name in names]
 
 

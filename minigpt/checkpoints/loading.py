@@ -54,7 +54,7 @@ def detect_format(path: str | Path) -> Format:
       f'{path} holds no model: neither a run of train.py nor a GPT-2 with its '
       'config.json or hparams.json'
     )
-  # Both have a config.json; that of a run has no model_type.
+  # Both have a config.json; the one of a run has no model_type.
   if 'model_type' in read_json(path / 'config.json'):
     return Format.HUGGINGFACE
   return Format.WORKDIR
@@ -190,7 +190,7 @@ def load_start(
 
   Args:
     run: names the model in `init_from`.
-    wanted: checksum of the weights that adapters were trained beside.
+    wanted: checksum of the frozen weights of adapters.
     loaded: the model, where it has been read already.
 
   Returns:
@@ -252,7 +252,7 @@ def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
 
 
 def _published_tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
-  """Reads minigpt's tokenizer beside the weights, or recognizes GPT-2's."""
+  """Reads minigpt's own tokenizer file, or recognizes GPT-2's tokenizer."""
   if (path / huggingface.TOKENIZER).is_file():
     return tokenizers.load(path / huggingface.TOKENIZER)
   ids = huggingface.vocabulary(path)

@@ -93,7 +93,7 @@ def _checkpoint_prefix(path: Path) -> str:
 
 
 def _check_size(prefix: str, claimed: int) -> None:
-  """Refuses an index that claims more than the data beside it holds."""
+  """Refuses an index that claims more than its data files hold."""
   directory, name = Path(prefix).parent, Path(prefix).name
   held = sum(f.stat().st_size for f in directory.glob(f'{name}.data-*'))
   if claimed > held:

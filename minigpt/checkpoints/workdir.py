@@ -256,7 +256,7 @@ def _may_move(
   if name == 'dataset':
     return _config_fields(workdir).get('fingerprint') is not None
   if name == 'init_from':
-    # The checkpoint of adapters has the checksum of the weights beside them;
+    # The checkpoint of adapters has the checksum of the frozen weights;
     # one of all weights makes the start superfluous.
     both = bool(value) and bool(saved.train.init_from)
     return both and bool(checkpoint.list_checkpoints(checkpoints(workdir)))

@@ -21,7 +21,7 @@ def train_batches(
   call_length: int,
   skipped: Sequence[int] = (),
 ) -> Iterator[Any]:
-  """Yields the examples of each range of steps, read ahead of their use.
+  """Yields the examples of each range of steps, two calls ahead.
 
   Args:
     examples: what the batches are drawn from.
@@ -30,7 +30,7 @@ def train_batches(
     calls: steps that one call of the train step makes, at most `call_length`;
       a shorter range is filled up with batches that it does not use.
     call_length: K.
-    skipped: numbers of batches that no step is given.
+    skipped: numbers of batches that no step uses.
 
   Yields:
     int32 [K, A, B, T + 1] for each range; for packed examples their arrays.
@@ -73,7 +73,7 @@ def batch_numbers(steps: np.ndarray, skipped: Sequence[int]) -> np.ndarray:
 
   Args:
     steps: int64 [K].
-    skipped: numbers of batches that no step is given.
+    skipped: numbers of batches that no step uses.
   """
   for batch in sorted(skipped):
     steps = steps + (batch <= steps)

@@ -1,8 +1,9 @@
 """Text to token shards, in bounded memory and by several processes.
 
 Files are split where no token can span the boundary; each range of text
-becomes one shard, written whole or not at all, with its description beside it.
-A preparation that was killed continues with the shards that are missing.
+becomes one shard, written whole or not at all, with its description in a JSON
+file of the same name. A preparation that was killed continues
+with the shards that are missing.
 """
 
 import codecs
@@ -249,7 +250,7 @@ def _write_tokens(
     file.write(content)
     n_tokens += len(ids)
     n_documents += ends_document
-  # The header is as long as before, whatever the count.
+  # The header is as long as before: room for any count is padded.
   file.seek(0)
   _write_header(file, dtype, n_tokens)
   return Shard(name, n_tokens, crc, n_documents)

@@ -131,7 +131,7 @@ def window_order(
   keys = _epoch_keys(seed, epoch)
   # The kernel sizes its cipher by the logarithm of the highest index: a bit is
   # missing where that is 2^16, 2^18, ..., and two places get the same image.
-  # With one index more it is right, and whatever falls on that one is permuted
+  # With one index more it is right, and what falls on that one is permuted
   # again, which makes a permutation of the rest.
   n_bits = (n - 1).bit_length() - 1
   lacks_a_bit = n_bits >= 16 and n_bits % 2 == 0 and n - 1 == 1 << n_bits

@@ -66,7 +66,7 @@ def _kept(c: GPTConfig) -> int:
   block = 12 * c.emb_dim + c.mlp_dim
   if c.drop_rate:
     block += 2 * c.emb_dim + c.n_heads * c.context_length
-  if c.remat:  # One block at a time, its gradient beside it.
+  if c.remat:  # One block at a time, and its gradient.
     return c.n_layers * c.emb_dim + 2 * block
   return c.n_layers * block
 
@@ -91,7 +91,7 @@ def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
     machine: bytes of memory.
 
   Raises:
-    UsageError: the state alone does not fit, whatever the batch.
+    UsageError: the state alone does not fit, however small the batch.
   """
   need = estimate(config, recipe)
   if need.state > machine:

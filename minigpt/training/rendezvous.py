@@ -1,9 +1,9 @@
 """Workers meet before they train: who is missing is named, and waiting ends.
 
-The chief listens at its own address until every other worker has said which
-cluster it was given and which of its workers it is; then it lets all go, and
-leaves the port to TensorFlow. TensorFlow itself would wait without a word, and
-for ever where two workers were given different clusters.
+The chief listens at its own address until every other worker has sent its
+cluster and its place in it; then it tells all to go on, and leaves the port to
+TensorFlow. TensorFlow itself would wait without a message, and for ever where
+the clusters of two workers differ.
 
 A worker sends a line, {"addresses": [...], "worker": 1}, and is answered by
 another: "go", or what is wrong.
@@ -35,13 +35,13 @@ def meet(
   """Returns when all workers of the cluster have come.
 
   Args:
-    cluster: as this worker was given it.
+    cluster: what TF_CONFIG told this worker.
     say: prints whom this worker waits for.
     patience: seconds to wait.
     between_lines: seconds between two of these lines.
 
   Raises:
-    UsageError: another worker was given another cluster, or the same place.
+    UsageError: the cluster of another worker differs, or its place is the same.
     InputError: a worker has not come, or the chief cannot be reached.
   """
   waiting = _Waiting(say, patience, between_lines)
@@ -138,11 +138,11 @@ def _hello(
   problem = None
   if addresses != list(cluster.addresses):
     problem = (
-      f'two workers were given different clusters: {list(cluster.addresses)} '
-      f'and {str(addresses)[:1000]}'
+      'two workers have different clusters in TF_CONFIG: '
+      f'{list(cluster.addresses)} and {str(addresses)[:1000]}'
     )
   elif worker == 0 or (worker in arrived and _is_there(arrived[worker])):
-    problem = f'two workers were given the same place, {worker}, in TF_CONFIG'
+    problem = f'two workers have the same place, {worker}, in TF_CONFIG'
   elif type(worker) is not int or not 0 < worker < len(cluster.addresses):
     return None
   if problem:

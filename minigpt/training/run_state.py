@@ -57,7 +57,7 @@ class RunState:
     skipped = stability.read_skipped(self.path / 'skipped.json')
     self.skipped = [entry['batch'] for entry in skipped]
     self.history = EvalHistory()
-    # Of the weights beside adapters.
+    # Of the frozen weights of adapters.
     self._start_checksum: int | None = None
     self._held = contextlib.ExitStack()
     self._lock: Lock | None = None
@@ -72,14 +72,14 @@ class RunState:
     """Keeps resources until the run is left.
 
     Args:
-      resources: what is given back then.
+      resources: what is released then.
       lock: the directory's; None for workers that write nothing.
     """
     self._held = resources
     self._lock = lock
 
   def check_folder(self) -> None:
-    """Raises InputError where the directory is no longer that of the run."""
+    """Raises InputError where the directory is no longer the one of the run."""
     if self._lock:
       self._lock.check()
 

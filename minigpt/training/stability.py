@@ -139,7 +139,7 @@ def first_nonfinite(
     if found:
       return found
   return (
-    'made again piece by piece, the step is finite: it overflows only as '
+    'repeated operation by operation, the step is finite: it overflows only as '
     'compiled'
   )
 

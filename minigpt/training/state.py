@@ -11,7 +11,7 @@ from minigpt.model.params import Params
 from minigpt.model.transformer import GPT
 from minigpt.training.optimizers import Moments
 
-# What the optimizer moves: a whole model, or the adapters beside a frozen one.
+# What the optimizer moves: a whole model, or the adapters of a frozen one.
 Trainable: TypeAlias = Params | Adapters
 
 

@@ -1,4 +1,4 @@
-"""A run as an object: it trains, evaluates, samples, and deals with faults."""
+"""A run as an object: it trains, evaluates, samples, and recovers."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -238,7 +238,7 @@ class Trainer(RunState):
   # Numbers that break.
 
   def _recover(self, broken: Broken) -> None:
-    """Restores the last checkpoint; the batch at fault is not used again.
+    """Restores the last checkpoint; the broken batch is not used again.
 
     Raises:
       InputError: what broke the numbers, where no guard is on or it cannot
@@ -262,7 +262,7 @@ class Trainer(RunState):
     )
 
   def _explain(self, record: Record) -> str:
-    """Makes the steps up to a broken one again, and that piece by piece."""
+    """Repeats the steps up to a broken one, which it looks into."""
     good, bad = self.step, record['step'] - 1
     self.say(
       f'the numbers broke at step {record["step"]}; making it again from step '
@@ -313,7 +313,7 @@ class Trainer(RunState):
     return text
 
   def _show_sample(self) -> None:
-    """Shows a sample where one is due; that of the last step comes later."""
+    """Shows a sample where one is due; the last step has its own."""
     if (
       self.workers.is_chief
       and self.step < self.recipe.steps

@@ -89,5 +89,5 @@ def evaluate_batches(
 
 
 def eval_batch_size(batch_size: int, context_length: int) -> int:
-  """Returns a size above that of training, as no activations are kept."""
+  """Returns a larger size than in training, as no activations are kept."""
   return max(batch_size, 4096 // context_length)

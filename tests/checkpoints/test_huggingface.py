@@ -1,6 +1,8 @@
 """Weights of Hugging Face's and OpenAI's GPT-2 against what they compute."""
 
+import errno
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -360,6 +362,19 @@ TERABYTES = {
 def test_files_that_are_no_safetensors(model, content):
   (model / WEIGHTS).write_bytes(content)
   with pytest.raises(InputError, match='damaged or no safetensors'):
+    huggingface.read(model)
+
+
+def test_what_the_system_does_not_let_be_read_is_no_damage(model, monkeypatch):
+  read = pathlib.Path.open
+
+  def refuse(path, *args, **kwargs):
+    if path.name == WEIGHTS:
+      raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return read(path, *args, **kwargs)
+
+  monkeypatch.setattr(pathlib.Path, 'open', refuse)
+  with pytest.raises(InputError, match=r'cannot be read .Too many open files'):
     huggingface.read(model)
 
 
