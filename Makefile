@@ -20,6 +20,7 @@ test: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 format: .venv/ready
 	$(BIN)/ruff format .
