@@ -153,9 +153,10 @@ def export_dir(run_dir, tmp_path_factory):
   """That run as `export.py` publishes it; to be copied before it is changed."""
   from minigpt.checkpoints import loading
   from minigpt.serving import export
+  from minigpt.serving.options import Options
 
   pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
-  options = export.Options(max_new_tokens_limit=9, batch_sizes=(1, 2))
+  options = Options(max_new_tokens_limit=9, batch_sizes=(1, 2))
   base = tmp_path_factory.mktemp('models') / 'shakespeare'
   return export.export(loading.load_trained(run_dir), base, options).path
 

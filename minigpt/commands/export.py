@@ -18,12 +18,8 @@ from minigpt.checkpoints.loading import Trained, load_trained
 from minigpt.commands.flags import export as flags
 from minigpt.errors import UsageError
 from minigpt.serving import server_config, versions
-from minigpt.serving.export import (
-  Options,
-  export,
-  export_stablehlo,
-  summary,
-)
+from minigpt.serving.export import export, export_stablehlo, summary
+from minigpt.serving.options import Options
 
 # Flags that only one format has.
 _OWN = {

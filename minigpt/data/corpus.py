@@ -146,8 +146,9 @@ def _end_with_the_parent() -> None:
   """Leaves Ctrl-C to the parent, and ends this process when it is gone."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
+  assert parent  # Only processes of the pool call this.
 
-  def watch():
+  def watch() -> None:
     parent.join()
     os._exit(1)
 

@@ -192,8 +192,8 @@ def _plain(state, n_drafted, growing, p, config, stop_token):
   greedy = greedy_sampling(tf.shape(state.length)[0])
   state, *new = decode.decode_one(state, growing, greedy, p, config, stop_token)
   room = [[0, 0], [0, n_drafted]]
-  new = Sampled(*[tf.pad(part[:, None], room) for part in new])
-  return state, new, tf.cast(growing, tf.int32)
+  padded = Sampled(*[tf.pad(part[:, None], room) for part in new])
+  return state, padded, tf.cast(growing, tf.int32)
 
 
 def _put(

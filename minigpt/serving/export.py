@@ -8,53 +8,17 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.checkpoints.loading import Trained
-from minigpt.config import STORED_WEIGHTS
 from minigpt.data import sources
-from minigpt.errors import InputError, UsageError, unknown
-from minigpt.generation.request import Request
+from minigpt.errors import InputError, UsageError
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
 from minigpt.runtime.atomic_io import folder_size
 from minigpt.serving import model_card, stablehlo, versions, warmup
+from minigpt.serving.options import Options
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers import Tokenizer
 from minigpt.training.validation import compiled_eval_step, evaluate
-
-
-class Options(NamedTuple):
-  """How a model is exported.
-
-  Raises UsageError from `check` where a value is out of its range.
-  """
-
-  weights: str = 'float32'
-  max_new_tokens_limit: int = 256
-  stop: tuple[str, ...] = ()
-  batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
-  eval_batches: int = 20  # batches for the cost of smaller weights; 0: all
-  xla: bool = False
-  attention: bool = False  # also export the signature `attention`
-
-  def check(self) -> 'Options':
-    """Returns the options, or raises UsageError."""
-    if self.weights not in STORED_WEIGHTS:
-      raise unknown('weights', self.weights, STORED_WEIGHTS)
-    if self.max_new_tokens_limit < 1:
-      raise UsageError(
-        f'max_new_tokens_limit={self.max_new_tokens_limit}: it must be 1 or '
-        'more'
-      )
-    if list(self.batch_sizes) != sorted({n for n in self.batch_sizes if n > 0}):
-      raise UsageError(
-        f'batch_sizes={self.batch_sizes}: they must be positive and rise'
-      )
-    if self.eval_batches < 0:
-      raise UsageError(
-        f'eval_batches={self.eval_batches}: it must be 0 or more'
-      )
-    Request(stop=self.stop).check()
-    return self
 
 
 class Exported(NamedTuple):

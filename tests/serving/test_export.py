@@ -10,7 +10,8 @@ import tensorflow as tf
 from minigpt.checkpoints.loading import load_trained
 from minigpt.errors import InputError, UsageError
 from minigpt.serving import export as exporting
-from minigpt.serving.export import Options, export, export_stablehlo
+from minigpt.serving.export import export, export_stablehlo
+from minigpt.serving.options import Options
 from minigpt.training.metrics import say_nothing
 from minigpt.training.run_setup import open_run
 

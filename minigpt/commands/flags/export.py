@@ -3,6 +3,9 @@
 from absl import flags
 
 from minigpt.config import STORED_WEIGHTS
+from minigpt.serving.options import Options
+
+_DEFAULT = Options()
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string(
@@ -28,13 +31,13 @@ KEEP_VERSIONS = flags.DEFINE_integer(
 )
 LIMIT = flags.DEFINE_integer(
   'max_new_tokens_limit',
-  256,
+  _DEFAULT.max_new_tokens_limit,
   'longest answer to allow',
   flag_values=FLAGS,
 )
 WEIGHTS = flags.DEFINE_string(
   'weights',
-  'float32',
+  _DEFAULT.weights,
   f'how to store the weights: {", ".join(STORED_WEIGHTS)}',
   flag_values=FLAGS,
 )
@@ -43,13 +46,13 @@ STOP = flags.DEFINE_multi_string(
 )
 BATCH_SIZES = flags.DEFINE_list(
   'batch_sizes',
-  ['1', '2', '4', '8'],
+  list(map(str, _DEFAULT.batch_sizes)),
   'batch sizes that the server forms, and is warmed up for',
   flag_values=FLAGS,
 )
 EVAL_BATCHES = flags.DEFINE_integer(
   'eval_batches',
-  20,
+  _DEFAULT.eval_batches,
   'batches that measure the cost of smaller weights; 0: all the text',
   flag_values=FLAGS,
 )

@@ -6,8 +6,10 @@ from absl import flags
 
 from minigpt.config import COMPUTE_DTYPES
 from minigpt.config import WEIGHTS as FORMATS
+from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 
+_DEFAULT = Request()
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'run whose model generates', flag_values=FLAGS
@@ -42,19 +44,19 @@ BAN = flags.DEFINE_multi_string(
 )
 NUM_BEAMS = flags.DEFINE_integer(
   'num_beams',
-  1,
+  _DEFAULT.num_beams,
   'from 2 on: beam search instead of sampling',
   flag_values=FLAGS,
 )
 LENGTH_PENALTY = flags.DEFINE_float(
   'length_penalty',
-  1.0,
+  _DEFAULT.length_penalty,
   'above 0: beams may be longer',
   flag_values=FLAGS,
 )
 SPECULATE = flags.DEFINE_integer(
   'speculate',
-  0,
+  _DEFAULT.speculate,
   'tokens to guess ahead where the text repeats itself, at temperature 0: the '
   'same text in less time; 0: none',
   flag_values=FLAGS,
