@@ -108,6 +108,17 @@ def test_the_table_of_build_md_is_the_list_of_layers():
   assert rows == list(LAYERS)
 
 
+def test_no_function_is_longer_than_forty_lines():
+  long = [
+    f'{name_of(path)}.{node.name}: {node.end_lineno - node.lineno + 1} lines'
+    for path, tree in MODULES.items()
+    for node in ast.walk(tree)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    and node.end_lineno - node.lineno >= 40
+  ]
+  assert not long, '\n'.join(long)
+
+
 def test_the_model_is_its_equations():
   """No word in it is about how a program is made, and it is short."""
   files = sorted(ROOT.glob('minigpt/model/*.py'))
