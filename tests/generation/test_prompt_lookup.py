@@ -64,9 +64,11 @@ def start(model, n_slots=None):
 
 def check_same(found, wanted):
   """Tokens, their probabilities, and where the generation stands."""
-  (state, drawn), (plain_state, plain_sampled) = found, wanted
-  np.testing.assert_array_equal(drawn.tokens, plain_sampled.tokens)
-  np.testing.assert_allclose(drawn.log_prob, plain_sampled.log_prob, 1e-3, 1e-4)
+  (state, sampled), (plain_state, plain_sampled) = found, wanted
+  np.testing.assert_array_equal(sampled.tokens, plain_sampled.tokens)
+  np.testing.assert_allclose(
+    sampled.log_prob, plain_sampled.log_prob, 1e-3, 1e-4
+  )
   for name in ('length', 'n_sampled', 'done'):
     a, b = getattr(state, name), getattr(plain_state, name)
     np.testing.assert_array_equal(a, b, name)
@@ -117,10 +119,10 @@ def test_going_on_in_parts_equals_going_on_at_once(any_model, free):
   """Also with few slots, none of which a draft may leave."""
   state, parts = start(any_model, n_slots=20), []
   for n_new in (4, 7):
-    state, drawn, _ = speculative(
+    state, sampled, _ = speculative(
       state, tf.constant(n_new), any_model, None, tf.zeros([5, 0])
     )
-    parts.append(drawn.tokens[:, :n_new])
+    parts.append(sampled.tokens[:, :n_new])
   np.testing.assert_array_equal(tf.concat(parts, 1), free[1].tokens[:, :11])
 
 
@@ -137,10 +139,10 @@ def test_a_text_that_repeats_itself_takes_few_steps():
   state = decode.start(
     window[:, :5], tf.constant([5]), model.params, config, 32
   )
-  _, drawn, tally = prompt_lookup.generate(
+  _, sampled, tally = prompt_lookup.generate(
     state, tf.constant(11), 11, 4, model.params, config
   )
-  assert drawn.tokens.numpy().tolist() == [[2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]]
+  assert sampled.tokens.numpy().tolist() == [[2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]]
   assert tally.n_steps == 3  # 5 + 5 + 1
   assert tally.n_drafted.numpy().tolist() == [12]
   assert tally.n_accepted.numpy().tolist() == [8]
