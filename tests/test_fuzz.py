@@ -1,6 +1,6 @@
-"""Malformed values and files, thousands of them, at whatever reads them.
+"""Malformed values and files, thousands of them, for all that reads them.
 
-Only the two faults that programs turn into one line may come out, and no
+Only the two errors that commands print as one line may come out, and no
 file may be left behind.
 """
 
@@ -27,7 +27,7 @@ from minigpt.errors import InputError, UsageError
 from minigpt.training import cluster, memory_estimate, stability
 from minigpt.training.metrics import read_metrics
 
-FAULTS = (UsageError, InputError)
+ERRORS = (UsageError, InputError)
 
 
 def fuzz(n):
@@ -81,8 +81,8 @@ def test_flags_of_any_value_settle_or_are_refused(preset, values):
     config = GPTConfig(**found.model)
     if config.n_layers < 100:
       memory_estimate.check(config, found.train, 1 << 34)
-  except FAULTS as fault:
-    assert str(fault) and '\n' not in str(fault)
+  except ERRORS as error:
+    assert str(error) and '\n' not in str(error)
   else:
     numbers = [*vars(found.train).values(), *found.model.values()]
     assert all(math.isfinite(n) for n in numbers if isinstance(n, int | float))
@@ -178,8 +178,8 @@ def check(root, name, content, read):
   path.write_bytes(content)
   try:
     read()
-  except FAULTS as fault:
-    assert str(fault)
+  except ERRORS as error:
+    assert str(error)
   finally:
     path.write_bytes(whole)
   assert sorted(root.rglob('*')) == before
@@ -268,8 +268,8 @@ TASK = {'cluster': {'worker': ['a:1', 'b:2']}, 'task': {'type': 'worker'}}
 def test_clusters_of_any_form_are_read_or_refused(content):
   try:
     cluster.read_cluster(content.decode(errors='replace'))
-  except UsageError as fault:
-    assert '\n' not in str(fault)
+  except UsageError as error:
+    assert '\n' not in str(error)
 
 
 @fuzz(160)
@@ -284,7 +284,7 @@ def test_a_header_takes_no_memory_that_the_file_lacks(folder, shape, content):
     file.write(content)
   try:
     tokens = token_shards.map_tokens(path)
-  except FAULTS:
+  except ERRORS:
     return
   finally:
     path.unlink()

@@ -87,6 +87,7 @@ def test_an_unknown_command_is_named_and_all_are_listed():
     (['serve_check'], 'minigpt serve-check: give --export_dir'),
     (['plan', '--worker=2'], 'plan: Unknown command line flag'),
     (['plan', '2'], "plan: unexpected argument '2'"),
+    (['plots'], 'plots: name at least one work directory'),
   ],
 )
 def test_wrong_usage_is_one_line(argv, words):

@@ -1,0 +1,64 @@
+"""`minigpt prepare`: what it writes, what it says, and what it refuses."""
+
+import re
+
+import helpers
+import numpy as np
+import pytest
+
+from minigpt import tokenizers
+from minigpt.data import token_shards
+
+
+@pytest.fixture
+def inputs(tmp_path):
+  """Two files of text, a tokenizer of their words, and flags that name them."""
+  texts = ['the sun sets\n' * 40, 'the moon rises\n' * 40]
+  for name, text in zip('ab', texts, strict=True):
+    (tmp_path / f'{name}.txt').write_text(text)
+  tokenizer = tokenizers.build('word', ''.join(texts))
+  tokenizers.save(tokenizer, tmp_path / 'words.json')
+  flags = [
+    f'--input={tmp_path}/*.txt',
+    f'--tokenizer={tmp_path}/words.json',
+    '--workers=2',
+  ]
+  return texts, tokenizer, flags
+
+
+def test_it_writes_tokens_and_says_how_to_train_on_them(inputs, tmp_path):
+  texts, tokenizer, flags = inputs
+  out = tmp_path / 'tokens'
+  done = helpers.run('-m', 'minigpt', 'prepare', f'--output={out}', *flags)
+  assert (done.returncode, done.stderr) == (0, '')
+  found = token_shards.open_tokens(out)
+  parts = [
+    np.append(tokenizer.encode(text), tokenizer.end_of_text) for text in texts
+  ]
+  np.testing.assert_array_equal(found[:], np.concatenate(parts))
+  assert f'{len(found):,} tokens of 2 documents' in done.stdout
+  # The command that it names is one.
+  [line] = re.findall(r'python -m minigpt (train .*)', done.stdout)
+  flags = line.replace('--workdir=...', '--dry_run --context_length=8').split()
+  dry = helpers.run('-m', 'minigpt', *flags)
+  assert dry.returncode == 0, dry.stderr
+
+
+@pytest.mark.parametrize(
+  ('flags', 'code', 'words'),
+  [
+    ([], 2, '--output is missing'),
+    (['--output=o'], 2, 'input'),
+    (['--output=o', '--input=no/such.txt', '--tokenizer=t'], 2, 'tokenizer'),
+    (['--output=o', '--workers=0'], 2, 'workers=0'),
+    (['--output=o', '--shard_mb=0'], 2, 'shard_mb=0'),
+  ],
+)
+def test_bad_input_gets_one_line(
+  capsys, tmp_path, monkeypatch, flags, code, words
+):
+  monkeypatch.chdir(tmp_path)
+  assert helpers.run_here('prepare', *flags) == code
+  err = capsys.readouterr().err
+  assert err.count('\n') == 1 and words in err
+  assert list(tmp_path.iterdir()) == []
