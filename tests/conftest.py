@@ -5,6 +5,7 @@ and has no use for TensorFlow.
 """
 
 import os
+import signal
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 if 'MINIGPT_TEST_HLO' not in os.environ:  # See tests/hlo/conftest.py.
@@ -75,6 +76,19 @@ def _rank(item):
     if name in group:
       return i, group.index(name)
   return len(_FIRST), 0
+
+
+def pytest_configure():
+  """Takes signals that a shell makes its background jobs ignore.
+
+  What is ignored stays so in programs that the tests start and interrupt.
+  """
+  for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+  ):
+    if signal.getsignal(number) is signal.SIG_IGN:
+      signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items):
