@@ -21,8 +21,9 @@ def main() -> None:
   if flags.OUTPUT.value is None:
     raise UsageError('--output is missing; say where to write the tokens')
   folder = Path(flags.OUTPUT.value)
-  tokenizer = make_tokenizer(flags.TOKENIZER.value)
+  # Before the tokenizer, whose vocabulary may have to be downloaded.
   paths = input_paths(flags.INPUT.value)
+  tokenizer = make_tokenizer(flags.TOKENIZER.value)
   with lock.held(folder, 'output'):
     manifest = prepare(
       paths, tokenizer, folder, flags.WORKERS.value, flags.SHARD_MB.value << 20
