@@ -87,7 +87,11 @@ def _receive(cluster: Cluster, waiting: _Waiting) -> None:
   arrived: dict[int, socket.socket] = {}
   with contextlib.ExitStack() as stack:
     server = stack.enter_context(_listen(cluster.addresses[0]))
-    while missing := [i for i in others if i not in arrived]:
+    # One that came and was then started again is missing: had it counted, the
+    # chief would leave before its second life could reach it.
+    while missing := [
+      i for i in others if i not in arrived or not _is_there(arrived[i])
+    ]:
       waiting.check(', '.join(_name(cluster, i) for i in missing))
       if not select.select([server], [], [], _POLL)[0]:
         continue

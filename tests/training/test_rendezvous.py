@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -16,13 +17,16 @@ def addresses():
   return tuple(f'127.0.0.1:{port}' for port in launch.free_ports(3))
 
 
-def meeting(*clusters, patience=20.0):
-  """What each of these workers says, and how it ends: None, or its error."""
+def meeting(*clusters, patience=20.0, longer=0.0):
+  """What each of these workers says, and how it ends: None, or its error.
+
+  Each waits `longer` seconds more than the one before it.
+  """
   said, ends = [[] for _ in clusters], [None for _ in clusters]
 
   def one(i):
     try:
-      rendezvous.meet(clusters[i], said[i].append, patience, 0.1)
+      rendezvous.meet(clusters[i], said[i].append, patience + longer * i, 0.1)
     except (InputError, UsageError) as error:
       ends[i] = error
 
@@ -46,7 +50,7 @@ def test_all_workers_meet(addresses):
 
 def test_who_is_missing_is_named_and_waiting_ends(addresses):
   said, ends = meeting(
-    Cluster(addresses, 0), Cluster(addresses, 1), patience=1.0
+    Cluster(addresses, 0), Cluster(addresses, 1), patience=1.0, longer=2.0
   )
   missing = f'worker 2 ({addresses[2]})'
   assert f'waiting for {missing}' in said[0]
@@ -110,14 +114,17 @@ def test_a_worker_that_is_started_again_is_welcome(addresses):
           link.sendall(hello.encode())
           return
       except ConnectionRefusedError:
-        pass
+        time.sleep(0.01)
 
   chief = threading.Thread(
-    target=rendezvous.meet, args=(Cluster(addresses, 0), print, 20.0, 5.0)
+    target=rendezvous.meet, args=(Cluster(addresses, 0), print, 60.0, 5.0)
   )
   chief.start()
   come_and_go()
+  # Worker 1 is gone, so that worker 2 waits for it in vain.
+  _, [end] = meeting(Cluster(addresses, 2), patience=1.0)
+  assert isinstance(end, InputError)
   ends = meeting(Cluster(addresses, 1), Cluster(addresses, 2))[1]
-  chief.join(30)
+  chief.join(60)
   assert not chief.is_alive()
   assert ends == [None, None]
