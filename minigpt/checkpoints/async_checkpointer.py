@@ -74,7 +74,9 @@ class AsyncCheckpointer:
     self, step: int, snapshot: dict[str, Any], info: dict[str, Any]
   ) -> None:
     try:
+      # Here, where it costs the training thread nothing.
       check_finite(step, snapshot)
+      # A tf.train.Checkpoint takes variables, not tensors.
       variables = tf.nest.map_structure(tf.Variable, snapshot)
       checkpoint.save(
         self._folder, step, tf.train.Checkpoint(**variables), info

@@ -93,6 +93,7 @@ def unseal(text: str) -> dict[str, Any]:
     raise ValueError(str(error)) from None
   if not isinstance(info, dict):
     raise ValueError('not an object')
+  # The checksum is of the text without it; JSON keeps the order of keys.
   seal = info.pop('crc32', None)
   if seal != zlib.crc32(json.dumps(info).encode()):
     raise ValueError('its checksum is wrong')
@@ -125,6 +126,7 @@ def scan(folder: str | Path) -> tuple[list[Checkpoint], list[Damage]]:
   except OSError as error:
     raise InputError(f'{folder} cannot be read ({error.strerror})') from None
   matches = filter(None, map(_NAME.fullmatch, names))
+  # By number: as text, step-100000000 would come before step-99999999.
   steps = {int(match[1]): match[0] for match in matches}
   found = [_read_info(folder / steps[step], step) for step in sorted(steps)]
   return (
@@ -176,6 +178,7 @@ def restore_newest(
       f'no checkpoint in {folder} can be read ({damages[0].reason}); bring '
       'one back from a copy, or choose another --workdir'
     )
+  # The newest has just been read whole, so nothing is verified twice.
   while whole and (found := rank(whole)[0]) != newest:
     try:
       verify(found)
@@ -233,6 +236,7 @@ def restore(
     if partial:
       status.assert_existing_objects_matched().expect_partial()
     else:
+      # Both ways: a tensor too many means another model, too.
       status.assert_consumed()
 
 
@@ -245,6 +249,7 @@ def verify(checkpoint: Checkpoint) -> None:
   """
   with _read_errors(checkpoint):
     reader = tf.train.load_checkpoint(str(checkpoint.path / 'state'))
+    # One tensor at a time: memory for the largest is enough.
     for name in reader.get_variable_to_shape_map():
       reader.get_tensor(name)
 
@@ -286,6 +291,7 @@ def _names_the_system(message: str) -> bool:
 def prune(folder: str | Path, keep: int) -> None:
   """Deletes all but the newest `keep` checkpoints and the best one."""
   checkpoints = list_checkpoints(folder)
+  # The best may be older than all that are kept for their age.
   kept = {c.path for c in [*checkpoints[-keep:], *rank(checkpoints)[:1]]}
   for checkpoint in checkpoints:
     if checkpoint.path not in kept:

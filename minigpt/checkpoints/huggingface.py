@@ -258,6 +258,7 @@ def _safetensors_files(path: Path) -> list[Path]:
   shards = read_json(path / INDEX).get('weight_map')
   if not isinstance(shards, dict) or not shards:
     raise InputError(f'{path / INDEX}: it has no weight_map')
+  # A name with a folder in it could point anywhere on the disk.
   names = sorted({str(name) for name in shards.values()})
   for name in names:
     if name != Path(name).name or not (path / name).is_file():
@@ -280,6 +281,7 @@ def _no_weights(path: Path) -> str:
 def _tensors(
   config: GPTConfig, weights: params.Params
 ) -> dict[str, np.ndarray]:
+  # Their GPT-2 knows no model without biases; zeros compute the same.
   full = params.specs(dataclasses.replace(config, qkv_bias=True, bias=True))
   leaves = params.named_leaves(weights)
   tensors = {}

@@ -175,6 +175,7 @@ def _restore_model(path: Path, run: RunConfig, found: Checkpoint) -> GPT:
   _check_size(path, run, found)
   if run.train.lora_rank:
     return _load_merged(run, found)
+  # Optimizer slots are in the checkpoint, too, and of no use here.
   model = GPT(run.model)
   state = tf.train.Checkpoint(params=model.params)
   checkpoint.restore(found, state, partial=True)
@@ -201,12 +202,14 @@ def load_start(
   """
   path, config = run.train.init_from, run.model
   found, weights = loaded[:2] if loaded else load_weights(path)
+  # All other fields shape the tensors or what they compute.
   ours = {name: getattr(config, name) for name in CHANGEABLE_AT_START}
   fits = (
     dataclasses.replace(found, **ours) == config
     and config.context_length <= found.context_length
   )
   if fits:
+    # Learned positions beyond a shorter context are never looked up.
     weights = weights._replace(wpe=weights.wpe[: config.context_length])
   crc = 0
   for leaf in tf.nest.flatten(weights):

@@ -54,6 +54,7 @@ def _open(path: Path) -> dict[str, Stored]:
     reader = tf.train.load_checkpoint(prefix)
   shapes = reader.get_variable_to_shape_map()
   dtypes = reader.get_variable_to_dtype_map()
+  # An index of a few bytes can claim tensors of any size.
   _check_size(
     prefix, sum(math.prod(shapes[name]) * dtypes[name].size for name in shapes)
   )

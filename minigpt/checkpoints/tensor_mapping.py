@@ -46,6 +46,7 @@ def assemble(
   Raises:
     InputError: a tensor is missing, unknown, or of another shape or dtype.
   """
+  # Before the tree is laid out: a file may claim a billion layers.
   if config.n_layers > len(stored):
     raise InputError(
       f'{path}: {len(stored)} tensors are too few for {config.n_layers} layers'
@@ -106,6 +107,7 @@ class Description:
   ) -> int:
     """Returns the integer at `key`, or raises InputError."""
     value = self.content.get(key, default)
+    # Not isinstance: true is an int to Python, and no size.
     if type(value) is not int or not least <= value < 2**31:
       raise InputError(
         f'{self.file}: {key} is {value!r}; it must be an integer from {least} '

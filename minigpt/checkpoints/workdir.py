@@ -239,6 +239,7 @@ def check_same_run(
   """Raises UsageError where an override contradicts the saved run."""
   known = values(saved)
   for name, value in overrides.items():
+    # What agrees with the saved run may always be repeated.
     if known[name] == value:
       continue
     if name not in CHANGEABLE or not _may_move(workdir, saved, name, value):

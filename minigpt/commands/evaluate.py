@@ -160,6 +160,7 @@ def _record(path: Path, results: dict[str, Any]) -> None:
     with open_to_append(file) as lines:
       lines.write(json.dumps(results) + '\n')
       lines.flush()
+      # A quota may be noticed only now, while there is still somebody to tell.
       os.fsync(lines.fileno())
   except OSError as error:
     raise InputError(

@@ -54,6 +54,7 @@ def main() -> None:
     return
   _export(trained, base, options)
   if flags.XLA.value:
+    # A model apart, as clients choose by name and the option is the server's.
     twin = base.with_name(f'{base.name}-xla')
     _export(trained, twin, options._replace(xla=True))
 

@@ -64,6 +64,7 @@ def launch(command: list[str], n: int) -> int:
     received = stack.enter_context(_forward_signals(workers))
     stack.callback(_end, workers)
     for index in range(n):
+      # A file, as nobody would read a pipe until it blocks the worker.
       errors = stack.enter_context(tempfile.TemporaryFile('w+'))
       workers.append(_start(command, addresses, index, errors))
     failed = _wait(workers, received)
@@ -93,6 +94,7 @@ def _start(
     'cluster': {'worker': addresses},
     'task': {'type': 'worker', 'index': index},
   }
+  # Each worker would start a thread for every core of the machine.
   threads = str(max(1, (os.cpu_count() or 1) // n))
   process = subprocess.Popen(
     command,
@@ -148,6 +150,7 @@ def _wait(workers: list[Worker], received: list[int]) -> int | None:
     codes = [w.process.poll() for w in workers]
     if None not in codes:
       deadline = 0.0
+    # Once a signal was forwarded, ends with a code are what was asked for.
     bad = [i for i, code in enumerate(codes) if code]
     if bad and failed is None and not received:
       # A worker that a signal ended (a negative code) comes before those that
@@ -159,6 +162,7 @@ def _wait(workers: list[Worker], received: list[int]) -> int | None:
 
 
 def _end(workers: list[Worker]) -> None:
+  # By SIGTERM a worker saves its checkpoint first.
   for number in (signal.SIGTERM, signal.SIGKILL):
     for worker in workers:
       if worker.process.poll() is None:

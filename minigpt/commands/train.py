@@ -38,6 +38,7 @@ def main() -> int:
     return 0
   if flags.WORKDIR.value is None:
     raise UsageError('--workdir is missing; say where the run is kept')
+  # TensorFlow joins the cluster only before its first operation.
   path, workers = Path(flags.WORKDIR.value), distribution.connect()
   observer = _observer(path) if workers.is_chief else no_observer
   with run_setup.open_run(
@@ -73,4 +74,5 @@ def _finish(trainer: Trainer, started: float) -> None:
     if figures.can_draw():
       figures.save(figures.losses([trainer.path]), trainer.path / 'loss')
     print(summary)
+  # The chief serves the others' collectives, so it leaves with the last.
   trainer.workers.barrier()

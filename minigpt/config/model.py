@@ -91,6 +91,7 @@ class GPTConfig:
   def n_parameters(self) -> int:
     """Counts the parameters, as `model.params` lays them out."""
     d, f = self.emb_dim, self.mlp_dim
+    # By formula, not from the tree: it is asked before there is a model.
     n_tables = 1 if self.tie_embeddings else 2
     embeddings = n_tables * (self.vocab_size + self.vocab_padding) * d
     layernorm = d + self.bias * d

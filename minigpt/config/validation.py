@@ -76,6 +76,7 @@ def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
     if name not in types:
       raise ValueError(f'there is no setting {name!r}')
     wanted = types[name]
+    # The exact type, as bool is a subclass of int; JSON writes 1.0 as 1.
     if type(value) is not wanted and (wanted, type(value)) != (float, int):
       raise ValueError(
         f'{name}={value!r:.40}: it must be {_TYPE_NAMES[wanted]}'

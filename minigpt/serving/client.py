@@ -82,6 +82,7 @@ def generate(
   options = sampling_inputs(request, len(prompts), version)
   name = signature_name('generate', version)
   if version > 1 and name not in endpoint.signatures():
+    # Named by option: users know these, not the versions of signatures.
     later = {*options} - {*fields_of(1)}
     raise UsageError(
       f'{", ".join(sorted(later))}: the model was exported before there was '

@@ -85,6 +85,7 @@ def to_arrays(
   Raises:
     UsageError: an input is missing, unknown, or of another type.
   """
+  # The server would refuse both too many and too few, less clearly.
   if set(inputs) != set(signature.inputs):
     raise UsageError(
       f'signature {name} takes {", ".join(signature.inputs)}; '
@@ -99,6 +100,7 @@ def to_arrays(
 def _to_array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
   try:
     if dtype != tf.string:
+      # 'same_kind' refuses 1.5 for an integer, but lets int64 be int32.
       return np.asarray(value).astype(dtype.as_numpy_dtype, casting='same_kind')
     return np.frompyfunc(_to_bytes, 1, 1)(np.asarray(value, object))
   except (TypeError, ValueError, OverflowError) as error:

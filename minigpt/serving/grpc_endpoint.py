@@ -106,6 +106,7 @@ class GrpcEndpoint:
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
     """Runs one signature; see `Endpoint`."""
+    # Asked of the server once; without it, types would be guessed.
     spec = pick(self._signatures, signature)
     request = self._api.PredictRequest()
     request.model_spec.name = self._model

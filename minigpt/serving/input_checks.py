@@ -63,6 +63,7 @@ def complete_options(given: Tensors, n_rows: tf.Tensor, limit: int) -> Tensors:
     name: tf.fill([n_rows], tf.constant(field.default, field.dtype))
     for name, field in SAMPLING_FIELDS.items()
   } | given
+  # The export's own limit is tighter than the one of a request.
   own = SAMPLING_FIELDS['max_new_tokens']._replace(range=Range(1, limit))
   for name, field in (SAMPLING_FIELDS | {'max_new_tokens': own}).items():
     if field.range:

@@ -57,6 +57,7 @@ class PromptReader(tf.Module):
       )
     else:
       empty = tf.cast(length == 0, tf.int32)
+      # Rows with a token keep theirs: their piece of `ends` is empty.
       ends = tf.fill([tf.reduce_sum(empty)], self._end_of_text)
       ends = tf.RaggedTensor.from_row_lengths(ends, tf.cast(empty, tf.int64))
       ids = tf.concat([ids, ends], 1)
@@ -96,6 +97,7 @@ def keep_end(ids: tf.Tensor, length: tf.Tensor, limit: int) -> Prompt:
   n_kept = tf.minimum(sizes(ids)[1], limit)
   place = tf.range(n_kept)[None, :]
   is_token = place < length[:, None]
+  # Rows move left by what they lose; beyond their end any index will do.
   source = tf.where(is_token, place + dropped[:, None], 0)
   ids = tf.where(is_token, tf.gather(ids, source, batch_dims=1), 0)
   return Prompt(ids, length, dropped)

@@ -160,6 +160,7 @@ class Server(tf.Module):
   def score(self, text: tf.Tensor) -> Tensors:
     """Computes how likely each text is, after its first token."""
     read = self.prompts.texts(text, 'text', self._config.context_length + 1)
+    # The last token is predicted, not read; a lone token reads itself.
     n_read = tf.maximum(sizes(read.ids)[1] - 1, 1)
     hidden, _ = self._hidden(read.ids[:, :n_read])
     targets = tf.pad(read.ids, [[0, 0], [0, 1]])[:, 1 : n_read + 1]
@@ -306,10 +307,12 @@ class Server(tf.Module):
   def _generate_tokens(self, prompt, n_new, sampling, rules):
     """Returns tokens [B, N], how many, how many are text, and their log p."""
     ids, context = prompt.ids, self._config.context_length
+    # XLA compiles for one shape: the whole context, whatever the prompt.
     if self._xla:
       n_slots = context
       ids = tf.ensure_shape(ids, [None, context])
     else:
+      # The 1 is for a batch without rows, which has no maximum.
       longest = tf.reduce_max(tf.concat([n_new, [1]], 0))
       n_slots = tf.minimum(context, sizes(ids)[1] + longest)
     state = decode.start(ids, prompt.length, self.params, self._config, n_slots)
@@ -323,12 +326,14 @@ class Server(tf.Module):
       self._end_of_text,
       rules,
     )
+    # The token that ended a row is counted, but is no text.
     n_text = state.n_sampled - tf.cast(state.done, tf.int32)
     log_prob = tf.reduce_sum(sampled.log_prob, -1)
     return sampled.tokens, state.n_sampled, n_text, log_prob
 
   def _hidden(self, ids, hook=no_hook, query_index=None):
     """Returns the last hidden state and the caches, as `cached_gpt` does."""
+    # Every row starts at position 0.
     zeros = tf.zeros([sizes(ids)[0]], tf.int32)
     return cached_gpt(
       ids, self.params, self._config, None, zeros, hook, query_index

@@ -132,6 +132,7 @@ def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
 
 def _captured(f, call) -> dict[str, tf.Variable]:
   """Returns the variables in the order of XLA's arguments."""
+  # A function captures handles, and knows no names.
   names = {id(v.handle): name for name, v in call.variables.items()}
   concrete = f.get_concrete_function(*call.arguments.values())
   captured = [names[id(handle)] for handle in concrete.captured_inputs]

@@ -67,6 +67,7 @@ def publish(
 
 def prune(base: Path, keep: int) -> None:
   """Deletes all but the newest `keep` versions, at least 2."""
+  # The version before stays: a server may still be answering with it.
   for version in versions(base)[: -max(keep, 2)]:
     path = base / str(version)
     try:
