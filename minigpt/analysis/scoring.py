@@ -3,7 +3,8 @@
 Shapes: B rows, T tokens, N texts.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from minigpt.generation.generator import bucket
 from minigpt.model.layers import cross_entropy
 from minigpt.model.params import Params
 from minigpt.model.transformer import gpt
-from minigpt.tokenizers import Tokenizer
+from minigpt.tokenizers import Tokenizer, encode_prompt
 
 # Wraps an iterable to show how far it has come: (iterable, its length).
 Watch = Callable[[Iterable, int], Iterable]
@@ -135,8 +136,15 @@ def encode(tokenizer: Tokenizer, where: str, text: str) -> np.ndarray:
   Raises:
     InputError: the tokenizer does not know it; says `where` it stands.
   """
-  try:
+  with _located(where):
     return tokenizer.encode(text)
+
+
+@contextlib.contextmanager
+def _located(where: str) -> Iterator[None]:
+  """Puts `where` before the message of an InputError."""
+  try:
+    yield
   except InputError as error:
     raise InputError(f'{where}: {error}') from None
 
@@ -145,12 +153,7 @@ def encode_context(tokenizer: Tokenizer, where: str, text: str) -> np.ndarray:
   """Returns the tokens before a target, int32 [T], T at least 1.
 
   Raises:
-    InputError: the text is empty, and the tokenizer has no end of text to
-      stand for it; or the tokenizer does not know it.
+    InputError: as `tokenizers.encode_prompt` does; says `where` it stands.
   """
-  ids = encode(tokenizer, where, text)
-  if len(ids):
-    return ids
-  if tokenizer.end_of_text is None:
-    raise InputError(f'{where}: there is no text before its ending')
-  return np.array([tokenizer.end_of_text], np.int32)
+  with _located(where):
+    return encode_prompt(tokenizer, text)

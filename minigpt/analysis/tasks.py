@@ -17,6 +17,7 @@ from minigpt.analysis.scoring import (
 from minigpt.analysis.text_metrics import character_error_rate
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.data.jsonl import Choice, Pair
+from minigpt.data.sequence_packing import ends_with_line
 from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
 
@@ -117,7 +118,7 @@ def complete_greedily(
   tokenizer = model.tokenizer
   ids = [encode_context(tokenizer, p.where, p.prompt) for p in pairs]
   longest = max(len(encode(tokenizer, p.where, p.completion)) for p in pairs)
-  stop = ('\n',) if tokenizer.end_of_text is None else ()
+  stop = ('\n',) if ends_with_line(tokenizer) else ()
   request = Request(max_new_tokens=longest + _SLACK, temperature=0.0, stop=stop)
   complete = Generator(model.weights, model.config, tokenizer)
   # Prompts of about the same length share a batch, so little is padded.

@@ -16,11 +16,12 @@ from minigpt.checkpoints import loading
 from minigpt.commands.flags import inspect as flags
 from minigpt.errors import UsageError
 from minigpt.runtime import atomic_io
+from minigpt.tokenizers import encode_prompt
 
 
 def main() -> None:
   """Runs the model on a prompt, and writes the page or the picture."""
-  if flags.WORKDIR.value is None or not flags.PROMPT.value:
+  if flags.WORKDIR.value is None or flags.PROMPT.value is None:
     raise UsageError('give --workdir and --prompt')
   output = Path(flags.OUTPUT.value)
   if output.suffix not in ('.html', *figures.FORMATS):
@@ -28,7 +29,8 @@ def main() -> None:
       f'output={output}: it must end in .html, {", ".join(figures.FORMATS)}'
     )
   config, weights, tokenizer, _ = loading.load(flags.WORKDIR.value)
-  found = inspect(tokenizer.encode(flags.PROMPT.value), weights, config)
+  ids = encode_prompt(tokenizer, flags.PROMPT.value)
+  found = inspect(ids, weights, config)
   if output.suffix == '.html':
     title = f'{flags.WORKDIR.value}: {flags.PROMPT.value}'
     atomic_io.write_text(output, html_report.render(found, tokenizer, title))

@@ -15,12 +15,11 @@ from minigpt.conformance.subject import (
   split_rows,
   take_rows,
 )
-from minigpt.errors import InputError, UsageError
-from minigpt.generation.request import encode_prompt
+from minigpt.errors import InputError
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.sampling_inputs import base_name
-from minigpt.tokenizers import Tokenizer
+from minigpt.tokenizers import Tokenizer, encode_prompt
 
 _HARD = {
   'Unicode': 'a\u0301 \u6f22\u5b57 \U0001f469\u200d\U0001f467 \u202e'.encode(),
@@ -72,9 +71,11 @@ def _check_outcome(
   refused: bool,
 ) -> None:
   """Raises CheckError where the export and the tokenizer disagree."""
+  if refused and not prompt and tokenizer.end_of_text is None:
+    return  # As exports of the first releases do, whatever is in a vocabulary.
   try:
     n_ids = len(encode_prompt(tokenizer, prompt.decode()))
-  except (UnicodeDecodeError, InputError, UsageError):
+  except (UnicodeDecodeError, InputError):
     n_ids = 0
   if refused != (n_ids == 0):
     raise CheckError(f'{kind}: {"refused" if refused else "answered"} wrongly')

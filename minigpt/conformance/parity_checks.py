@@ -21,7 +21,7 @@ from minigpt.conformance.subject import (
 )
 from minigpt.generation import decode
 from minigpt.generation.logits_processors import select_rules
-from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
 from minigpt.kernels.quantize import quantize
 from minigpt.model.layers import cross_entropy
@@ -31,6 +31,7 @@ from minigpt.serving.sampling_inputs import (
   newest_version,
   signature_name,
 )
+from minigpt.tokenizers import encode_prompt
 
 
 def as_exported(model: LoadedModel, weights: str) -> LoadedModel:

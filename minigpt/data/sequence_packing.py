@@ -17,7 +17,7 @@ from minigpt.data.batches import evenly_spread
 from minigpt.data.jsonl import Pair
 from minigpt.data.sources import UnfitTextError
 from minigpt.errors import InputError
-from minigpt.tokenizers import Tokenizer
+from minigpt.tokenizers import Tokenizer, encode_prompt
 
 
 class PackedBatch(NamedTuple):
@@ -74,15 +74,12 @@ def ends_with_line(tokenizer: Tokenizer) -> bool:
 
 
 def _end_token(tokenizer: Tokenizer) -> int:
-  if tokenizer.end_of_text is not None:
-    return tokenizer.end_of_text
-  try:
-    return int(tokenizer.encode('\n')[0])
-  except InputError:
+  if tokenizer.boundary is None:
     raise InputError(
       f'the {tokenizer.name} tokenizer knows no end of text and no line feed: '
       'completions could not end; start from a model that knows one'
-    ) from None
+    )
+  return tokenizer.boundary
 
 
 class _Example(NamedTuple):
@@ -97,12 +94,10 @@ def _encode(pair: Pair, tokenizer: Tokenizer, end: int) -> _Example:
       f'with the {tokenizer.name} tokenizer'
     )
   try:
-    prompt = tokenizer.encode(pair.prompt)
+    prompt = encode_prompt(tokenizer, pair.prompt)
     completion = tokenizer.encode(pair.completion)
   except InputError as error:
     raise UnfitTextError(f'{pair.where}: {error}') from None
-  if not len(prompt):
-    prompt = np.array([end], np.int32)
   tokens = np.concatenate([prompt, completion, [end]]).astype(np.int32)
   return _Example(tokens, len(prompt))
 

@@ -20,11 +20,11 @@ from minigpt.generation import (
   prompt_lookup,
 )
 from minigpt.generation.detokenizer import Detokenizer
-from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.request import Request
 from minigpt.generation.sampling import Sampling, select_sampling
 from minigpt.kernels.quantize import W8A8
 from minigpt.model.params import Params
-from minigpt.tokenizers import Tokenizer
+from minigpt.tokenizers import Tokenizer, encode_prompt
 
 _CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.
 _DRAFTED_CHUNK = 64  # Longer, as a draft is cut at its end.

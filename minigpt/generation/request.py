@@ -1,4 +1,4 @@
-"""What to generate, and how: a request, its checks, and tokens of a prompt."""
+"""What to generate, and how: a request and its checks."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,6 @@ from minigpt.generation.sampling_fields import (
   SamplingOptions,
   names_of_stage,
 )
-from minigpt.tokenizers import Tokenizer
 
 MAX_DRAFT = 64
 # Options that change logits before a token is chosen.
@@ -94,20 +93,3 @@ class Request(SamplingOptions):
     }
     values['seed'] += np.arange(n_rows)
     return values
-
-
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
-  """Returns the tokens of a prompt, int32 [T], T at least 1.
-
-  An empty prompt is the token that ends the text before it.
-
-  Raises:
-    UsageError: the prompt is empty, and the tokenizer knows no such token.
-    InputError: it holds what the tokenizer doesn't know.
-  """
-  ids = tokenizer.encode(prompt)
-  if len(ids):
-    return ids
-  if tokenizer.end_of_text is None:
-    raise UsageError('the prompt is empty; give at least one character')
-  return np.array([tokenizer.end_of_text], np.int32)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from minigpt.errors import UsageError, unknown
 from minigpt.generation import logits_processors, sampling
 from minigpt.generation.detokenizer import Detokenizer
-from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving.endpoint import Arrays, Endpoint
 from minigpt.serving.grpc_endpoint import GrpcEndpoint
@@ -28,7 +28,7 @@ from minigpt.serving.sampling_inputs import (
   sampling_inputs,
   signature_name,
 )
-from minigpt.tokenizers import Tokenizer
+from minigpt.tokenizers import Tokenizer, encode_prompt
 
 
 def connect(

@@ -34,14 +34,14 @@ class PromptReader(tf.Module):
     """
     super().__init__(name='prompts')
     self.tokenizer = tokenizer.in_graph()
-    self._end_of_text = tokenizer.end_of_text
+    self._boundary = tokenizer.boundary
     self._config = config
     self._pads = pads
 
   def texts(
     self, text: tf.Tensor, field: str, limit: int | None = None
   ) -> Prompt:
-    """Encodes texts, string [B]; an empty one is the end of the text before.
+    """Encodes texts, string [B]; an empty one is the boundary before it.
 
     Args:
       text: UTF-8.
@@ -51,14 +51,14 @@ class PromptReader(tf.Module):
     in_graph_base.check_utf8(text, field)
     ids = self.tokenizer.encode(text, field)
     length = tf.cast(ids.row_lengths(), tf.int32)
-    if self._end_of_text is None:
+    if self._boundary is None:
       length = require(
         length > 0, length, f'length of {field}', 'must hold a character'
       )
     else:
       empty = tf.cast(length == 0, tf.int32)
       # Rows with a token keep theirs: their piece of `ends` is empty.
-      ends = tf.fill([tf.reduce_sum(empty)], self._end_of_text)
+      ends = tf.fill([tf.reduce_sum(empty)], self._boundary)
       ends = tf.RaggedTensor.from_row_lengths(ends, tf.cast(empty, tf.int64))
       ids = tf.concat([ids, ends], 1)
       length += empty

@@ -10,7 +10,7 @@ TensorFlow operations (`*_in_graph`), for SavedModels. Reading corpora and
 cutting them into windows is the work of `data`.
 """
 
-from minigpt.tokenizers.base import Tokenizer
+from minigpt.tokenizers.base import Tokenizer, encode_prompt
 from minigpt.tokenizers.registry import build, load, save
 
-__all__ = ['Tokenizer', 'build', 'load', 'save']
+__all__ = ['Tokenizer', 'build', 'encode_prompt', 'load', 'save']

@@ -33,6 +33,16 @@ class Tokenizer(Protocol):
   end_of_text: int | None
   unknown: int | None = None
 
+  @property
+  def boundary(self) -> int | None:
+    """Returns the id that stands where one text ends and the next begins.
+
+    It is `end_of_text`, or else a line feed; None where there is neither.
+    """
+    if self.end_of_text is not None:
+      return self.end_of_text
+    return self.tokens.index(b'\n') if b'\n' in self.tokens else None
+
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the ids of a text.
 
@@ -87,6 +97,26 @@ class Tokenizer(Protocol):
   def assets(self) -> dict[str, bytes]:
     """Returns files, name to content, to publish with an exported model."""
     return {'tokenizer.json': json_text(self).encode()}
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
+  """Returns the tokens of a text to continue, int32 [T], T at least 1.
+
+  An empty text is the boundary before the text that follows.
+
+  Raises:
+    InputError: it holds what the tokenizer doesn't know, or is empty and there
+      is no boundary.
+  """
+  ids = tokenizer.encode(text)
+  if len(ids):
+    return ids
+  if tokenizer.boundary is None:
+    raise InputError(
+      f'the prompt is empty, and the {tokenizer.name} tokenizer knows no end '
+      'of text and no line feed to stand for it; give at least one character'
+    )
+  return np.array([tokenizer.boundary], np.int32)
 
 
 def json_text(tokenizer: Tokenizer) -> str:

@@ -54,3 +54,11 @@ def test_completions_are_greedy_up_to_the_end_of_the_line(letters):
     assert text[: len(want)] == want
     assert '\n' not in text
   assert found[:5] * 8 == found
+
+
+def test_an_empty_context_is_the_boundary_before_it(letters):
+  empty, line = (
+    tasks.last_word(letters, [Pair('', context, 'abc')])
+    for context in ('', '\n')
+  )
+  assert empty == line

@@ -30,9 +30,9 @@ def test_hard_prompts_need_no_tokenizer(checked):
   alone = without(checked, 'tokenizer', 'reference')
   check = outcome('hard prompts', alone)
   assert check.status == 'pass'
-  # The vocabulary holds NUL, but no Chinese; the tokenizer has no empty text.
+  # The vocabulary holds NUL and a line feed, but no Chinese.
   assert check.detail == (
-    'Unicode refused, empty refused, NUL answered, invalid UTF-8 refused, '
+    'Unicode refused, empty answered, NUL answered, invalid UTF-8 refused, '
     'very long answered'
   )
 

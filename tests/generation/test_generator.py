@@ -102,7 +102,7 @@ def test_number_of_tokens(complete):
 def test_prompts_the_model_cannot_read_are_refused(complete):
   with pytest.raises(InputError, match='é'):
     complete(['é'], Request())
-  with pytest.raises(UsageError, match='empty'):
+  with pytest.raises(InputError, match='the prompt is empty'):
     complete([''], Request())
 
 

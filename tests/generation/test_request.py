@@ -1,11 +1,9 @@
 """Which requests make sense, and how they are spread over sequences."""
 
-import numpy as np
 import pytest
 
-from minigpt import tokenizers
 from minigpt.errors import UsageError
-from minigpt.generation.request import Request, encode_prompt
+from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 
 
@@ -50,12 +48,3 @@ def test_options_have_one_value_for_each_sequence():
     assert options[name].dtype == field.dtype
   assert options['top_p'].tolist() == [0.5] * 3
   assert options['seed'].tolist() == [7, 8, 9]
-
-
-def test_an_empty_prompt_is_the_end_of_a_text_or_refused():
-  word = tokenizers.build('word', 'a b')
-  assert encode_prompt(word, '').tolist() == [word.end_of_text]
-  char = tokenizers.build('char', 'ab')
-  np.testing.assert_array_equal(encode_prompt(char, 'ba'), [1, 0])
-  with pytest.raises(UsageError, match='the prompt is empty'):
-    encode_prompt(char, '')

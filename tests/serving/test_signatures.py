@@ -19,6 +19,7 @@ from minigpt.model.hooks import capture
 from minigpt.model.params import Linear, is_absent
 from minigpt.model.transformer import gpt, hidden_states
 from minigpt.serving import signatures
+from minigpt.serving.prompts import PromptReader
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.tokenizers.word import WordTokenizer
@@ -283,7 +284,6 @@ def test_a_value_out_of_range_is_refused_by_name(call, field, row, value):
   'prompt, said',
   [
     (b'a\xff', 'prompt: invalid UTF-8 in row 1'),
-    ('', 'prompt'),
     ('aZ', 'prompt: character Z (U+005A)'),
   ],
 )
@@ -459,6 +459,21 @@ def test_an_empty_prompt_is_the_end_of_the_text_before(words):
   assert (
     answer['tokens'].numpy().tolist() == expected['tokens'].numpy().tolist()
   )
+
+
+def test_an_empty_prompt_is_a_line_feed_where_texts_have_no_end(call):
+  answer = call('generate', prompt=['', 'ab'], **how(2))
+  expected = call('generate', prompt=['\n', 'ab'], **how(2))
+  assert answer['tokens'].tolist() == expected['tokens'].tolist()
+  assert call('score', text=[''])['num_tokens'] == [0]
+
+
+def test_an_empty_prompt_that_nothing_stands_for_is_refused(config):
+  reader = PromptReader(CharTokenizer('abc'), config, pads=False)
+  with pytest.raises(
+    tf.errors.InvalidArgumentError, match='length of prompt=0 in row 1'
+  ):
+    reader.texts(tf.constant(['a', '']), 'prompt')
 
 
 def test_stop_strings_end_the_text_at_their_first_place():

@@ -63,3 +63,24 @@ def test_decode_refuses_ids_outside_the_vocabulary(sample, kind, request):
     with pytest.raises(InputError, match='one sequence of integers'):
       tokenizer.decode(bad)
   assert tokenizer.decode([]) == ''
+
+
+@pytest.mark.parametrize(
+  ('tokenizer', 'boundary'),
+  [
+    (tokenizers.build('word', 'a\n'), b'<|eos|>'),
+    (tokenizers.build('char', 'a\nb'), b'\n'),
+    (tokenizers.build('char', 'ab'), None),
+  ],
+)
+def test_an_empty_prompt_is_the_boundary_before_it(tokenizer, boundary):
+  assert (
+    tokenizers.encode_prompt(tokenizer, 'a').tolist()
+    == tokenizer.encode('a').tolist()
+  )
+  if boundary is None:
+    with pytest.raises(InputError, match='the prompt is empty, and the char'):
+      tokenizers.encode_prompt(tokenizer, '')
+  else:
+    [token] = tokenizers.encode_prompt(tokenizer, '')
+    assert tokenizer.tokens[token] == boundary
