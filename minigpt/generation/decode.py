@@ -31,6 +31,9 @@ class State(NamedTuple):
   caches: Caches  # keys and values of all but the last of them
   n_sampled: tf.Tensor  # int32 [B], new tokens so far
   done: tf.Tensor  # bool [B]
+  # int32 [B], of the automaton of stop strings. Below 0, a string has ended the
+  # row: minus the bytes of the string and behind it.
+  stop_state: tf.Tensor
 
 
 class Sampled(NamedTuple):
@@ -81,6 +84,7 @@ def start(
     caches=prefill(prompts, p, config, n_slots),
     n_sampled=tf.zeros_like(length),
     done=tf.zeros_like(length, tf.bool),
+    stop_state=tf.zeros_like(length),
   )
 
 
@@ -122,6 +126,7 @@ def generate(
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
+  stops: tf.Tensor | None = None,
 ) -> tuple[State, Sampled]:
   """Samples up to `n_new` tokens a row, until every row is done.
 
@@ -130,6 +135,8 @@ def generate(
     n_out: size N of the output.
     stop_token: a row that samples it is done.
     rules: what changes the logits before a token is sampled; None: nothing.
+    stops: int32 [states, V], the `automaton.stop_table` of strings of which
+      each ends a row; None: there are none.
   """
 
   def grows(i, state):
@@ -138,7 +145,7 @@ def generate(
   def step(i, state, sampled):
     growing = grows(i, state)
     state, *new = decode_one(
-      state, growing, sampling, p, config, stop_token, rules
+      state, growing, sampling, p, config, stop_token, rules, stops
     )
     return i + 1, state, _write(sampled, new, i, growing)
 
@@ -164,6 +171,7 @@ def decode_one(
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
+  stops: tf.Tensor | None = None,
 ) -> tuple[State, tf.Tensor, tf.Tensor]:
   """Samples one token, and appends it to the rows that are `growing`.
 
@@ -185,7 +193,8 @@ def decode_one(
     state = tf.cond(
       tf.reduce_any(full), lambda: slide(state, full, p, config), lambda: state
     )
-  return append(state, growing, token, stop_token), token, log_prob
+  state = append(state, growing, token, stop_token)
+  return find_stop(state, growing, token, stops), token, log_prob
 
 
 def append(
@@ -201,6 +210,18 @@ def append(
     n_sampled=state.n_sampled + n,
     done=state.done | stops,
   )
+
+
+def find_stop(
+  state: State, growing: tf.Tensor, token: tf.Tensor, stops: tf.Tensor | None
+) -> State:
+  """Ends the rows in `growing` of which the token completes a stop string."""
+  if stops is None:
+    return state
+  # A row that has ended has no state to go on from.
+  place = tf.stack([tf.maximum(state.stop_state, 0), token], -1)
+  after = tf.where(growing, tf.gather_nd(stops, place), state.stop_state)
+  return state._replace(stop_state=after, done=state.done | (after < 0))
 
 
 def next_logits(

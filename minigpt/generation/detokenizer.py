@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minigpt.generation import automaton
 from minigpt.tokenizers import Tokenizer
 
 
@@ -15,7 +16,7 @@ class Detokenizer:
   until the next tokens decide.
 
   Attributes:
-    text: all text so far, including what is held back.
+    text: all text that has become certain.
     stopped: whether the text has ended.
   """
 
@@ -24,35 +25,34 @@ class Detokenizer:
 
     Args:
       tokenizer: of the tokens that are added.
-      stop: strings that end the text, and are no part of it.
+      stop: strings that end the text, and are no part of it; which of several
+        ends it is the rule of `automaton`.
     """
     self.text = ''
     self.stopped = False
     self._tokenizer = tokenizer
-    self._stop = stop
+    self._stops = automaton.build([string.encode() for string in stop])
+    self._state = 0
+    self._held = b''
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
-    self._n_released = 0  # Characters that were returned.
 
   def add(self, tokens: Sequence[int] | np.ndarray) -> str:
     """Takes in new tokens; returns the text that has become certain."""
-    self.text += self._utf8.decode(self._tokenizer.decode_bytes(tokens))
-    # A stop string can't begin in text that was released as certain.
-    ends = [self.text.find(stop, self._n_released) for stop in self._stop]
-    ends = [end for end in ends if end >= 0]
-    if ends:
-      self.text = self.text[: min(ends)]
+    new = self._tokenizer.decode_bytes(tokens)
+    self._state, stop = automaton.feed(self._stops, self._state, new)
+    n_held, self._held = len(self._held), self._held + new
+    if stop is not None:
+      self._held = self._held[: n_held + stop]
       self.stopped = True
-      return self._release(len(self.text))
-    n_held = max(map(len, self._stop), default=1) - 1
-    return self._release(max(self._n_released, len(self.text) - n_held))
+      return self.finish()
+    return self._release(len(self._held) - self._stops.depth[self._state])
 
   def finish(self) -> str:
     """Returns what was held back."""
-    if not self.stopped:
-      self.text += self._utf8.decode(b'', final=True)
-    return self._release(len(self.text))
+    return self._release(len(self._held), is_last=True)
 
-  def _release(self, end: int) -> str:
-    new = self.text[self._n_released : end]
-    self._n_released = end
+  def _release(self, n: int, is_last: bool = False) -> str:
+    certain, self._held = self._held[:n], self._held[n:]
+    new = self._utf8.decode(certain, is_last)
+    self.text += new
     return new

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from minigpt.generation import automaton
 from minigpt.generation.sampling_fields import names_of_stage
 from minigpt.model.layers import sizes
 
 
 class Banned(NamedTuple):
-  """An automaton for each string (Knuth, Morris & Pratt 1977).
+  """An automaton for each string, fed with whole tokens.
 
-  It is fed with whole tokens; a state is how many bytes of the string the text
-  ends with.
+  A state is how many bytes of the string the text ends with.
   """
 
   next_state: tf.Tensor  # int32 [N, L + 1, V]
@@ -141,45 +141,19 @@ def ban(strings: Sequence[str], tokens: Sequence[bytes]) -> Banned:
     strings: none of them empty.
     tokens: the bytes of each token of the vocabulary.
   """
-  patterns = [string.encode() for string in strings]
-  n_states = max(map(len, patterns)) + 1
-  tables = [_table(pattern, n_states, tokens) for pattern in patterns]
+  tables = [
+    automaton.token_table(automaton.build([string.encode()]), tokens)
+    for string in strings
+  ]
+  n_states = max(len(table.next_state) for table in tables)
+
+  def stack(parts: Sequence[np.ndarray]) -> tf.Tensor:
+    # Nothing reaches the states beyond a string.
+    return tf.constant(
+      np.stack([np.pad(p, [[0, n_states - len(p)], [0, 0]]) for p in parts])
+    )
+
   return Banned(
-    *(tf.constant(np.stack(parts)) for parts in zip(*tables, strict=True))
+    stack([table.next_state for table in tables]),
+    stack([table.n_after > 0 for table in tables]),
   )
-
-
-def _table(
-  pattern: bytes, n_states: int, tokens: Sequence[bytes]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns next states and completions, int32 and bool [n_states, V].
-
-  States beyond the pattern fill the table up; nothing reaches them.
-  """
-  step = _automaton(pattern)
-  n_bytes = np.array(list(map(len, tokens)))
-  width = n_bytes.max()
-  padded = b''.join(token.ljust(width, b'\0') for token in tokens)
-  letters = np.frombuffer(padded, np.uint8).reshape(len(tokens), width)
-  state = np.zeros([n_states, len(tokens)], np.int32)
-  state += np.minimum(np.arange(n_states), len(pattern))[:, None]
-  completes = np.zeros(state.shape, bool)
-  # All tokens advance by one byte at a time, until they have no more.
-  for i in range(width):
-    goes_on = n_bytes > i
-    state[:, goes_on] = step[state[:, goes_on], letters[goes_on, i]]
-    completes[:, goes_on] |= state[:, goes_on] == len(pattern)
-  return state, completes
-
-
-def _automaton(pattern: bytes) -> np.ndarray:
-  """Returns the state after each byte in each state, int32 [n + 1, 256]."""
-  step = np.zeros([len(pattern) + 1, 256], np.int32)
-  step[0, pattern[0]] = 1
-  fallback = 0  # State of the pattern less its first byte.
-  for state in range(1, len(pattern) + 1):
-    step[state] = step[fallback]
-    if state < len(pattern):
-      step[state, pattern[state]] = state + 1
-      fallback = step[fallback, pattern[state]]
-  return step

@@ -168,7 +168,7 @@ def _verify(state, draft, most, p, config, stop_token):
     n_before = _n_leading(most_likely != stop_token)
     stops = n_before < n_kept
     n_kept = tf.minimum(n_kept, n_before + 1)
-  state = State(
+  state = state._replace(
     window=_put(state.window, state.length, most_likely, n_kept),
     length=state.length + n_kept,
     caches=caches,

@@ -1,6 +1,7 @@
 """What to generate, and how: a request and its checks."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from minigpt.generation.sampling_fields import (
 )
 
 MAX_DRAFT = 64
+_LONE = re.compile('[\ud800-\udfff]')  # Surrogates, which are no text.
 # Options that change logits before a token is chosen.
 _PROCESSORS = (*names_of_stage('logits'), 'logit_bias', 'banned')
 
@@ -63,8 +65,10 @@ class Request(SamplingOptions):
         yield field.accepts(options[name], options), name, field.range.rule
 
   def _other_checks(self) -> Iterator[tuple[bool, str, str]]:
-    yield all(self.stop), 'stop', 'must not be empty'
-    yield all(self.banned), 'banned', 'must not be empty'
+    for name in 'stop', 'banned':
+      strings = getattr(self, name)
+      yield all(strings), name, 'must not be empty'
+      yield not any(map(_LONE.search, strings)), name, 'must be Unicode'
     yield self.num_beams > 0, 'num_beams', 'must be greater than 0'
     yield (
       0 <= self.speculate <= MAX_DRAFT,

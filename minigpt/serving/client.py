@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.errors import UsageError, unknown
-from minigpt.generation import logits_processors, sampling
+from minigpt.generation import automaton, logits_processors, sampling
 from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
@@ -63,8 +63,8 @@ def connect(
 class Answer(NamedTuple):
   """What the model generated for one prompt."""
 
-  text: str
-  tokens: np.ndarray  # int32 [N]
+  text: str  # up to a stop string of the request
+  tokens: np.ndarray  # int32 [N], of the row; the server knows no such string
   log_prob: float  # of the tokens, under the model at temperature 1
 
 
@@ -91,7 +91,7 @@ def generate(
   answer = endpoint.predict(name, {'prompt': list(prompts), **options})
   return [
     Answer(
-      _until(text.decode('utf-8', 'replace'), request.stop),
+      automaton.until(text, request.stop).decode('utf-8', 'replace'),
       tokens[:n_tokens],
       float(log_prob),
     )
@@ -111,11 +111,6 @@ def _check(request: Request) -> Request:
     if name not in SAMPLING_FIELDS and name != 'stop':
       raise UsageError(f'{name}={value}: a server cannot do that; leave it out')
   return request
-
-
-def _until(text: str, stops: Sequence[str]) -> str:
-  ends = [text.find(stop) for stop in stops if stop in text]
-  return text[: min(ends)] if ends else text
 
 
 def step_inputs(

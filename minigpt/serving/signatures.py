@@ -17,7 +17,7 @@ import tensorflow as tf
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.generation import decode
+from minigpt.generation import automaton, decode
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
@@ -82,7 +82,7 @@ class Server(tf.Module):
     self._config = config
     self._end_of_text = tokenizer.end_of_text
     self._limit = max_new_tokens_limit
-    self._cut = _pattern(Request(stop=stop).check().stop)
+    self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
     self._xla = xla
     self._shows_attention = attention
     self._loop = jit.compiled(
@@ -286,15 +286,15 @@ class Server(tf.Module):
   def _generate(self, prompt: Prompt, given: Tensors) -> Tensors:
     n_rows = tf.shape(prompt.ids)[0]
     options = complete_options(given, n_rows, self._limit)
-    tokens, n_sampled, n_text, log_prob = self._loop(
+    tokens, n_sampled, n_text, n_cut, log_prob = self._loop(
       prompt,
       options['max_new_tokens'],
       select_sampling(options),
       select_rules(options),
     )
     text = self.prompts.tokenizer.decode(tokens, n_text)
-    if self._cut:
-      text = tf.strings.regex_replace(text, self._cut, '')
+    n_kept = tf.strings.length(text) - n_cut
+    text = tf.strings.substr(text, tf.zeros_like(n_kept), n_kept)
     return {
       'text': _readable(text),
       'text_bytes': text,
@@ -305,7 +305,12 @@ class Server(tf.Module):
     }
 
   def _generate_tokens(self, prompt, n_new, sampling, rules):
-    """Returns tokens [B, N], how many, how many are text, and their log p."""
+    """Generates up to N tokens a row.
+
+    Returns:
+      The tokens, int32 [B, N]; of each row how many there are, how many of them
+      are text, how many of its last bytes are not, and the log p of all.
+    """
     ids, context = prompt.ids, self._config.context_length
     # XLA compiles for one shape: the whole context, whatever the prompt.
     if self._xla:
@@ -325,11 +330,14 @@ class Server(tf.Module):
       self._config,
       self._end_of_text,
       rules,
+      self._stops,
     )
-    # The token that ended a row is counted, but is no text.
-    n_text = state.n_sampled - tf.cast(state.done, tf.int32)
+    # The end of text is counted, but is no text; what completes a stop may be.
+    at_end = state.done & (state.stop_state >= 0)
+    n_text = state.n_sampled - tf.cast(at_end, tf.int32)
+    n_cut = tf.maximum(-state.stop_state, 0)
     log_prob = tf.reduce_sum(sampled.log_prob, -1)
-    return sampled.tokens, state.n_sampled, n_text, log_prob
+    return sampled.tokens, state.n_sampled, n_text, n_cut, log_prob
 
   def _hidden(self, ids, hook=no_hook, query_index=None):
     """Returns the last hidden state and the caches, as `cached_gpt` does."""
@@ -356,13 +364,10 @@ def _readable(text: tf.Tensor) -> tf.Tensor:
   return in_graph_base.replace_invalid_utf8(text)
 
 
-def _pattern(stop: Sequence[str]) -> str:
-  r"""Returns an RE2 of the first stop and all bytes after it; '' for none.
-
-  \C is any byte: what follows need not be UTF-8.
-  """
-  escaped = [
-    ''.join(c if c.isalnum() else rf'\x{{{ord(c):x}}}' for c in text)
-    for text in stop
-  ]
-  return rf'(?:{"|".join(escaped)})\C*' if stop else ''
+def _stops(stop: Sequence[str], tokenizer: Tokenizer) -> tf.Tensor | None:
+  """Returns the table of stop strings, int32 [states, V]; None for none."""
+  if not stop:
+    return None
+  return tf.constant(
+    automaton.stop_table(stop, tokenizer.tokens, tokenizer.end_of_text)
+  )

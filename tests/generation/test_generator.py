@@ -74,8 +74,12 @@ def test_speculation_writes_the_same_text(complete):
   greedy = Request(max_new_tokens=100, temperature=0.0)
   free = complete(prompts, greedy)
   assert complete(prompts, dataclasses.replace(greedy, speculate=4)) == free
-  stopped = dataclasses.replace(greedy, speculate=4, stop=(free[0][20:23],))
-  assert complete(prompts, stopped)[0] == free[0].split(free[0][20:23])[0]
+  # The short one completes first, though the long one begins before it.
+  stops = free[0][20:24], free[0][21:23]
+  stopped = dataclasses.replace(greedy, stop=stops)
+  texts = complete(prompts, stopped)
+  assert texts == [text.split(stops[1])[0] for text in free]
+  assert complete(prompts, dataclasses.replace(stopped, speculate=4)) == texts
 
 
 @pytest.mark.parametrize('weights', ['bfloat16', 'int8'])

@@ -17,6 +17,8 @@ from minigpt.generation.sampling_fields import SAMPLING_FIELDS
     {'top_p': 0.0},
     {'top_p': 1.5},
     {'stop': ['']},
+    {'stop': ['\udcff']},
+    {'banned': ['\udcff']},
     {'speculate': -1, 'temperature': 0.0},
     {'speculate': 65, 'temperature': 0.0},
     {'speculate': 4},

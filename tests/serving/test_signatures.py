@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from minigpt.generation import decode
+from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import greedy_sampling, select_sampling
@@ -18,7 +19,6 @@ from minigpt.kernels.quantize import Quantized, quantize
 from minigpt.model.hooks import capture
 from minigpt.model.params import Linear, is_absent
 from minigpt.model.transformer import gpt, hidden_states
-from minigpt.serving import signatures
 from minigpt.serving.prompts import PromptReader
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.char import CharTokenizer
@@ -476,18 +476,57 @@ def test_an_empty_prompt_that_nothing_stands_for_is_refused(config):
     reader.texts(tf.constant(['a', '']), 'prompt')
 
 
-def test_stop_strings_end_the_text_at_their_first_place():
-  cut = signatures._pattern(['**', '\n.\u6f22'])
-  text = [b'ab*c**d**', 'x\n.\u6f22\u6f22'.encode() + b'\xff\x00y', b'a*b\xff']
-  kept = tf.strings.regex_replace(text, cut, '').numpy().tolist()
-  assert kept == [b'ab*c', b'x', b'a*b\xff']
+@pytest.mark.parametrize('xla', [False, True])
+def test_a_row_ends_at_its_first_stop(model, tokenizer, call, xla):
+  """Tokens, their number and log p are those up to the stop's last token."""
+  free = call('generate', prompt=PROMPTS, **MIXED)
+  ids = free['tokens'][0]
+  # The second completes first, though the first begins before it.
+  stops = tokenizer.decode(ids[5:9]), tokenizer.decode(ids[6:8])
+  server = Server(model.params, model.config, tokenizer, LIMIT, stops, xla=xla)
+  answer = server.generate(tf.constant(PROMPTS), **tensors(MIXED))
+  ended = []
+  for i, prompt in enumerate(PROMPTS):
+    text = Detokenizer(tokenizer, stops)
+    n = 0
+    while n < MIXED['max_new_tokens'][i] and not text.stopped:
+      text.add(free['tokens'][i, n : n + 1])
+      n += 1
+    text.finish()
+    ended.append(text.stopped)
+    assert answer['num_tokens'][i] == n
+    assert answer['text'][i].numpy().decode() == text.text
+    assert answer['tokens'][i, :n].numpy().tolist() == ids_of(free, i, n)
+    assert not answer['tokens'][i, n:].numpy().any()
+    own = {name: values[i : i + 1] for name, values in MIXED.items()}
+    sampling = select_sampling(Request().options(1) | own)
+    _, log_prob = live(
+      model, tokenizer.encode(prompt), n, sampling, rules=select_rules(own)
+    )
+    np.testing.assert_allclose(
+      answer['log_prob'][i], log_prob.sum(), rtol=1e-5, atol=1e-4
+    )
+  assert ended[0] and answer['num_tokens'][0] <= 8 and not all(ended)
 
 
-def test_the_xla_twin_draws_the_same_tokens(model, tokenizer, call):
-  twin = Server(model.params, model.config, tokenizer, LIMIT, xla=True)
-  answer = twin.generate(tf.constant(PROMPTS), **tensors(MIXED))
-  expected = call('generate', prompt=PROMPTS, **MIXED)
-  assert answer['tokens'].numpy().tolist() == expected['tokens'].tolist()
+def ids_of(answer, row, n):
+  return answer['tokens'][row, :n].tolist()
+
+
+def test_the_end_of_text_completes_no_stop(model, words):
+  ids, prompt_len = tf.constant([[1]] * 4), tf.ones([4], tf.int32)
+  values = how(4, LIMIT, temperature=50.0)
+  values['seed'] = np.arange(4)
+  tokenizer = WordTokenizer([*'abcdefghijklmn ', '<|unk|>', '<|eos|>'])
+  stopping = Server(model.params, model.config, tokenizer, LIMIT, ('<|e', 's|'))
+  free, answer = (
+    server.generate_ids(ids, prompt_len, **tensors(values))
+    for server in (words, stopping)
+  )
+  assert (free['tokens'].numpy() == 16).any()
+  assert (
+    free['text_bytes'].numpy().tolist() == answer['text_bytes'].numpy().tolist()
+  )
 
 
 @pytest.mark.parametrize(
