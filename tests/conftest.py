@@ -156,7 +156,8 @@ def run_dir(model, tmp_path_factory):
   from minigpt.checkpoints import workdir
   from minigpt.tokenizers.char import CharTokenizer
 
-  path = tmp_path_factory.mktemp('runs') / 's'
+  # A name that is a pattern to TensorFlow's readers.
+  path = tmp_path_factory.mktemp('runs') / 's[1]'
   tokenizer = CharTokenizer('\0\n abcdefghijkl\u00df\u0301')
   workdir.write(path, model.config, model.params, tokenizer)
   return path

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import delete_folder, new_folder, reason
+from minigpt.runtime.literal_path import literal_path
 
 _NAME = re.compile(r'step-(\d{8,})')
 # What a file that is missing, or something else in its place, is reported by;
@@ -231,8 +232,8 @@ def restore(
     InputError: they hold another model, or the system does not let them be
       read.
   """
-  with _read_errors(checkpoint):
-    status = state.read(str(checkpoint.path / 'state'))
+  with literal_path(checkpoint.path) as path, _read_errors(checkpoint):
+    status = state.read(str(path / 'state'))
     if partial:
       status.assert_existing_objects_matched().expect_partial()
     else:
@@ -247,8 +248,8 @@ def verify(checkpoint: Checkpoint) -> None:
     DamagedError: the files are damaged.
     InputError: the system does not let them be read.
   """
-  with _read_errors(checkpoint):
-    reader = tf.train.load_checkpoint(str(checkpoint.path / 'state'))
+  with literal_path(checkpoint.path) as path, _read_errors(checkpoint):
+    reader = tf.train.load_checkpoint(str(path / 'state'))
     # One tensor at a time: memory for the largest is enough.
     for name in reader.get_variable_to_shape_map():
       reader.get_tensor(name)

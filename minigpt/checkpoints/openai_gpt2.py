@@ -5,6 +5,7 @@ Source: https://github.com/openai/gpt-2, src/model.py.
 
 import contextlib
 import functools
+import glob
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.model import params
 from minigpt.runtime.atomic_io import reason
+from minigpt.runtime.literal_path import literal_path
 
 HPARAMS = 'hparams.json'
 
@@ -40,7 +42,10 @@ def read(path: str | Path) -> tuple[GPTConfig, params.Params]:
     n_layers=hparams.integer('n_layer'),
     qkv_bias=True,
   )
-  return config, assemble(path, config, _open(path), name_of)
+  prefix = _checkpoint_prefix(path)
+  with literal_path(prefix.parent) as folder:
+    tensors = _open(prefix, folder / prefix.name)
+    return config, assemble(path, config, tensors, name_of)
 
 
 def name_of(leaf: str) -> str:
@@ -48,10 +53,10 @@ def name_of(leaf: str) -> str:
   return 'model/' + leaf.replace('blocks.', 'h').replace('.', '/')
 
 
-def _open(path: Path) -> dict[str, Stored]:
-  prefix = _checkpoint_prefix(path)
+def _open(prefix: Path, readable: Path) -> dict[str, Stored]:
+  """Returns the tensors at a prefix, which TensorFlow reads at another."""
   with _reader_errors(f'{prefix}: damaged checkpoint'):
-    reader = tf.train.load_checkpoint(prefix)
+    reader = tf.train.load_checkpoint(str(readable))
   shapes = reader.get_variable_to_shape_map()
   dtypes = reader.get_variable_to_dtype_map()
   # An index of a few bytes can claim tensors of any size.
@@ -74,29 +79,30 @@ def _open(path: Path) -> dict[str, Stored]:
   return {name: stored(name) for name in shapes}
 
 
-def _checkpoint_prefix(path: Path) -> str:
+def _checkpoint_prefix(path: Path) -> Path:
   try:
-    prefix = tf.train.latest_checkpoint(path)
+    # Not `latest_checkpoint`, which looks for the path as a pattern.
+    named = tf.train.get_checkpoint_state(path)
   except Exception as error:  # What is no text, no message, no file.
     raise InputError(
       f'{path / "checkpoint"} names no checkpoint ({reason(error)}); where '
       'there is a single one, delete this file'
     ) from None
-  if prefix:
-    return prefix
+  if named and Path(f'{named.model_checkpoint_path}.index').is_file():
+    return Path(named.model_checkpoint_path)
   indexes = list(path.glob('*.index'))
   if len(indexes) != 1:
     raise InputError(
       f'{path}: it holds {len(indexes)} TensorFlow checkpoints (*.index) and '
       'no file `checkpoint` that names one of them'
     )
-  return str(indexes[0].with_suffix(''))
+  return indexes[0].with_suffix('')
 
 
-def _check_size(prefix: str, claimed: int) -> None:
+def _check_size(prefix: Path, claimed: int) -> None:
   """Refuses an index that claims more than its data files hold."""
-  directory, name = Path(prefix).parent, Path(prefix).name
-  held = sum(f.stat().st_size for f in directory.glob(f'{name}.data-*'))
+  data = prefix.parent.glob(f'{glob.escape(prefix.name)}.data-*')
+  held = sum(file.stat().st_size for file in data)
   if claimed > held:
     raise InputError(
       f'{prefix}: its index lists {claimed:,} bytes, its data holds {held:,}'

@@ -44,8 +44,10 @@ def main() -> None:
   _check_formats()
   options = _options().check()
   versions.check_keep(flags.KEEP_VERSIONS.value)
-  trained = load_trained(Path(flags.WORKDIR.value))
   base = Path(flags.EXPORT_DIR.value)
+  if flags.FORMAT.value == 'savedmodel':
+    versions.check_base(base)
+  trained = load_trained(Path(flags.WORKDIR.value))
   if flags.FORMAT.value == 'stablehlo':
     export_stablehlo(
       trained, base, options, flags.PROMPT.value, flags.NEW.value

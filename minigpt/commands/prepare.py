@@ -8,6 +8,7 @@ Reads UTF-8 text (each file a document) and .jsonl (each line a document, its
 `text` field), both also as .gz. After a kill, the same command continues.
 """
 
+import shlex
 from pathlib import Path
 
 from minigpt.commands.flags import prepare as flags
@@ -32,5 +33,6 @@ def main() -> None:
   print(
     f'{totals["n_tokens"]:,} tokens of {totals["n_documents"]:,} documents in '
     f'{len(manifest.shards)} shards; train on them with\n'
-    f'  python -m minigpt train --dataset={folder} --workdir=...'
+    f'  python -m minigpt train --dataset={shlex.quote(str(folder))} '
+    '--workdir=...'
   )

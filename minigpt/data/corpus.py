@@ -1,7 +1,6 @@
 """A corpus of files, turned into a token directory by several processes."""
 
 import functools
-import glob
 import json
 import multiprocessing
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from minigpt import tokenizers
 from minigpt.data import token_shards
 from minigpt.data.shard_writer import split_file, write_manifest, write_shard
+from minigpt.data.sources import matching_files
 from minigpt.data.token_shards import Manifest, Shard, token_dtype
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.runtime.atomic_io import sweep, write_text
@@ -32,10 +32,9 @@ def input_paths(patterns: list[str]) -> list[str]:
     raise UsageError('--input is missing; give it paths or globs of text')
   found: set[str] = set()
   for pattern in patterns:
-    matches = filter(os.path.isfile, glob.glob(pattern, recursive=True))
-    if not (paths := set(matches)):
+    if not (paths := matching_files(pattern)):
       raise InputError(f'{pattern}: no such file; check --input')
-    found |= paths
+    found.update(paths)
   return sorted(found)
 
 

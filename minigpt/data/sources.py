@@ -115,16 +115,23 @@ def _read(dataset: str) -> str | Tokens:
     return token_shards.map_tokens(dataset)
   if token_shards.is_token_directory(dataset):
     return token_shards.open_tokens(dataset)
-  if os.path.isfile(dataset):
-    return _text_file(dataset)
-  paths = sorted(filter(os.path.isfile, glob.glob(dataset, recursive=True)))
-  if paths:
+  if paths := matching_files(dataset):
     return '\n'.join(map(_text_file, paths))
   if os.path.isdir(dataset):
     raise InputError(f"{dataset} is a directory; name its files, as in '*.txt'")
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
     raise InputError(f'{dataset}: no such file; check the path')
   raise unknown('dataset', dataset, [*_BUILT_IN, 'a path'])
+
+
+def matching_files(pattern: str) -> list[str]:
+  """Returns the files that a path or glob names, sorted.
+
+  A file of just that name is meant itself, though its name may be a pattern.
+  """
+  if os.path.isfile(pattern):
+    return [pattern]
+  return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
 
 
 def _text_file(path: str) -> str:

@@ -2,5 +2,6 @@
 
 Flags and exit codes (`app`), preparing a process for TensorFlow (`startup`,
 `malloc`), files that are never half-written (`atomic_io`), one writer for a
-folder (`lock`), and signals that ask for an end (`signals`).
+folder (`lock`), paths that TensorFlow would misread (`literal_path`), and
+signals that ask for an end (`signals`).
 """

@@ -43,11 +43,12 @@ def export(
     report: called with what could not be done and is not needed.
 
   Raises:
-    UsageError: an option is out of its range.
+    UsageError: an option is out of its range, or no server could read `base`.
     InputError: the version exists, or cannot be written; then nothing of it
       is left behind.
   """
   options.check()
+  versions.check_base(base)
   versions.check_keep(keep)
   p = quantize(trained.model.params, options.weights, exported=True)
   cost = loss_change(trained, p, options, report)

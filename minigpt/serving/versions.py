@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime import atomic_io
+from minigpt.runtime.literal_path import is_pattern
 
 
 def versions(base: Path) -> list[int]:
@@ -23,6 +24,15 @@ def versions(base: Path) -> list[int]:
   except OSError as error:
     raise InputError(f'{base} cannot be listed ({error.strerror})') from None
   return sorted(int(n) for n in names if n.isascii() and n.isdecimal())
+
+
+def check_base(base: Path) -> None:
+  """Raises UsageError for a folder from which no server could read a model."""
+  if is_pattern(base):
+    raise UsageError(
+      f'export_dir={base}: TensorFlow takes *, ?, [ and \\ in a path for a '
+      'pattern and could not load what is written there; choose another'
+    )
 
 
 def check_keep(keep: int | None) -> None:

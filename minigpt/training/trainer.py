@@ -1,5 +1,6 @@
 """A run as an object: it trains, evaluates, samples, and recovers."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -324,12 +325,12 @@ class Trainer(RunState):
   def summary(self, seconds: float) -> str:
     """Writes the last sample; returns it with the best loss and what to do."""
     text, best = self.sample(), _describe_best(self.best_checkpoint())
+    path = shlex.quote(str(self.path))
     return (
       f'--- sample\n{text}\n---\n'
       f'{self.step:,} steps in {clock(seconds)}; {best}\n'
       f'{self.path} holds metrics.jsonl, samples.txt and checkpoints; generate '
-      f'more with\n  python -m minigpt generate --workdir={self.path} '
-      '--prompt=...'
+      f'more with\n  python -m minigpt generate --workdir={path} --prompt=...'
     )
 
 

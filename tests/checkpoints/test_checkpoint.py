@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +34,21 @@ def test_a_failed_save_leaves_nothing(toy_state, tmp_path, monkeypatch):
   with pytest.raises(InputError, match='No space left'):
     checkpoint.save(tmp_path, 1, toy_state(1.0).checkpoint(), {})
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('name', ['a[1]', 'a*b', 'a?b', 'a\\b', '[a', ' '])
+def test_a_folder_may_have_any_name(toy_state, tmp_path, name, monkeypatch):
+  """TensorFlow's readers take some for patterns, which match nothing."""
+  folder = tmp_path / name
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  for place in folder, Path('.'):
+    checkpoint.save(place, 1, toy_state(5.0).checkpoint(), {})
+    state = toy_state(0.0)
+    [found] = checkpoint.list_checkpoints(place)
+    checkpoint.restore(found, state.checkpoint())
+    assert state.x[0] == 5.0
+    checkpoint.verify(found)
 
 
 def damage_cut(content: bytes, where: float) -> bytes:

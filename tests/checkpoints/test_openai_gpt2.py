@@ -69,7 +69,8 @@ def write_openai(path, config, weights):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-  path = tmp_path / 'openai'
+  # TensorFlow's reader would take the name for a pattern.
+  path = tmp_path / 'openai[1]'
   write_openai(path, *huggingface.read(GOLDEN / 'gpt2-deep'))
   return path
 

@@ -17,6 +17,14 @@ def test_each_format_has_flags_of_its_own():
   assert done.stderr == 'export.py: --xla is for --format=savedmodel\n'
 
 
+def test_a_path_that_no_server_could_read_is_refused(tmp_path):
+  flags = ['--workdir=a', f'--export_dir={tmp_path}/a[1]/tiny']
+  done = helpers.run('export.py', *flags)
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1 and 'a pattern' in done.stderr
+  assert not list(tmp_path.iterdir())
+
+
 def test_the_program_and_its_faults(model, tmp_path):
   run, base = tmp_path / 'run', tmp_path / 'models' / 'tiny'
   characters = CharTokenizer('abcdefghijklmnopq')

@@ -1,6 +1,7 @@
 """`minigpt prepare`: what it writes, what it says, and what it refuses."""
 
 import re
+import shlex
 
 import helpers
 import numpy as np
@@ -28,7 +29,7 @@ def inputs(tmp_path):
 
 def test_it_writes_tokens_and_says_how_to_train_on_them(inputs, tmp_path):
   texts, tokenizer, flags = inputs
-  out = tmp_path / 'tokens'
+  out = tmp_path / 'my tokens [1]'
   done = helpers.run('-m', 'minigpt', 'prepare', f'--output={out}', *flags)
   assert (done.returncode, done.stderr) == (0, '')
   found = token_shards.open_tokens(out)
@@ -39,8 +40,8 @@ def test_it_writes_tokens_and_says_how_to_train_on_them(inputs, tmp_path):
   assert f'{len(found):,} tokens of 2 documents' in done.stdout
   # The command that it names is one.
   [line] = re.findall(r'python -m minigpt (train .*)', done.stdout)
-  flags = line.replace('--workdir=...', '--dry_run --context_length=8').split()
-  dry = helpers.run('-m', 'minigpt', *flags)
+  flags = shlex.split(line.replace('--workdir=...', '--context_length=8'))
+  dry = helpers.run('-m', 'minigpt', *flags, '--dry_run')
   assert dry.returncode == 0, dry.stderr
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from minigpt.config import DataConfig
-from minigpt.data import sources
+from minigpt.data import corpus, sources
 from minigpt.errors import InputError, UsageError
 
 
@@ -16,6 +16,18 @@ def test_the_last_part_of_the_text_is_for_validation(tmp_path):
     DataConfig(str(tmp_path / '*.txt'), val_fraction=0.5)
   )
   assert split == ('abcdefghi\n', 'J' * 10)
+
+
+def test_a_file_is_itself_though_its_name_is_a_pattern(tmp_path):
+  (tmp_path / 'a[1].txt').write_text('this')
+  (tmp_path / 'a1.txt').write_text('not this')
+  path = str(tmp_path / 'a[1].txt')
+  assert sources.read_split(DataConfig(path, val_fraction=0)).train == 'this'
+  assert corpus.input_paths([path, path]) == [path]
+  assert corpus.input_paths([str(tmp_path / 'a*.txt')]) == [
+    str(tmp_path / 'a1.txt'),
+    path,
+  ]
 
 
 def test_the_sample_is_the_specifications():
