@@ -27,6 +27,7 @@ _FIRST = [
   ('docs',),
   (
     'serving/client',
+    'serving/chunks',
     'serving/greedy_c',
     'conformance/signature_checks',
     'conformance/input_checks',

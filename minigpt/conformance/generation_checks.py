@@ -129,7 +129,7 @@ def defaults(model: ModelUnderTest) -> str:
 
 
 def streaming(model: ModelUnderTest) -> str:
-  """Compares a client that samples by itself with `generate`."""
+  """Compares a text that comes in chunks with what `generate` writes."""
   files = model.files
   if files.tokenizer is None or files.context_length is None:
     raise NotApplicableError('needs --export_dir or --workdir')

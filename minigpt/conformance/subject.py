@@ -136,6 +136,8 @@ def example_inputs(model: ModelUnderTest, name: str) -> dict[str, Any]:
     'ids': model.ids,
     'prompt_len': model.prompt_len,
     'k': np.full([model.n_rows], 3, np.int32),
+    'num_sampled': np.arange(model.n_rows, dtype=np.int32),
+    'num_alternatives': np.arange(model.n_rows, dtype=np.int32),
     **_example_options(model),
   }
   inputs = model.endpoint.signatures()[name].inputs

@@ -9,12 +9,17 @@ positions are learned, so keys cannot slide and are computed again.
 Shapes: B rows, S window slots, N new tokens, V vocabulary.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
 from minigpt.generation import logits_processors
+from minigpt.generation.alternatives import (
+  WIDTH,
+  Alternatives,
+  most_likely_log_probs,
+)
 from minigpt.generation.sampling import Sampling, greedy_sampling, sample
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.kv_cache import Caches, cached_gpt
@@ -37,16 +42,30 @@ class State(NamedTuple):
 
 
 class Sampled(NamedTuple):
-  """New tokens; after its end, a row is filled with `stop_token` or zeros."""
+  """New tokens; after its end, a row is filled with `stop_token` or zeros.
+
+  Those of one step have no N.
+  """
 
   tokens: tf.Tensor  # int32 [B, N]
   log_prob: tf.Tensor  # f32 [B, N], under the model at temperature 1
+  # The most likely tokens there, [B, N, 20]; nothing where nobody can ask.
+  alternatives: Alternatives | tuple[()] = ()
 
 
-def no_tokens(n_rows: tf.Tensor, n_out: int, stop_token: int | None) -> Sampled:
+def no_tokens(
+  n_rows: tf.Tensor,
+  n_out: int,
+  stop_token: int | None,
+  n_alternatives: tf.Tensor | None = None,
+) -> Sampled:
   """Returns room for `n_out` new tokens of each row."""
   empty = tf.fill([n_rows, n_out], stop_token or 0)
-  return Sampled(empty, tf.zeros([n_rows, n_out]))
+  alternatives: Any = ()
+  if n_alternatives is not None:
+    shape = [n_rows, n_out, WIDTH]
+    alternatives = Alternatives(tf.fill(shape, -1), tf.zeros(shape))
+  return Sampled(empty, tf.zeros([n_rows, n_out]), alternatives)
 
 
 def prefill(
@@ -127,6 +146,7 @@ def generate(
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
   stops: tf.Tensor | None = None,
+  n_alternatives: tf.Tensor | None = None,
 ) -> tuple[State, Sampled]:
   """Samples up to `n_new` tokens a row, until every row is done.
 
@@ -137,19 +157,20 @@ def generate(
     rules: what changes the logits before a token is sampled; None: nothing.
     stops: int32 [states, V], the `automaton.stop_table` of strings of which
       each ends a row; None: there are none.
+    n_alternatives: int32 [B], how many of each token's alternatives to return.
   """
+  how = sampling, p, config, stop_token, rules, stops, n_alternatives
 
   def grows(i, state):
     return ~state.done & (i < n_new)
 
   def step(i, state, sampled):
     growing = grows(i, state)
-    state, *new = decode_one(
-      state, growing, sampling, p, config, stop_token, rules, stops
-    )
+    state, new = decode_one(state, growing, *how)
     return i + 1, state, _write(sampled, new, i, growing)
 
-  empty = no_tokens(tf.shape(state.window)[0], n_out, stop_token)
+  n_rows = tf.shape(state.window)[0]
+  empty = no_tokens(n_rows, n_out, stop_token, n_alternatives)
   _, state, sampled = tf.while_loop(
     lambda i, state, _: tf.reduce_any(grows(i, state)), step, (0, state, empty)
   )
@@ -157,10 +178,14 @@ def generate(
 
 
 def _write(sampled, new, i, growing):
-  """Puts one token of each row in `growing`, and its log p, at place `i`."""
+  """Puts what each row in `growing` has sampled at place `i`."""
   here = growing[:, None] & (tf.range(sampled.tokens.shape[1]) == i)
-  parts = zip(new, sampled, strict=True)
-  return Sampled(*(tf.where(here, x[:, None], into) for x, into in parts))
+
+  def put(into, x):
+    where = here if x.shape.rank == 1 else here[..., None]
+    return tf.where(where, x[:, None], into)
+
+  return tf.nest.map_structure(put, sampled, new)
 
 
 def decode_one(
@@ -172,11 +197,12 @@ def decode_one(
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
   stops: tf.Tensor | None = None,
-) -> tuple[State, tf.Tensor, tf.Tensor]:
+  n_alternatives: tf.Tensor | None = None,
+) -> tuple[State, Sampled]:
   """Samples one token, and appends it to the rows that are `growing`.
 
   Returns:
-    The state, the tokens, int32 [B], and their log probabilities, f32 [B].
+    The state, and what each row has sampled.
   """
   logits, caches = decode_step(state, p, config)
   processed = logits
@@ -185,7 +211,10 @@ def decode_one(
       logits, rules, state.window, state.length, state.n_sampled, stop_token
     )
   token = sample(processed, sampling, state.n_sampled)
-  log_prob = -cross_entropy(logits, token)
+  alternatives: Any = ()
+  if n_alternatives is not None:
+    alternatives = most_likely_log_probs(logits, n_alternatives)
+  new = Sampled(token, -cross_entropy(logits, token), alternatives)
   state = state._replace(caches=caches)
   # With fewer slots than the context, the caller has left room for all tokens.
   if state.window.shape[1] in (None, config.context_length):
@@ -194,7 +223,7 @@ def decode_one(
       tf.reduce_any(full), lambda: slide(state, full, p, config), lambda: state
     )
   state = append(state, growing, token, stop_token)
-  return find_stop(state, growing, token, stops), token, log_prob
+  return find_stop(state, growing, token, stops), new
 
 
 def append(

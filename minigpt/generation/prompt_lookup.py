@@ -105,8 +105,8 @@ def generate(
     state, new, n_kept, drafted = _step(
       state, remaining(n, state), n_drafted, p, config, stop_token
     )
-    sampled = Sampled(
-      *(_put(to, n, x, n_kept) for to, x in zip(sampled, new, strict=True))
+    sampled = tf.nest.map_structure(
+      lambda to, x: _put(to, n, x, n_kept), sampled, new
     )
     return n + n_kept, state, sampled, _count(tally, drafted, n_kept)
 
@@ -190,9 +190,9 @@ def _n_leading(holds: tf.Tensor) -> tf.Tensor:  # bool [B, K] -> int32 [B]
 def _plain(state, n_drafted, growing, p, config, stop_token):
   """Adds one token to each row in `growing`; returns shapes of `_verify`."""
   greedy = greedy_sampling(tf.shape(state.length)[0])
-  state, *new = decode.decode_one(state, growing, greedy, p, config, stop_token)
+  state, new = decode.decode_one(state, growing, greedy, p, config, stop_token)
   room = [[0, 0], [0, n_drafted]]
-  padded = Sampled(*[tf.pad(part[:, None], room) for part in new])
+  padded = tf.nest.map_structure(lambda x: tf.pad(x[:, None], room), new)
   return state, padded, tf.cast(growing, tf.int32)
 
 

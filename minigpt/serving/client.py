@@ -4,21 +4,21 @@
   for answer in generate(endpoint, ['ROMEO:'], Request(seed=1)):
     print(answer.text)
 
-`stream` yields the text while it is generated: the server computes one token a
-request, and the client samples, as the server would have sampled.
+`stream` yields the text while it is generated, by requests for a few tokens
+each.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from minigpt.errors import UsageError, unknown
-from minigpt.generation import automaton, logits_processors, sampling
+from minigpt.generation import automaton
 from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
+from minigpt.serving import chunks
 from minigpt.serving.endpoint import Arrays, Endpoint
 from minigpt.serving.grpc_endpoint import GrpcEndpoint
 from minigpt.serving.rest_endpoint import RestEndpoint
@@ -140,8 +140,9 @@ def stream(
 ) -> Iterator[str]:
   """Continues one prompt; yields text as soon as it is certain.
 
-  Every token is a request that carries the keys and values of all before it,
-  so prefer gRPC: it sends them as they are, REST as decimal numbers.
+  The first token is a request of its own, so that it comes early; then each is
+  for 16 tokens, and sends what the model still sees of the text as tokens. A
+  model that was exported before there were chunks yields all text at once.
 
   Args:
     tokenizer: of the model; its file is among the assets of the export.
@@ -151,50 +152,15 @@ def stream(
     UsageError, EndpointError, InputError: as `generate` does.
   """
   _check(request)
-  row = Detokenizer(tokenizer, request.stop)
-  ids = encode_prompt(tokenizer, prompt)[-context_length:].tolist()
-  answer = _prefill(endpoint, ids)
-  position = len(ids)
-  for step in range(request.max_new_tokens):
-    token = _sample(answer['logits'], request, ids, step, tokenizer.end_of_text)
-    if token == tokenizer.end_of_text:
-      break
-    yield row.add([token])
-    if row.stopped or step + 1 == request.max_new_tokens:
-      break
-    ids.append(token)
-    if position == context_length:  # Full: keep half, as the server does.
-      ids = ids[-(context_length // 2 + 1) :]
-      answer, position = _prefill(endpoint, ids), len(ids)
-      continue
-    inputs = step_inputs(answer, np.array([token]), np.array([position]))
-    answer = endpoint.predict('decode_step', inputs)
-    position += 1
-  yield row.finish()
-
-
-def _prefill(endpoint: Endpoint, ids: list[int]) -> Arrays:
-  return endpoint.predict('prefill', {'ids': [ids], 'prompt_len': [len(ids)]})
-
-
-def _sample(
-  logits: np.ndarray,
-  request: Request,
-  ids: list[int],
-  step: int,
-  stop_token: int | None,
-) -> int:
-  """Samples the token after `ids`, as the server does."""
-  options = request.options(1)
-  steps, length = tf.constant([step]), tf.constant([len(ids)])
-  ruled = logits_processors.apply(
-    tf.constant(logits),
-    logits_processors.select_rules(options),
-    tf.constant([ids]),
-    length,
-    steps,
-    stop_token,
-  )
-  return int(
-    sampling.sample(ruled, sampling.select_sampling(options), steps)[0]
-  )
+  if not chunks.has_chunks(endpoint):
+    yield generate(endpoint, [prompt], request)[0].text
+    return
+  size = min(chunks.SIZE, chunks.limit(endpoint))
+  text = Detokenizer(tokenizer, request.stop)
+  ids = encode_prompt(tokenizer, prompt)[-context_length:]
+  row = chunks.Row(ids, request)
+  while not (row.done or text.stopped):
+    n_new = size if row.n_sampled else 1
+    (chunk,) = chunks.predict(endpoint, [row], n_new)
+    yield text.add(chunks.text_tokens(chunk.tokens, tokenizer.end_of_text))
+  yield text.finish()

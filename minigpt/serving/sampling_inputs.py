@@ -15,16 +15,20 @@ from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS, SamplingField
 
 _MARK = '_v'
+# The version of `SAMPLING_FIELDS` that a signature came with, which has its
+# plain name; the others have been there from the start.
+_FIRST = {'generate_chunk': 2}
 
 
-def versions() -> range:
-  """Returns the versions that an export has, 1 the first."""
-  return range(1, 1 + max(field.since for field in SAMPLING_FIELDS.values()))
+def versions(base: str = 'generate') -> range:
+  """Returns the versions that an export has of a signature."""
+  newest = max(field.since for field in SAMPLING_FIELDS.values())
+  return range(_FIRST.get(base, 1), newest + 1)
 
 
 def signature_name(base: str, version: int) -> str:
-  """Returns 'generate' for version 1, then 'generate_v2' and so on."""
-  return base if version == 1 else f'{base}{_MARK}{version}'
+  """Returns 'generate' for its first version, then 'generate_v2' and so on."""
+  return base if version <= _FIRST.get(base, 1) else f'{base}{_MARK}{version}'
 
 
 def base_name(signature: str) -> str:

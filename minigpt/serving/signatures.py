@@ -11,6 +11,7 @@ Shapes: B rows, T tokens, S cache slots, N new tokens, L layers, V vocabulary.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -18,6 +19,7 @@ from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import automaton, decode
+from minigpt.generation.alternatives import WIDTH, most_likely
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
@@ -42,7 +44,7 @@ from minigpt.serving.sampling_inputs import (
 )
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
-NEXT_TOKENS = 20  # Width of `next_token`'s answer.
+CHUNK_LIMIT = 64  # Of new tokens in one call of `generate_chunk`.
 
 
 class Server(tf.Module):
@@ -82,12 +84,15 @@ class Server(tf.Module):
     self._config = config
     self._end_of_text = tokenizer.end_of_text
     self._limit = max_new_tokens_limit
+    self._chunk_limit = min(max_new_tokens_limit, CHUNK_LIMIT)
     self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
     self._xla = xla
     self._shows_attention = attention
-    self._loop = jit.compiled(
-      self._generate_tokens, 'xla' if xla else 'graph', inference=True
-    )
+    self._loop = self._compiled(self._generate_tokens)
+    self._chunk_loop = self._compiled(self._generate_chunk)
+
+  def _compiled(self, loop):
+    return jit.compiled(loop, 'xla' if self._xla else 'graph', inference=True)
 
   def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """Returns what `tf.saved_model.save` takes, by name."""
@@ -110,13 +115,15 @@ class Server(tf.Module):
   def _inputs(self):
     text, number, cache = _spec(tf.string), _spec(tf.int32), self._cache_spec()
     ids = {'ids': _spec(tf.int32, None), 'prompt_len': number}
+    chunk = {**ids, 'num_sampled': number, 'num_alternatives': number}
     generating = {
       signature_name(base, version): {**prompt, **_option_specs(version)}
-      for version in versions()
       for base, prompt in (
         ('generate', {'prompt': text}),
         ('generate_ids', ids),
+        ('generate_chunk', chunk),
       )
+      for version in versions(base)
     }
     shown = {'attention': {'prompt': text}} if self._shows_attention else {}
     return {
@@ -156,6 +163,43 @@ class Server(tf.Module):
   ) -> Tensors:
     """Continues tokens; `SAMPLING_FIELDS` has the options, each [B]."""
     return self._generate(self.prompts.ids(ids, prompt_len), options)
+
+  def generate_chunk(
+    self,
+    ids: tf.Tensor,
+    prompt_len: tf.Tensor,
+    num_sampled: tf.Tensor,
+    num_alternatives: tf.Tensor,
+    **options: tf.Tensor,
+  ) -> Tensors:
+    """Goes on with texts of which `num_sampled` tokens were sampled before.
+
+    So calls for a few tokens each sample what one call would. All inputs are
+    [B], but `ids`, [B, T].
+    """
+    prompt = self.prompts.ids(ids, prompt_len)
+    num_sampled = require(
+      num_sampled >= 0, num_sampled, 'num_sampled', 'must be 0 or more'
+    )
+    n_asked = _at_most_width(num_alternatives, 'num_alternatives', 0)
+    n_rows = tf.shape(prompt.ids)[0]
+    options = complete_options(options, n_rows, self._chunk_limit)
+    # Counted from here by the client, from the first token by the rule.
+    options['min_new_tokens'] += num_sampled
+    answer = self._chunk_loop(
+      prompt,
+      num_sampled,
+      options['max_new_tokens'],
+      select_sampling(options),
+      select_rules(options),
+      n_asked,
+    )
+    n_text = answer['num_tokens'] - tf.cast(answer['done'], tf.int32)
+    return {
+      **answer,
+      'text_bytes': self.prompts.tokenizer.decode(answer['tokens'], n_text),
+      'num_dropped': prompt.num_dropped,
+    }
 
   def score(self, text: tf.Tensor) -> Tensors:
     """Computes how likely each text is, after its first token."""
@@ -200,24 +244,18 @@ class Server(tf.Module):
 
   def next_token(self, prompt: tf.Tensor, k: tf.Tensor) -> Tensors:
     """Returns the `k` most likely next tokens, the best first."""
-    k = require(
-      (k > 0) & (k <= NEXT_TOKENS), k, 'k', f'must lie in [1, {NEXT_TOKENS}]'
-    )
+    k = _at_most_width(k, 'k', 1)
     read = self.prompts.texts(prompt, 'prompt')
     hidden, _ = self._hidden(read.ids, query_index=read.length - 1)
     probabilities = tf.nn.softmax(self._unembed(hidden[:, 0]))
-    n_known = min(NEXT_TOKENS, self._config.vocab_size)
-    best, ids = tf.math.top_k(probabilities, n_known)
-    room = [[0, 0], [0, NEXT_TOKENS - n_known]]
-    best, ids = tf.pad(best, room), tf.pad(ids, room)
-    place = tf.range(NEXT_TOKENS)
-    asked = (place < k[:, None]) & (place < n_known)
-    text = tf.where(asked, tf.gather(self.prompts.tokenizer.tokens, ids), '')
+    ids, best = most_likely(probabilities, k)
+    spelled = tf.gather(self.prompts.tokenizer.tokens, tf.maximum(ids, 0))
+    text = tf.where(ids >= 0, spelled, '')
     return {
-      'tokens': tf.where(asked, ids, -1),
+      'tokens': ids,
       'text': _readable(text),
       'text_bytes': text,
-      'probabilities': tf.where(asked, best, 0.0),
+      'probabilities': best,
       'num_dropped': read.num_dropped,
     }
 
@@ -311,18 +349,8 @@ class Server(tf.Module):
       The tokens, int32 [B, N]; of each row how many there are, how many of them
       are text, how many of its last bytes are not, and the log p of all.
     """
-    ids, context = prompt.ids, self._config.context_length
-    # XLA compiles for one shape: the whole context, whatever the prompt.
-    if self._xla:
-      n_slots = context
-      ids = tf.ensure_shape(ids, [None, context])
-    else:
-      # The 1 is for a batch without rows, which has no maximum.
-      longest = tf.reduce_max(tf.concat([n_new, [1]], 0))
-      n_slots = tf.minimum(context, sizes(ids)[1] + longest)
-    state = decode.start(ids, prompt.length, self.params, self._config, n_slots)
     state, sampled = decode.generate(
-      state,
+      self._start(prompt, n_new),
       n_new,
       self._limit,
       sampling,
@@ -339,6 +367,45 @@ class Server(tf.Module):
     log_prob = tf.reduce_sum(sampled.log_prob, -1)
     return sampled.tokens, state.n_sampled, n_text, n_cut, log_prob
 
+  def _generate_chunk(
+    self, prompt, n_before, n_new, sampling, rules, n_alternatives
+  ):
+    """Returns what `generate_chunk` does, without text."""
+    state, sampled = decode.generate(
+      self._start(prompt, n_new)._replace(n_sampled=n_before),
+      n_new,
+      self._chunk_limit,
+      sampling,
+      self.params,
+      self._config,
+      self._end_of_text,
+      rules,
+      n_alternatives=n_alternatives,
+    )
+    found: Any = sampled.alternatives
+    return {
+      'tokens': sampled.tokens,
+      'num_tokens': state.n_sampled - n_before,
+      'log_probs': sampled.log_prob,
+      'done': state.done,
+      'alternatives': found.tokens,
+      'alternative_log_probs': found.scores,
+      'next_prompt_len': state.length,
+    }
+
+  def _start(self, prompt, n_new):
+    """Returns the state of prompts, with room for `n_new` tokens [B]."""
+    ids, context = prompt.ids, self._config.context_length
+    # XLA compiles for one shape: the whole context, whatever the prompt.
+    if self._xla:
+      n_slots = context
+      ids = tf.ensure_shape(ids, [None, context])
+    else:
+      # The 1 is for a batch without rows, which has no maximum.
+      longest = tf.reduce_max(tf.concat([n_new, [1]], 0))
+      n_slots = tf.minimum(context, sizes(ids)[1] + longest)
+    return decode.start(ids, prompt.length, self.params, self._config, n_slots)
+
   def _hidden(self, ids, hook=no_hook, query_index=None):
     """Returns the last hidden state and the caches, as `cached_gpt` does."""
     # Every row starts at position 0.
@@ -353,6 +420,12 @@ class Server(tf.Module):
 
 def _spec(dtype, *shape):
   return lambda name: tf.TensorSpec([None, *shape], dtype, name)
+
+
+def _at_most_width(k: tf.Tensor, field: str, least: int) -> tf.Tensor:
+  """Returns how many of the most likely tokens are asked for, once in range."""
+  rule = f'must lie in [{least}, {WIDTH}]'
+  return require((k >= least) & (k <= WIDTH), k, field, rule)
 
 
 def _option_specs(version):

@@ -21,8 +21,10 @@ from minigpt.serving.sampling_inputs import (
 FILE = 'tf_serving_warmup_requests'
 
 
-def request(prompt: str, batch_size: int, version: int) -> dict[str, tf.Tensor]:
-  """Returns inputs of `generate` for a few tokens.
+def request(
+  signature: str, prompt: str, batch_size: int, version: int
+) -> dict[str, tf.Tensor]:
+  """Returns inputs of `generate` or `generate_chunk` for a few tokens.
 
   No option is at its default, so that every kernel runs.
   """
@@ -31,24 +33,35 @@ def request(prompt: str, batch_size: int, version: int) -> dict[str, tf.Tensor]:
     name: tf.fill(shape, tf.constant(field.example, field.dtype))
     for name, field in fields_of(version).items()
   }
-  return {'prompt': tf.fill(shape, prompt), **options}
+  if signature == 'generate':
+    return {'prompt': tf.fill(shape, prompt), **options}
+  ones = tf.ones(shape, tf.int32)
+  numbers = dict.fromkeys(
+    ('prompt_len', 'num_sampled', 'num_alternatives'), ones
+  )
+  return {'ids': tf.zeros([batch_size, 1], tf.int32), **numbers, **options}
 
 
 def write(
   folder: Path, name: str, prompt: str, batch_sizes: Sequence[int]
 ) -> None:
-  """Writes a record for each batch size and version of `generate`.
+  """Writes a record for each batch size and version of both signatures.
 
   Raises:
     InputError: tensorflow-serving-api is missing.
   """
   new_log = grpc_endpoint.api().PredictionLog
+  recorded = [
+    (base, version)
+    for base in ('generate', 'generate_chunk')
+    for version in versions(base)
+  ]
   with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
-    for version, batch_size in itertools.product(versions(), batch_sizes):
+    for (base, version), n_rows in itertools.product(recorded, batch_sizes):
       log = new_log()
       asked = log.predict_log.request
       asked.model_spec.name = name
-      asked.model_spec.signature_name = signature_name('generate', version)
-      for key, value in request(prompt, batch_size, version).items():
+      asked.model_spec.signature_name = signature_name(base, version)
+      for key, value in request(base, prompt, n_rows, version).items():
         asked.inputs[key].CopyFrom(tf.make_tensor_proto(value))
       writer.write(log.SerializeToString())

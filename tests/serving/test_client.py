@@ -155,7 +155,7 @@ def test_a_stream_is_what_generate_writes_even_beyond_the_context(
       client.stream(endpoint, prompt, HOW, trained.tokenizer, context)
     )
     assert ''.join(pieces) == whole.text
-    assert len(pieces) >= 9
+    assert len(pieces) >= 3 and len(pieces[0]) == 1
 
 
 # Bad input.

@@ -111,7 +111,7 @@ def test_warm_up_has_one_request_for_each_batch_size(int8, trained):
     inputs = {k: tf.constant(v) for k, v in inputs.items()}
     answer = signatures[name](**inputs)
     sizes.append((name, int(answer['num_tokens'].shape[0])))
-  names = ('generate', 'generate_v2')
+  names = ('generate', 'generate_v2', 'generate_chunk')
   assert sizes == [(name, size) for name in names for size in (1, 3)]
 
 

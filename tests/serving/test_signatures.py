@@ -358,6 +358,7 @@ def test_every_tensor_has_the_batch_first(loaded):
     'generate_ids',
     'generate_v2',
     'generate_ids_v2',
+    'generate_chunk',
     'score',
     'embed',
     'next_token',

@@ -1,0 +1,132 @@
+"""Rows that a model continues a few tokens at a time, with `generate_chunk`.
+
+Nothing about a row stays on the server between two calls: each sends the tokens
+that the model still sees, and how many were sampled. So rows may join and leave
+a batch at every chunk, and what they get is what one call would give them.
+
+Shapes: B rows, T tokens, N new tokens.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigpt.errors import UsageError
+from minigpt.generation.request import Request
+from minigpt.serving.endpoint import Endpoint, pick
+from minigpt.serving.sampling_inputs import (
+  needed_version,
+  sampling_inputs,
+  signature_name,
+  versions,
+)
+
+SIGNATURE = 'generate_chunk'
+# Tokens of a chunk: fewer cost more, as each chunk reads the prompt again; more
+# keep readers waiting.
+SIZE = 16
+
+
+class Chunk(NamedTuple):
+  """What a row got from one call."""
+
+  tokens: np.ndarray  # int32 [N]
+  log_probs: np.ndarray  # f32 [N], under the model at temperature 1
+  # The most likely tokens at each place and their log p, [N, K], best first.
+  alternatives: np.ndarray
+  alternative_log_probs: np.ndarray
+
+
+@dataclasses.dataclass
+class Row:
+  """A text that is being continued."""
+
+  ids: np.ndarray  # int32 [T], what the model is to read, at least one token
+  request: Request
+  n_alternatives: int = 0  # to be told of each token, at most 20
+  n_sampled: int = 0
+  done: bool = False
+
+  @property
+  def n_left(self) -> int:
+    """Returns how many tokens the row may still get."""
+    return self.request.max_new_tokens - self.n_sampled
+
+  def options(self, n_new: int, version: int) -> dict[str, np.ndarray]:
+    """Returns the inputs, each [1], of a call for up to `n_new` tokens."""
+    n_least = self.request.min_new_tokens - self.n_sampled
+    request = dataclasses.replace(
+      self.request,
+      max_new_tokens=n_new,
+      min_new_tokens=min(max(n_least, 0), n_new),
+    )
+    return {
+      'prompt_len': np.array([len(self.ids)], np.int32),
+      'num_sampled': np.array([self.n_sampled], np.int32),
+      'num_alternatives': np.array([self.n_alternatives], np.int32),
+      **sampling_inputs(request, 1, version),
+    }
+
+  def take(self, answer: Mapping[str, Any]) -> Chunk:
+    """Takes in the row's part of an answer, and returns what is new."""
+    n, n_seen = int(answer['num_tokens']), int(answer['next_prompt_len'])
+    chunk = Chunk(
+      answer['tokens'][:n],
+      answer['log_probs'][:n],
+      answer['alternatives'][:n, : self.n_alternatives],
+      answer['alternative_log_probs'][:n, : self.n_alternatives],
+    )
+    self.ids = np.concatenate([self.ids, chunk.tokens])[-n_seen:]
+    self.n_sampled += n
+    self.done = bool(answer['done']) or self.n_left <= 0
+    return chunk
+
+
+def text_tokens(tokens: np.ndarray, end_of_text: int | None) -> np.ndarray:
+  """Returns new tokens without the one that has ended the text."""
+  is_end = len(tokens) > 0 and tokens[-1] == end_of_text
+  return tokens[:-1] if is_end else tokens
+
+
+def has_chunks(endpoint: Endpoint) -> bool:
+  """Returns whether a model was exported with the signature."""
+  return SIGNATURE in endpoint.signatures()
+
+
+def limit(endpoint: Endpoint) -> int:
+  """Returns the most tokens that one call can give.
+
+  Raises:
+    EndpointError: the model was exported before there were chunks.
+  """
+  outputs = pick(endpoint.signatures(), SIGNATURE).outputs
+  return int(outputs['tokens'].shape[1])
+
+
+def predict(
+  endpoint: Endpoint, rows: Sequence[Row], n_new: int = SIZE
+) -> list[Chunk]:
+  """Gives each row up to `n_new` more tokens, in one call.
+
+  Raises:
+    UsageError: a row sets an option that came after the export.
+    EndpointError: the server gives no answer, or refuses a row.
+  """
+  newest = max(needed_version(row.request) for row in rows)
+  version = max(newest, versions(SIGNATURE)[0])
+  name = signature_name(SIGNATURE, version)
+  if name not in endpoint.signatures() and has_chunks(endpoint):
+    raise UsageError('an option came after the model was exported')
+  width = max(len(row.ids) for row in rows)
+  each = [row.options(min(n_new, row.n_left), version) for row in rows]
+  inputs = {
+    'ids': np.stack([np.pad(r.ids, [0, width - len(r.ids)]) for r in rows]),
+    **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
+  }
+  answer = endpoint.predict(name, inputs)
+  return [
+    row.take({key: value[i] for key, value in answer.items()})
+    for i, row in enumerate(rows)
+  ]

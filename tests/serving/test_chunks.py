@@ -1,0 +1,137 @@
+"""Chunks of tokens are what one call gives, wherever they are cut."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt.errors import UsageError
+from minigpt.generation import decode
+from minigpt.generation.logits_processors import select_rules
+from minigpt.generation.request import Request
+from minigpt.generation.sampling import select_sampling
+from minigpt.model.transformer import gpt
+from minigpt.serving import chunks
+from minigpt.serving.endpoint import EndpointError
+
+LONG = 40  # Tokens: several windows of 12.
+REQUESTS = [
+  Request(LONG, temperature=0.0),
+  Request(LONG, temperature=1.0, seed=3, repetition_penalty=1.5),
+  Request(
+    LONG, temperature=1.3, seed=2**40, top_k=7, min_new_tokens=20, min_p=0.01
+  ),
+]
+PROMPTS = [[1, 2, 3], list(range(11)), [5, 4, 3, 2, 1] * 4]
+
+
+def rows(**more):
+  return [
+    chunks.Row(np.array(ids, np.int32), request, **more)
+    for ids, request in zip(PROMPTS, REQUESTS, strict=True)
+  ]
+
+
+@pytest.fixture(scope='module')
+def whole(model):
+  """Tokens and log p of each row, int and f32 [LONG], by one loop."""
+  generate = tf.function(autograph=False)(decode.generate)
+  context = model.config.context_length
+  found = []
+  for ids, request in zip(PROMPTS, REQUESTS, strict=True):
+    kept = tf.constant([ids[-context:]])
+    options = request.options(1)
+    state = decode.start(
+      kept, tf.constant([kept.shape[1]]), model.params, model.config, context
+    )
+    sampled = generate(
+      state,
+      LONG,
+      LONG,
+      select_sampling(options),
+      model.params,
+      model.config,
+      rules=select_rules(options),
+    )[1]
+    found.append([part.numpy()[0] for part in (sampled[0], sampled[1])])
+  return found
+
+
+@pytest.mark.parametrize('size', [1, 4, 9])
+def test_chunks_are_one_call_even_beyond_the_context(session, whole, size):
+  together = rows()
+  parts = [[] for _ in together]
+  while not all(row.done for row in together):
+    for part, chunk in zip(
+      parts, chunks.predict(session, together, size), strict=True
+    ):
+      part.append(chunk)
+  for part, (tokens, log_probs) in zip(parts, whole, strict=True):
+    found = np.concatenate([chunk.tokens for chunk in part])
+    assert found.tolist() == tokens.tolist()
+    np.testing.assert_allclose(
+      np.concatenate([chunk.log_probs for chunk in part]), log_probs, atol=1e-4
+    )
+
+
+def test_rows_join_and_leave_at_any_chunk(session, whole):
+  first, second, third = rows()
+  found = {id(row): [] for row in (first, second, third)}
+  for batch, size in (
+    ([first], 2),
+    ([first, second], 5),
+    ([third, second, first], 9),
+    ([third], 3),
+    ([second, third], 1),
+  ):
+    for row, chunk in zip(
+      batch, chunks.predict(session, batch, size), strict=True
+    ):
+      found[id(row)] += chunk.tokens.tolist()
+  for row, (tokens, _) in zip((first, second, third), whole, strict=True):
+    assert found[id(row)] == tokens[: row.n_sampled].tolist()
+
+
+def test_alternatives_are_the_most_likely_tokens_of_each_place(session, model):
+  row, plain = (
+    chunks.Row(np.array(PROMPTS[0], np.int32), REQUESTS[1], n) for n in (5, 0)
+  )
+  chunk, other = chunks.predict(session, [row, plain], 4)
+  assert other.alternatives.shape == (4, 0)
+  ids = [*PROMPTS[0], *chunk.tokens]
+  logits = gpt(tf.constant([ids]), model.params, model.config)[0, 2:-1]
+  expected = tf.nn.log_softmax(logits).numpy()
+  best = np.argsort(-expected)[:, :5]
+  np.testing.assert_array_equal(chunk.alternatives, best)
+  np.testing.assert_allclose(
+    chunk.alternative_log_probs,
+    np.take_along_axis(expected, best, -1),
+    atol=1e-4,
+  )
+  np.testing.assert_allclose(
+    chunk.log_probs, expected[np.arange(4), chunk.tokens], atol=1e-4
+  )
+
+
+def test_a_row_ends_with_its_last_token(session):
+  short = dataclasses.replace(REQUESTS[0], max_new_tokens=3)
+  (row,) = [chunks.Row(np.array([1], np.int32), short)]
+  (chunk,) = chunks.predict(session, [row], 9)
+  assert row.done and len(chunk.tokens) == 3 and row.n_left == 0
+
+
+@pytest.mark.parametrize(
+  'name, value', [('num_sampled', -1), ('num_alternatives', 21)]
+)
+def test_numbers_out_of_range_are_refused_by_name(session, name, value):
+  (row, *_) = rows()
+  inputs = {**row.options(2, 2), 'ids': [row.ids], name: [value]}
+  with pytest.raises(EndpointError, match=f'{name}={value} in row 0'):
+    session.predict('generate_chunk', inputs)
+
+
+def test_an_option_that_came_later_is_refused(session, monkeypatch):
+  monkeypatch.setattr(chunks, 'needed_version', lambda request: 3)
+  with pytest.raises(UsageError, match='after the model was exported'):
+    chunks.predict(session, rows(), 1)
