@@ -156,7 +156,7 @@ def folder(tmp_path_factory):
   (root / 'tokens').mkdir()
   tokenizers.save(tokenizer, root / 'tokens' / 'tokenizer.json')
   [piece] = shard_writer.split_file(str(root / 'a.txt'), 1 << 20)
-  shard = shard_writer.write_shard(piece, root / 'tokens', 0, 'uint8')
+  shard = shard_writer.write_shard([piece], root / 'tokens', 0, 'uint8')
   shard_writer.write_manifest(root / 'tokens', [shard], tokenizer, 'uint8')
   (root / 'pairs.jsonl').write_text('{"prompt": "a", "completion": "b"}\n' * 2)
   (root / 'info').mkdir()

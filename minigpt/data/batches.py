@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from minigpt.data.token_shards import Tokens
 from minigpt.data.windows import Examples, window_order
+from minigpt.errors import InputError
 
 
 def train_batches(
@@ -55,17 +56,32 @@ def _read_ahead(
   read: Any, firsts: list[int], dtypes: list[Any]
 ) -> Iterator[tuple[np.ndarray, ...]]:
   """Calls `read` with each number in a thread, two results ahead."""
+  failures: list[InputError] = []
+
+  def guarded(first: int) -> list[np.ndarray]:
+    try:
+      return read(first)
+    except InputError as error:
+      failures.append(error)
+      raise
+
   options = tf.data.Options()
   # There is nothing to tune, and the thread that would do so sleeps for up to a
   # minute at a time: the end of the iterator often waits until it wakes.
   options.autotune.enabled = False
   numbers = tf.data.Dataset.from_tensor_slices(np.array(firsts, np.int64))
-  return (
-    numbers.map(lambda first: tuple(tf.numpy_function(read, [first], dtypes)))
+  batches = (
+    numbers.map(lambda n: tuple(tf.numpy_function(guarded, [n], dtypes)))
     .prefetch(2)
     .with_options(options)
-    .as_numpy_iterator()
   )
+  try:
+    yield from batches.as_numpy_iterator()
+  except tf.errors.OpError:
+    # TensorFlow wraps what comes out of a thread in an error of its own.
+    if failures:
+      raise failures[0] from None
+    raise
 
 
 def batch_numbers(steps: np.ndarray, skipped: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from minigpt import tokenizers
 from minigpt.data import token_shards
-from minigpt.data.shard_writer import split_file, write_manifest, write_shard
+from minigpt.data.shard_writer import (
+  fill_shards,
+  split_file,
+  write_manifest,
+  write_shard,
+)
 from minigpt.data.sources import matching_files
 from minigpt.data.token_shards import Manifest, Shard, token_dtype
 from minigpt.errors import InputError, UsageError, unknown
@@ -19,6 +24,9 @@ from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.tokenizers import Tokenizer
 
 _PLAN = 'plan.json'
+# Of ranges over shards: raised where a change makes them other ones, so that a
+# preparation that an earlier version has begun is not continued.
+_LAYOUT = 2
 
 
 def input_paths(patterns: list[str]) -> list[str]:
@@ -81,11 +89,12 @@ def prepare(
   folder = Path(folder)
   sweep(folder)
   _begin(paths, tokenizer, folder, shard_bytes)
-  ranges = [part for path in paths for part in split_file(path, shard_bytes)]
+  ranges = (r for path in paths for r in split_file(path, shard_bytes))
+  parts = fill_shards(ranges, shard_bytes)
   dtype = token_dtype(tokenizer.vocab_size).name
   write = functools.partial(write_shard, folder=folder, dtype=dtype)
-  with _pool(min(n_workers, len(ranges))) as pool:
-    jobs = [pool.submit(write, r, number=i) for i, r in enumerate(ranges)]
+  with _pool(min(n_workers, len(parts))) as pool:
+    jobs = [pool.submit(write, part, number=i) for i, part in enumerate(parts)]
     try:
       shards = [_report(job.result(), len(jobs)) for job in jobs]
     except BaseException:
@@ -115,6 +124,7 @@ def _begin(
     ],
     'tokenizer': tokenizer.to_json(),
     'shard_bytes': shard_bytes,
+    'layout': _LAYOUT,
   }
   text, path = json.dumps(plan), folder / _PLAN
   try:

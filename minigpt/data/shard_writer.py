@@ -1,20 +1,21 @@
 """Text to token shards, in bounded memory and by several processes.
 
-Files are split where no token can span the boundary; each range of text
-becomes one shard, written whole or not at all, with its description in a JSON
-file of the same name. A preparation that was killed continues
-with the shards that are missing.
+Files are split where no token can span the boundary; a range of text, or
+several small ones, become one shard, written whole or not at all, with its
+description in a JSON file of the same name. A preparation that was killed
+continues with the shards that are missing.
 """
 
 import codecs
 import contextlib
 import functools
 import gzip
+import itertools
 import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -192,10 +193,29 @@ def _text_field(line: bytes, place: str) -> str:
     ) from None
 
 
+def fill_shards(
+  ranges: Iterable[TextRange], size: int
+) -> list[list[TextRange]]:
+  """Groups successive ranges into shards of up to about `size` bytes of text.
+
+  So a thousand small files make a few shards, not a thousand files again.
+  """
+  shards: list[list[TextRange]] = []
+  room = 0
+  for text_range in ranges:
+    n_bytes = text_range.stop - text_range.start
+    if n_bytes > room or not shards:
+      shards.append([])
+      room = size
+    shards[-1].append(text_range)
+    room -= n_bytes
+  return shards
+
+
 def write_shard(
-  text_range: TextRange, folder: str | Path, number: int, dtype: str
+  ranges: Sequence[TextRange], folder: str | Path, number: int, dtype: str
 ) -> Shard:
-  """Tokenizes one range; a shard that is there already stays as it is.
+  """Tokenizes ranges into one shard; one that is there stays as it is.
 
   Raises:
     InputError: the text or the disk does not allow it; nothing is left behind.
@@ -206,7 +226,7 @@ def write_shard(
     return finished
   tokenizer = _load_tokenizer(Path(folder))
   with new_file(path) as scratch, open(scratch, 'wb') as file:
-    shard = _write_tokens(file, text_range, path.name, dtype, tokenizer)
+    shard = _write_tokens(file, ranges, path.name, dtype, tokenizer)
   write_text(sidecar, json.dumps(shard._asdict()))
   return shard
 
@@ -236,7 +256,7 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
 
 def _write_tokens(
   file: IO[bytes],
-  text_range: TextRange,
+  ranges: Sequence[TextRange],
   name: str,
   dtype: str,
   tokenizer: Tokenizer,
@@ -244,7 +264,8 @@ def _write_tokens(
   """Writes a .npy file whose length is known only at its end."""
   n_tokens = n_documents = crc = 0
   _write_header(file, dtype, 0)
-  for ids, ends_document in _token_ids(text_range, tokenizer):
+  parts = (_token_ids(text_range, tokenizer) for text_range in ranges)
+  for ids, ends_document in itertools.chain.from_iterable(parts):
     content = ids.astype(dtype).tobytes()
     crc = zlib.crc32(content, crc)
     file.write(content)

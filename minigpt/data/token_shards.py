@@ -5,17 +5,22 @@ tokenizer.json    the tokenizer that made them
 shard-00000.npy   token ids [N], one-dimensional and unsigned
 """
 
+import functools
+import resource
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from minigpt.errors import InputError
 from minigpt.runtime.json_io import read_json
 
 MANIFEST = 'manifest.json'
 _CHUNK = 1 << 22  # Tokens read at a time where all are read.
+_MOST_MAPS = 256
 _DTYPES = ('uint8', 'uint16', 'uint32')
 
 
@@ -56,25 +61,43 @@ class TokenShards:
 
   def __init__(
     self,
-    arrays: list[np.ndarray],
+    lengths: Sequence[int],
+    array: Callable[[int], np.ndarray],
+    dtype: npt.DTypeLike,
     crc32: int = 0,
     start: int = 0,
     stop: int = -1,
   ):
-    self._arrays = arrays
+    """Reads nothing yet.
+
+    Args:
+      lengths: of each array, in their order.
+      array: returns the array of a place in that order, [n].
+      dtype: of all arrays.
+      crc32: a checksum of them.
+      start, stop: the range that is seen; -1 is the end.
+    """
+    self.dtype = np.dtype(dtype)
+    self._lengths = lengths
+    self._array = array
     self._crc32 = crc32
-    self._ends = np.cumsum([len(array) for array in arrays])
+    self._ends = np.cumsum(lengths)
     self._start = start
     self._stop = int(self._ends[-1]) if stop < 0 else stop
-    self.dtype = arrays[0].dtype
 
   def __len__(self) -> int:
     return self._stop - self._start
 
   def part(self, start: int, stop: int) -> 'TokenShards':
     """Returns a view of the tokens from `start` to `stop`."""
-    start, stop = self._start + start, self._start + stop
-    return TokenShards(self._arrays, self._crc32, start, stop)
+    return TokenShards(
+      self._lengths,
+      self._array,
+      self.dtype,
+      self._crc32,
+      self._start + start,
+      self._start + stop,
+    )
 
   @property
   def crc32(self) -> int:
@@ -94,24 +117,27 @@ class TokenShards:
 
   def _range(self, start: int, stop: int) -> np.ndarray:
     start, stop = self._start + start, self._start + stop
-    begins = self._ends - [len(array) for array in self._arrays]
-    parts = [
-      array[max(start - begin, 0) : stop - begin]
-      for array, begin, end in zip(
-        self._arrays, begins, self._ends, strict=True
-      )
-      if start < end and stop > begin
-    ]
-    return np.concatenate(parts) if parts else np.zeros([0], self.dtype)
+    found = np.empty([max(stop - start, 0)], self.dtype)
+    n = 0
+    owner = int(np.searchsorted(self._ends, start, side='right'))
+    while n < len(found):
+      # Copied at once: a view would keep the file open.
+      first = start + n - self._begin(owner)
+      part = self._array(owner)[first : first + len(found) - n]
+      found[n : n + len(part)] = part
+      n, owner = n + len(part), owner + 1
+    return found
 
   def _gather(self, places: np.ndarray) -> np.ndarray:  # [n] -> [n]
     found = np.empty(places.shape, self.dtype)
     owners = np.searchsorted(self._ends, places, side='right')
-    for owner in np.unique(owners):
+    for owner in np.unique(owners).tolist():
       mine = owners == owner
-      begin = self._ends[owner] - len(self._arrays[owner])
-      found[mine] = self._arrays[owner][places[mine] - begin]
+      found[mine] = self._array(owner)[places[mine] - self._begin(owner)]
     return found
+
+  def _begin(self, owner: int) -> int:
+    return int(self._ends[owner]) - self._lengths[owner]
 
 
 # Token ids [N], in memory, memory-mapped, or spread over several files.
@@ -176,16 +202,41 @@ def parse_shard(fields: dict[str, Any]) -> Shard:
 
 
 def open_tokens(folder: str | Path) -> TokenShards:
-  """Maps the shards and compares them with the manifest.
+  """Compares the shards with the manifest; maps those that are read.
 
   Raises:
     InputError: a shard is missing, of another size, or its checksum is wrong.
+      A shard that is gone later raises it where it is read.
   """
   folder = Path(folder)
   manifest = read_manifest(folder)
-  arrays = [_map_shard(folder, shard, manifest) for shard in manifest.shards]
-  crcs = [shard.crc32 for shard in manifest.shards]
-  return TokenShards(arrays, zlib.crc32(repr(crcs).encode()))
+  shards = manifest.shards
+
+  # A map takes an open file, of which the system allows few.
+  @functools.lru_cache(_most_maps())
+  def array(place: int) -> np.ndarray:
+    return _map_shard(folder, shards[place], manifest)
+
+  for place, shard in enumerate(shards):
+    if checksum(array(place)) != shard.crc32:
+      raise InputError(
+        f'{folder / shard.name} is damaged: its checksum is not that of the '
+        f'manifest; delete it and {MANIFEST}, and run minigpt prepare again'
+      )
+  return TokenShards(
+    [shard.n_tokens for shard in shards],
+    array,
+    manifest.dtype,
+    zlib.crc32(repr([shard.crc32 for shard in shards]).encode()),
+  )
+
+
+def _most_maps() -> int:
+  """Returns how many files stay mapped: some, of those that may be open."""
+  may_be_open, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if may_be_open == resource.RLIM_INFINITY:
+    return _MOST_MAPS
+  return min(_MOST_MAPS, max(may_be_open // 4, 1))
 
 
 def _map_shard(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
@@ -195,11 +246,6 @@ def _map_shard(folder: Path, shard: Shard, manifest: Manifest) -> np.ndarray:
     raise InputError(
       f'{path} holds {len(tokens):,} tokens of {tokens.dtype}, its manifest '
       f'says {shard.n_tokens:,} of {manifest.dtype}; make it again'
-    )
-  if checksum(tokens) != shard.crc32:
-    raise InputError(
-      f'{path} is damaged: its checksum is not that of the manifest; delete '
-      f'it and {MANIFEST}, and run minigpt prepare again'
     )
   return tokens
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minigpt import tokenizers
-from minigpt.data import token_shards
+from minigpt.data import corpus, token_shards
 from minigpt.data.corpus import make_tokenizer, prepare
 from minigpt.errors import UsageError
 
@@ -68,6 +68,32 @@ def test_a_killed_preparation_goes_on(story, tokenizer, tmp_path):
   expected = [*tokenizer.encode(story * 300), tokenizer.end_of_text]
   np.testing.assert_array_equal(token_shards.open_tokens(folder)[:], expected)
   assert not list(folder.glob('.tmp-*'))
+
+
+def test_small_files_share_shards(tokenizer, tmp_path):
+  texts = [f'late {"left " * (i % 7)}' for i in range(300)]
+  for i, text in enumerate(texts):
+    (tmp_path / f'{i:03}.txt').write_text(text)
+  paths = [str(tmp_path / f'{i:03}.txt') for i in range(300)]
+  folder = tmp_path / 'out'
+  folder.mkdir()
+  manifest = prepare(paths, tokenizer, folder, 2, 2000)
+  assert sum(map(len, texts)) == 5985 and len(manifest.shards) == 4
+  expected = np.concatenate(
+    [[*tokenizer.encode(text), tokenizer.end_of_text] for text in texts]
+  )
+  np.testing.assert_array_equal(token_shards.open_tokens(folder)[:], expected)
+  assert sum(shard.n_documents for shard in manifest.shards) == 300
+
+
+def test_what_another_layout_has_begun_is_not_continued(
+  corpus_paths, tokenizer, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(corpus, '_LAYOUT', 1)
+  corpus._begin(corpus_paths, tokenizer, tmp_path, 300)
+  monkeypatch.undo()
+  with pytest.raises(UsageError, match='split or tokenized otherwise'):
+    prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
 
 
 def test_other_text_or_a_finished_directory_is_refused(

@@ -43,7 +43,7 @@ def test_faults_of_the_text_name_the_file(
   tokenizers.save(tokenizer, tmp_path / 'tokenizer.json')
   [part] = shard_writer.split_file(str(tmp_path / name), 1 << 20)
   with pytest.raises(InputError, match=match):
-    shard_writer.write_shard(part, tmp_path, 0, 'uint8')
+    shard_writer.write_shard([part], tmp_path, 0, 'uint8')
   assert not list(tmp_path.glob('*shard*'))
 
 
@@ -67,11 +67,11 @@ def test_a_sidecar_is_not_trusted(tokenizer, tmp_path, sidecar):
   (tmp_path / 'a.txt').write_text('late left')
   tokenizers.save(tokenizer, folder / 'tokenizer.json')
   [part] = shard_writer.split_file(str(tmp_path / 'a.txt'), 1 << 20)
-  wanted = shard_writer.write_shard(part, folder, 0, 'uint8')
+  wanted = shard_writer.write_shard([part], folder, 0, 'uint8')
   assert wanted.n_tokens > 1
   fields = {'crc32': 0, 'n_documents': 1, **sidecar} if sidecar else {}
   (folder / 'shard-00000.json').write_text(json.dumps(fields))
-  found = shard_writer.write_shard(part, folder, 0, 'uint8')
+  found = shard_writer.write_shard([part], folder, 0, 'uint8')
   assert found == wanted
   shard_writer.write_manifest(folder, [found], tokenizer, 'uint8')
   assert (tmp_path / 'precious.npy').exists()

@@ -1,19 +1,27 @@
 """Token directories, read."""
 
+import contextlib
 import json
+import os
+import resource
 
 import numpy as np
 import pytest
 
 from minigpt.config import DataConfig
 from minigpt.data import sources, token_shards
+from minigpt.data.batches import train_batches
 from minigpt.data.windows import fingerprint, make_windows
 from minigpt.errors import InputError
 
 
 def test_shards_index_like_one_array():
   whole = np.arange(23, dtype=np.uint16)
-  found = token_shards.TokenShards([whole[:5], whole[5:6], whole[6:]])
+  arrays = [whole[:5], whole[5:6], whole[6:]]
+  found = token_shards.TokenShards([5, 1, 17], arrays.__getitem__, 'uint16')
+  for start in range(24):
+    for stop in range(start, 24):
+      np.testing.assert_array_equal(found[start:stop], whole[start:stop])
   np.testing.assert_array_equal(found[:], whole)
   np.testing.assert_array_equal(found[3:9], whole[3:9])
   places = np.array([[0, 4, 5], [6, 22, 4]])
@@ -40,6 +48,57 @@ def test_windows_and_fingerprints_of_a_token_directory(tokens):
   found = fingerprint(split.train, split.val)
   assert found.n_tokens == len(whole)
   assert found != fingerprint(split.val, split.train)
+
+
+@contextlib.contextmanager
+def few_open_files(n):
+  """Lets this process open only `n` files more."""
+  limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+  most = max(map(int, os.listdir('/proc/self/fd'))) + 1 + n
+  resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+  try:
+    yield most
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture
+def many_shards(tmp_path):
+  """A directory of 600 shards of 3 tokens, and these tokens."""
+  ids = np.arange(1800, dtype=np.uint16).reshape(600, 3)
+  shards = []
+  for i, part in enumerate(ids):
+    np.save(tmp_path / f'shard-{i:05}.npy', part)
+    crc = token_shards.checksum(part)
+    shards.append(token_shards.Shard(f'shard-{i:05}.npy', 3, crc, 1))
+  manifest = token_shards.Manifest('uint16', 1800, tuple(shards))
+  (tmp_path / 'manifest.json').write_text(json.dumps(manifest.to_json()))
+  return tmp_path, ids.ravel()
+
+
+def test_more_shards_than_files_may_be_open(many_shards):
+  folder, ids = many_shards
+  places = np.random.default_rng(0).permutation(len(ids))
+  with few_open_files(300) as most:
+    assert most < 600
+    found = token_shards.open_tokens(folder)
+    np.testing.assert_array_equal(found[:], ids)
+    np.testing.assert_array_equal(found[places], ids[places])
+    # Room is left for whatever else a run opens.
+    with contextlib.ExitStack() as stack:
+      for _ in range(20):
+        stack.enter_context(open(os.devnull))
+
+
+def test_a_shard_that_is_gone_when_it_is_needed_is_one_error(many_shards):
+  folder, _ = many_shards
+  found = token_shards.open_tokens(folder)
+  windows = make_windows(found, 2, 0, 1800)
+  (folder / 'shard-00100.npy').unlink()  # Only the last 256 are still mapped.
+  calls = [range(i, i + 1) for i in range(windows.n_examples)]
+  batches = train_batches(windows, (1, 1), 0, calls, 1)
+  with pytest.raises(InputError, match=r'shard-00100\.npy: No such file'):
+    list(batches)
 
 
 def test_damaged_directories_are_refused(tokens, tmp_path):
