@@ -63,6 +63,9 @@ INSTEAD = {
   '--stride=64': '--stride=8',
   '--profile_steps=200:300': '--profile_steps=1:2',
   '--preset=gpt2-124m': '--dry_run',
+  '--context_length=512': '--context_length=16',
+  '--context_length=1024': '--context_length=16',
+  '--prompt_length=512': '--prompt_length=8',
 }
 # Commands that may stand in a block; anything else fails it.
 RECORD = """

@@ -142,7 +142,7 @@ def test_weights_that_are_drawn_are_in_no_file(config, tmp_path):
 def test_an_artifact_is_for_its_device_and_expects_the_same(
   device, config, tmp_path
 ):
-  config = dataclasses.replace(config, emb_dim=32, n_heads=2, drop_rate=0.0)
+  config = dataclasses.replace(config, emb_dim=32, n_layers=1)
   recipe = TrainConfig(batch_size=2, compute_dtype='bfloat16')
   call = workloads.train(config, recipe)
   stablehlo.write(tmp_path / 'm', {'train': call}, {}, device)
