@@ -22,7 +22,6 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import (
   get_model_metadata_pb2,
   predict_pb2,
-  prediction_service_pb2_grpc,
 )
 
 from minigpt.conformance.isolated_process import IsolatedProcess
@@ -38,7 +37,10 @@ class Emulator(NamedTuple):
 
   grpc: str  # host:port
   rest: str
-  faults: dict  # 'seconds' to sleep before each answer; 'body' of each answer
+  # 'seconds' to sleep before each answer. Over REST: 'body' of each answer,
+  # 'length' that its header claims, 'drip' seconds between its bytes. Over
+  # gRPC: 'outputs', which is called with them; 'bytes' of each answer.
+  faults: dict
 
 
 class Backend:
@@ -61,7 +63,7 @@ class Backend:
       )
 
 
-class GrpcService(prediction_service_pb2_grpc.PredictionServiceServicer):
+class GrpcService:
   def __init__(self, backend: Backend):
     self._backend = backend
 
@@ -90,7 +92,27 @@ class GrpcService(prediction_service_pb2_grpc.PredictionServiceServicer):
     response = predict_pb2.PredictResponse(model_spec=request.model_spec)
     for key, array in self._backend.process.predict(name, inputs).items():
       response.outputs[key].CopyFrom(tf.make_tensor_proto(array))
+    self._backend.faults.get('outputs', lambda outputs: None)(response.outputs)
     return response
+
+  def handler(self):
+    """As the generated stubs have it, but for what is sent."""
+    requests = {
+      'GetModelMetadata': get_model_metadata_pb2.GetModelMetadataRequest,
+      'Predict': predict_pb2.PredictRequest,
+    }
+    return grpc.method_handlers_generic_handler(
+      'tensorflow.serving.PredictionService',
+      {
+        name: grpc.unary_unary_rpc_method_handler(
+          getattr(self, name), request.FromString, self._serialize
+        )
+        for name, request in requests.items()
+      },
+    )
+
+  def _serialize(self, response):
+    return self._backend.faults.get('bytes', response.SerializeToString())
 
 
 def _http_handler(backend: Backend) -> type:
@@ -117,13 +139,17 @@ def _http_handler(backend: Backend) -> type:
       self._send(status, json.dumps(body))
 
     def _send(self, status, body):
-      body = backend.faults.get('body', body).encode()
+      faults = backend.faults
+      body = faults.get('body', body).encode()
       self.send_response(status)
       self.send_header('Content-Type', 'application/json')
-      self.send_header('Content-Length', str(len(body)))
+      self.send_header('Content-Length', str(faults.get('length', len(body))))
       self.end_headers()
-      with contextlib.suppress(BrokenPipeError):
-        self.wfile.write(body)
+      pieces = [body[i : i + 1] for i in range(len(body))]
+      with contextlib.suppress(OSError):  # Who asked may have left.
+        for piece in pieces if 'drip' in faults else [body]:
+          self.wfile.write(piece)
+          time.sleep(faults.get('drip', 0))
 
   return Handler
 
@@ -184,9 +210,7 @@ def emulator(export_dir, process: IsolatedProcess) -> Iterator[Emulator]:
       ('grpc.max_send_message_length', -1),
     ],
   )
-  prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-    GrpcService(backend), rpc
-  )
+  rpc.add_generic_rpc_handlers((GrpcService(backend).handler(),))
   port = rpc.add_insecure_port('127.0.0.1:0')
   rpc.start()
   web = http.server.ThreadingHTTPServer(

@@ -33,6 +33,7 @@ from minigpt.serving.endpoint import (
   Arrays,
   EndpointError,
   Signature,
+  check_timeout,
   pick,
   read_signatures,
   to_arrays,
@@ -52,11 +53,12 @@ class IsolatedProcess:
       timeout: seconds to wait for each answer.
 
     Raises:
+      UsageError: `timeout` is no time to wait.
       InputError: `export_dir` holds no SavedModel.
       EndpointError: the export does not load.
     """
     export_dir = Path(export_dir)
-    self._timeout = timeout
+    self._timeout = check_timeout(timeout)
     self._lock = threading.Lock()
     definitions = read_saved_model(export_dir).signature_def
     self._signatures = read_signatures(definitions)

@@ -119,7 +119,8 @@ def _step(now, log_probs, i, n_new, width, length_penalty, stop_token):
     ends |= token == stop_token
   score = found.score / tf.cast(found.n_tokens, tf.float32) ** length_penalty
   # As in transformers, an end counts only among the W best of the 2 W.
-  may_finish = ends & (tf.range(2 * width) < width) & now.is_open[:, None]
+  is_high = tf.range(token.shape[1]) < width
+  may_finish = ends & is_high & now.is_open[:, None]
   candidates = found._replace(score=_or_lowest(score, may_finish))
   finished = _best(_concat(now.finished, candidates), width)
   log_prob = _or_lowest(found.score, ~ends)
@@ -135,11 +136,12 @@ def _step(now, log_probs, i, n_new, width, length_penalty, stop_token):
 
 
 def _continuations(running, log_probs, i, width):
-  """Returns the 2 W most likely of each row, and the beam and token of each."""
+  """Returns the most likely of each row, and the beam and token of each."""
   n_tokens = log_probs.shape[-1]
   total = tf.reshape(log_probs, [-1, width, n_tokens])
   total = tf.reshape(total + running.score[..., None], [-1, width * n_tokens])
-  score, place = tf.math.top_k(total, 2 * width)
+  # A vocabulary of one has no two continuations of a beam.
+  score, place = tf.math.top_k(total, width * min(2, n_tokens))
   beam, token = place // n_tokens, place % n_tokens
   found = _pick(running, beam)
   here = tf.range(found.tokens.shape[-1]) == i

@@ -211,7 +211,7 @@ class Generator:
     """Generates the best beam of each row."""
     state = self._first_state(prompts, request.max_new_tokens)
     n_new, context = request.max_new_tokens, self.config.context_length
-    if state.length.numpy().max() + n_new > context:
+    if int(state.length.numpy().max()) + n_new > context:
       raise UsageError(
         f'max_new_tokens={n_new}: with the prompt it exceeds the context of '
         f'{context}, and beams cannot slide; ask for fewer'

@@ -16,6 +16,7 @@ from minigpt.generation.sampling_fields import (
 
 MAX_DRAFT = 64
 _LONE = re.compile('[\ud800-\udfff]')  # Surrogates, which are no text.
+_LARGEST = float(np.finfo(np.float32).max)
 # Options that change logits before a token is chosen.
 _PROCESSORS = (*names_of_stage('logits'), 'logit_bias', 'banned')
 
@@ -63,12 +64,24 @@ class Request(SamplingOptions):
     for name, field in SAMPLING_FIELDS.items():
       if field.range:
         yield field.accepts(options[name], options), name, field.range.rule
+      misfit = field.misfit(options[name])
+      yield misfit is None, name, misfit or ''
 
   def _other_checks(self) -> Iterator[tuple[bool, str, str]]:
     for name in 'stop', 'banned':
       strings = getattr(self, name)
       yield all(strings), name, 'must not be empty'
       yield not any(map(_LONE.search, strings)), name, 'must be Unicode'
+    yield (
+      all(bias <= _LARGEST for bias in self.logit_bias.values()),
+      'logit_bias',
+      f'must be numbers up to {_LARGEST:.3g}',
+    )
+    yield (
+      abs(self.length_penalty) <= _LARGEST,
+      'length_penalty',
+      f'must be a number up to {_LARGEST:.3g}',
+    )
     yield self.num_beams > 0, 'num_beams', 'must be greater than 0'
     yield (
       0 <= self.speculate <= MAX_DRAFT,

@@ -11,8 +11,11 @@ This module imports no TensorFlow, so that `--help` answers at once.
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Range(NamedTuple):
@@ -66,6 +69,21 @@ class SamplingField(NamedTuple):
       return is_above & (value <= high)
     # An integer is never infinite, and can't be compared with infinity.
     return is_above if self.is_integer else is_above & (value < math.inf)
+
+  def misfit(self, value: Any) -> str | None:
+    """Returns the end of a message where the dtype can't hold a number."""
+    if self.is_integer and not isinstance(value, numbers.Integral):
+      return 'must be a whole number'
+    about = np.iinfo if self.is_integer else np.finfo
+    # Python's numbers, which compare with any other.
+    low, high = np.array(
+      [about(self.dtype).min, about(self.dtype).max]
+    ).tolist()
+    if value > high:
+      return f'must be at most {high}, the largest {self.dtype}'
+    if value < low:
+      return f'must be at least {low}, the smallest {self.dtype}'
+    return None
 
   @property
   def is_integer(self) -> bool:

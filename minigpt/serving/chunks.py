@@ -15,7 +15,7 @@ import numpy as np
 
 from minigpt.errors import UsageError
 from minigpt.generation.request import Request
-from minigpt.serving.endpoint import Endpoint, pick
+from minigpt.serving.endpoint import Endpoint, malformed, pick
 from minigpt.serving.sampling_inputs import (
   needed_version,
   sampling_inputs,
@@ -70,8 +70,18 @@ class Row:
     }
 
   def take(self, answer: Mapping[str, Any]) -> Chunk:
-    """Takes in the row's part of an answer, and returns what is new."""
+    """Takes in the row's part of an answer, and returns what is new.
+
+    Raises:
+      ValueError: the numbers in it do not fit together.
+    """
     n, n_seen = int(answer['num_tokens']), int(answer['next_prompt_len'])
+    # Without a token, whoever asks until the row is done would ask for ever.
+    n_least = 0 if answer['done'] else 1
+    if not n_least <= n <= min(self.n_left, len(answer['tokens'])):
+      raise ValueError(f'{n} tokens')
+    if not 0 < n_seen <= len(self.ids) + n:
+      raise ValueError(f'a prompt of {n_seen} tokens')
     chunk = Chunk(
       answer['tokens'][:n],
       answer['log_probs'][:n],
@@ -102,7 +112,8 @@ def limit(endpoint: Endpoint) -> int:
     EndpointError: the model was exported before there were chunks.
   """
   outputs = pick(endpoint.signatures(), SIGNATURE).outputs
-  return int(outputs['tokens'].shape[1])
+  with malformed(f'no limit in {SIGNATURE}'):
+    return int(outputs['tokens'].shape[1])
 
 
 def predict(
@@ -126,7 +137,8 @@ def predict(
     **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
   }
   answer = endpoint.predict(name, inputs)
-  return [
-    row.take({key: value[i] for key, value in answer.items()})
-    for i, row in enumerate(rows)
-  ]
+  with malformed(f'no answer of {name}'):
+    return [
+      row.take({key: value[i] for key, value in answer.items()})
+      for i, row in enumerate(rows)
+    ]

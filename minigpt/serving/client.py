@@ -8,6 +8,7 @@
 each.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,12 @@ from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving import chunks
-from minigpt.serving.endpoint import Arrays, Endpoint
+from minigpt.serving.endpoint import (
+  Arrays,
+  Endpoint,
+  check_timeout,
+  malformed,
+)
 from minigpt.serving.grpc_endpoint import GrpcEndpoint
 from minigpt.serving.rest_endpoint import RestEndpoint
 from minigpt.serving.sampling_inputs import (
@@ -30,6 +36,9 @@ from minigpt.serving.sampling_inputs import (
 )
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
+_HOST = re.compile(r'[!-~]+')
+_PORT = re.compile(r'[0-9]{1,5}')
+
 
 def connect(
   target: str, model: str, protocol: str = 'grpc', timeout: float = 60.0
@@ -38,19 +47,19 @@ def connect(
 
   Args:
     target: 'host:port'; a server has one port for each protocol.
-    timeout: seconds to wait for an answer.
+    timeout: seconds for each request, until the last byte of its answer.
 
   Raises:
     UsageError: an argument makes no sense.
     InputError: gRPC is asked for, and tensorflow-serving-api is missing.
   """
   host, _, port = target.rpartition(':')
-  if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-    raise UsageError(f'target {target!r}: give it as host:port')
+  is_port = _PORT.fullmatch(port) and 0 < int(port) < 65536
+  if not _HOST.fullmatch(host) or not is_port:
+    raise UsageError(f'target {target!r:.200}: give it as host:port')
   if not model:
     raise UsageError('the model name is empty; name it as the server does')
-  if not timeout > 0:
-    raise UsageError(f'timeout={timeout}: it must be greater than 0 seconds')
+  check_timeout(timeout)
   kinds: dict[str, type[GrpcEndpoint] | type[RestEndpoint]] = {
     'grpc': GrpcEndpoint,
     'rest': RestEndpoint,
@@ -89,20 +98,25 @@ def generate(
       'such an option; export it again, or leave it out'
     )
   answer = endpoint.predict(name, {'prompt': list(prompts), **options})
-  return [
-    Answer(
-      automaton.until(text, request.stop).decode('utf-8', 'replace'),
-      tokens[:n_tokens],
-      float(log_prob),
-    )
-    for text, tokens, n_tokens, log_prob in zip(
-      answer['text_bytes'],
-      answer['tokens'],
-      answer['num_tokens'],
-      answer['log_prob'],
-      strict=True,
-    )
-  ]
+  with malformed(f'no answer of {name}'):
+    return [
+      _read_row(*row, stop=request.stop)
+      for row in zip(
+        answer['text_bytes'],
+        answer['tokens'],
+        answer['num_tokens'],
+        answer['log_prob'],
+        strict=True,
+      )
+    ]
+
+
+def _read_row(text, tokens, n_tokens, log_prob, stop) -> Answer:
+  """Returns the answer of a row; raises ValueError where it can be none."""
+  if not 0 <= n_tokens <= len(tokens):
+    raise ValueError(f'{n_tokens} of {len(tokens)} tokens')
+  text = automaton.until(text, stop).decode('utf-8', 'replace')
+  return Answer(text, tokens[:n_tokens], float(log_prob))
 
 
 def _check(request: Request) -> Request:

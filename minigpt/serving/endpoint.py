@@ -4,16 +4,31 @@ A server behind gRPC or REST, or the SavedModel itself in a process of its
 own: whoever asks cannot tell which, and so checks and clients fit them all.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import json_format, message
 
 from minigpt.errors import InputError, UsageError
 
 Arrays = dict[str, np.ndarray]  # text: an object array of bytes
 _PREDICT = 'tensorflow/serving/predict'
+_LONGEST_WAIT = 30 * 24 * 3600.0  # seconds; far more overflow a socket's timer
+# What reading data can raise, whatever the data are.
+_UNREADABLE = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  MemoryError,
+  RecursionError,
+  TypeError,
+  ValueError,
+  json_format.Error,
+  message.Error,
+)
 
 
 class EndpointError(InputError):
@@ -29,6 +44,29 @@ class EndpointError(InputError):
     self.kind = kind
     self.message = ' '.join(message.split())
     super().__init__(f'{kind}: {self.message}')
+
+
+@contextlib.contextmanager
+def malformed(what: str) -> Iterator[None]:
+  """Makes an EndpointError of whatever reading an answer raises.
+
+  Args:
+    what: what the answer is then said to be.
+  """
+  try:
+    yield
+  except _UNREADABLE as error:
+    raise EndpointError('MALFORMED', f'{what}: {error!r:.150}') from None
+
+
+def check_timeout(timeout: float) -> float:
+  """Returns seconds to wait, or raises UsageError."""
+  if not 0 < timeout <= _LONGEST_WAIT:
+    raise UsageError(
+      f'timeout={timeout}: it must be greater than 0 and at most '
+      f'{_LONGEST_WAIT:.0f} seconds'
+    )
+  return timeout
 
 
 class Signature(NamedTuple):
@@ -100,11 +138,33 @@ def to_arrays(
 def _to_array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
   try:
     if dtype != tf.string:
-      # 'same_kind' refuses 1.5 for an integer, but lets int64 be int32.
-      return np.asarray(value).astype(dtype.as_numpy_dtype, casting='same_kind')
+      return to_dtype(np.asarray(value), dtype)
     return np.frompyfunc(_to_bytes, 1, 1)(np.asarray(value, object))
   except (TypeError, ValueError, OverflowError) as error:
     raise UsageError(f'{name} must be {dtype.name}: {error}') from None
+
+
+def to_dtype(array: np.ndarray, dtype: tf.DType) -> np.ndarray:
+  """Gives numbers another type.
+
+  Raises:
+    TypeError: they are of another kind, as 1.5 is for an integer, or text.
+    OverflowError: one is beyond the type's range.
+  """
+  kinds = 'iuf' if dtype.is_floating else 'iu' if dtype.is_integer else 'b'
+  # An empty list is of no kind.
+  if array.size and array.dtype.kind not in kinds:
+    raise TypeError(f'{array.ravel()[0]!r:.60} is of another type')
+  with np.errstate(over='ignore'):
+    converted = array.astype(dtype.as_numpy_dtype)
+  is_beyond = (
+    np.isinf(converted) & ~np.isinf(array)
+    if dtype.is_floating
+    else converted != array
+  )
+  if is_beyond.any():
+    raise OverflowError(f'{array[is_beyond].ravel()[0]} is beyond its range')
+  return converted
 
 
 def _to_bytes(text: str | bytes) -> bytes:
@@ -121,3 +181,26 @@ def pick(signatures: Mapping[str, Signature], name: str) -> Signature:
       f'no signature {name!r}; the model has {", ".join(signatures)}',
     )
   return signatures[name]
+
+
+def count_rows(signature: Signature, arrays: Arrays) -> int | None:
+  """Returns how many rows a request has; None where nothing tells."""
+  for name, spec in signature.inputs.items():
+    if spec.shape.rank and spec.shape[0] is None and arrays[name].ndim:
+      return len(arrays[name])
+  return None
+
+
+def check_shape(
+  spec: tf.TensorSpec, shape: Sequence[int], n_rows: int | None
+) -> None:
+  """Holds the shape of an output against its signature, and the request.
+
+  Raises:
+    ValueError: it is another, or has not as many rows as were asked.
+  """
+  if not spec.shape.is_compatible_with(shape):
+    raise ValueError(f'{spec.name} has the shape {list(shape)}')
+  is_batch = spec.shape.rank and spec.shape[0] is None
+  if is_batch and n_rows is not None and shape[0] != n_rows:
+    raise ValueError(f'{spec.name} has {shape[0]} rows for {n_rows}')

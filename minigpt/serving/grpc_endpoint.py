@@ -5,11 +5,13 @@ called: `pip install 'minigpt[serve]'`.
 """
 
 import functools
+import math
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from minigpt.errors import InputError
@@ -17,11 +19,15 @@ from minigpt.serving.endpoint import (
   Arrays,
   EndpointError,
   Signature,
+  check_shape,
+  count_rows,
+  malformed,
   pick,
   read_signatures,
   to_arrays,
 )
 
+_SERVICE = '/tensorflow.serving.PredictionService'
 # Cache tensors of a request for one more token exceed gRPC's 4 MB.
 _OPTIONS = [
   ('grpc.max_receive_message_length', -1),
@@ -41,7 +47,6 @@ def api() -> types.SimpleNamespace:
       get_model_metadata_pb2,
       predict_pb2,
       prediction_log_pb2,
-      prediction_service_pb2_grpc,
     )
   except ImportError as error:
     raise InputError(
@@ -51,10 +56,11 @@ def api() -> types.SimpleNamespace:
   return types.SimpleNamespace(
     grpc=grpc,
     PredictRequest=predict_pb2.PredictRequest,
+    PredictResponse=predict_pb2.PredictResponse,
     PredictionLog=prediction_log_pb2.PredictionLog,
     MetadataRequest=get_model_metadata_pb2.GetModelMetadataRequest,
+    MetadataResponse=get_model_metadata_pb2.GetModelMetadataResponse,
     SignatureDefMap=get_model_metadata_pb2.SignatureDefMap,
-    Stub=prediction_service_pb2_grpc.PredictionServiceStub,
   )
 
 
@@ -88,17 +94,18 @@ class GrpcEndpoint:
     self._model = model
     self._timeout = timeout
     self._channel = self._api.grpc.insecure_channel(target, _OPTIONS)
-    self._stub = self._api.Stub(self._channel)
 
   @functools.cached_property
   def _signatures(self) -> dict[str, Signature]:
     request = self._api.MetadataRequest(metadata_field=['signature_def'])
     request.model_spec.name = self._model
-    answer = self._call(self._stub.GetModelMetadata, request)
-    definitions = self._api.SignatureDefMap()
-    if not answer.metadata['signature_def'].Unpack(definitions):
-      raise EndpointError('MALFORMED', 'the metadata holds no signatures')
-    return read_signatures(definitions.signature_def)
+    data = self._call('GetModelMetadata', request)
+    with malformed('no signatures in the metadata'):
+      answer = self._api.MetadataResponse.FromString(data)
+      definitions = self._api.SignatureDefMap()
+      if not answer.metadata['signature_def'].Unpack(definitions):
+        raise ValueError('they are of another type')
+      return read_signatures(definitions.signature_def)
 
   def signatures(self) -> dict[str, Signature]:
     """Returns the signatures; they are asked for once."""
@@ -111,17 +118,54 @@ class GrpcEndpoint:
     request = self._api.PredictRequest()
     request.model_spec.name = self._model
     request.model_spec.signature_name = signature
-    for name, array in to_arrays(signature, spec, inputs).items():
+    arrays = to_arrays(signature, spec, inputs)
+    for name, array in arrays.items():
       request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-    answer = self._call(self._stub.Predict, request)
-    return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
+    data = self._call('Predict', request)
+    n_rows = count_rows(spec, arrays)
+    with malformed(f'no answer of {signature}'):
+      outputs = self._api.PredictResponse.FromString(data).outputs
+      return {
+        name: _to_array(outputs, name, output, n_rows)
+        for name, output in spec.outputs.items()
+      }
 
   def close(self) -> None:
     """Closes the channel."""
     self._channel.close()
 
-  def _call(self, method: Any, request: Any) -> Any:
+  def _call(self, method: str, request: Any) -> bytes:
+    # The stub would log a traceback where it can't read an answer.
+    ask = self._channel.unary_unary(f'{_SERVICE}/{method}')
     try:
-      return method(request, timeout=self._timeout)
+      return ask(request.SerializeToString(), timeout=self._timeout)
     except self._api.grpc.RpcError as error:
       raise EndpointError(error.code().name, error.details() or '') from None
+
+
+def _to_array(
+  outputs: Mapping[str, Any],
+  name: str,
+  spec: tf.TensorSpec,
+  n_rows: int | None,
+) -> np.ndarray:
+  """Reads an output, once it is what the signature says."""
+  if name not in outputs:  # A map of protobuf makes what it lacks.
+    raise KeyError(name)
+  proto = outputs[name]
+  if proto.dtype != spec.dtype.as_datatype_enum:
+    raise TypeError(f'{name} is of type {proto.dtype}')
+  shape = [dim.size for dim in proto.tensor_shape.dim]
+  check_shape(spec, shape, n_rows)
+  # TensorFlow repeats the last value, however many a shape claims.
+  n_values = _count_values(proto, spec.dtype)
+  if n_values != math.prod(shape):
+    raise ValueError(f'{name} has {n_values} values for the shape {shape}')
+  return tf.make_ndarray(proto)
+
+
+def _count_values(proto: Any, dtype: tf.DType) -> int:
+  if proto.tensor_content and dtype != tf.string:
+    return len(proto.tensor_content) // dtype.size
+  fields = (f.name for f in proto.DESCRIPTOR.fields)
+  return sum(len(getattr(proto, f)) for f in fields if f.endswith('_val'))

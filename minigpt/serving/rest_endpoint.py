@@ -2,7 +2,6 @@
 
 import base64
 import functools
-import http.client
 import json
 import urllib.parse
 from collections.abc import Mapping
@@ -16,10 +15,15 @@ from minigpt.serving.endpoint import (
   Arrays,
   EndpointError,
   Signature,
+  check_shape,
+  count_rows,
+  malformed,
   pick,
   read_signatures,
   to_arrays,
+  to_dtype,
 )
+from minigpt.serving.http_exchange import exchange
 
 # HTTP statuses that the server makes of gRPC's codes, read backwards.
 _KINDS = {
@@ -46,14 +50,12 @@ class RestEndpoint:
   @functools.cached_property
   def _signatures(self) -> dict[str, Signature]:
     answer = self._call('GET', '/metadata')
-    try:
+    with malformed('no signatures in the metadata'):
       fields = answer['metadata']['signature_def']['signature_def']
       graph = json_format.ParseDict(
         {'signature_def': fields}, tf.compat.v1.MetaGraphDef()
       )
-    except (KeyError, TypeError, json_format.ParseError) as error:
-      raise _malformed(f'no signatures in the metadata: {error!r}') from None
-    return read_signatures(graph.signature_def)
+      return read_signatures(graph.signature_def)
 
   def signatures(self) -> dict[str, Signature]:
     """Returns the signatures; they are asked for once."""
@@ -68,46 +70,28 @@ class RestEndpoint:
       'inputs': {name: _to_json(array) for name, array in arrays.items()},
     }
     answer = self._call('POST', ':predict', json.dumps(body).encode())
-    try:
-      return _read_outputs(answer['outputs'], spec)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-      raise _malformed(f'no tensors of {signature}: {error!r}') from None
+    with malformed(f'no answer of {signature}'):
+      return _read_outputs(answer['outputs'], spec, count_rows(spec, arrays))
 
   def close(self) -> None:
     """Does nothing: each request has a connection of its own."""
 
   def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
-    status, text = self._exchange(method, self._path + path, body)
+    status, text = exchange(
+      self._target, self._timeout, method, self._path + path, body
+    )
     try:
       answer = json.loads(text)
     except (ValueError, RecursionError):
-      raise _malformed(f'HTTP {status}, no JSON: {text[:60]!r}') from None
+      raise EndpointError(
+        'MALFORMED', f'HTTP {status}, no JSON: {text[:60]!r}'
+      ) from None
     if status != 200:
       said = answer.get('error') if isinstance(answer, dict) else None
       raise EndpointError(
         _KINDS.get(status, f'HTTP_{status}'), str(said or text[:200])
       )
     return answer
-
-  def _exchange(self, method, path, body):
-    connection = http.client.HTTPConnection(self._target, timeout=self._timeout)
-    try:
-      connection.request(method, path, body)
-      response = connection.getresponse()
-      return response.status, response.read()
-    except TimeoutError:
-      failure = 'DEADLINE_EXCEEDED', f'no answer within {self._timeout:g} s'
-    except http.client.HTTPException as error:
-      failure = 'MALFORMED', f'{self._target} speaks no HTTP: {error!r:.100}'
-    except OSError as error:
-      failure = 'UNAVAILABLE', f'{self._target}: {error.strerror or error}'
-    finally:
-      connection.close()
-    raise EndpointError(*failure)
-
-
-def _malformed(message: str) -> EndpointError:
-  return EndpointError('MALFORMED', f'{message:.200}')
 
 
 def _to_json(array: np.ndarray) -> Any:
@@ -120,23 +104,27 @@ def _to_json(array: np.ndarray) -> Any:
   return encode(array).tolist()
 
 
-def _read_outputs(outputs: Any, signature: Signature) -> Arrays:
+def _read_outputs(
+  outputs: Any, signature: Signature, n_rows: int | None
+) -> Arrays:
   if len(signature.outputs) == 1:  # The server leaves a lone name out.
     outputs = {next(iter(signature.outputs)): outputs}
   return {
-    name: _from_json(outputs[name], spec)
+    name: _from_json(outputs[name], spec, n_rows)
     for name, spec in signature.outputs.items()
   }
 
 
-def _from_json(value: Any, spec: tf.TensorSpec) -> np.ndarray:
+def _from_json(
+  value: Any, spec: tf.TensorSpec, n_rows: int | None
+) -> np.ndarray:
   if spec.dtype == tf.string:
     decode = np.frompyfunc(_text, 1, 1)
     array = np.asarray(decode(np.array(value, object)), object)
   else:
-    array = np.array(value, spec.dtype.as_numpy_dtype)
-  if not spec.shape.is_compatible_with(array.shape):
-    raise ValueError(f'{spec.name} has the shape {list(array.shape)}')
+    # Its own type first: asked for one, NumPy makes numbers of text and null.
+    array = to_dtype(np.array(value), spec.dtype)
+  check_shape(spec, array.shape, n_rows)
   return array
 
 

@@ -47,6 +47,13 @@ def test_constraints_reach_the_model(generate):
     (['--prompt=a', '--top_p=2'], 2, 'top_p=2'),
     (['--prompt=a', '--temperature=-1'], 2, 'temperature=-1'),
     (['--prompt=a', '--logit_bias=5'], 2, 'logit_bias=5: give a token'),
+    (['--prompt=a', '--logit_bias=5=nan'], 2, 'logit_bias'),
+    (['--prompt=a', '--num_beams=2', '--length_penalty=nan'], 2, 'penalty=nan'),
+    (
+      ['--prompt=a', f'--top_k={2**31}'],
+      2,
+      'top_k=2147483648: it must be at most',
+    ),
     (['--prompt=a', '--logit_bias=x=1'], 2, 'logit_bias=x=1'),
     (['--prompt=a', '--weights=int4'], 2, "unknown weights 'int4'"),
     (['--prompt=a', '--compute_dtype=half'], 2, 'unknown compute_dtype'),

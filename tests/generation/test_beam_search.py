@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from minigpt import tokenizers
 from minigpt.checkpoints import huggingface
+from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import (
   beam_search,
@@ -18,6 +19,8 @@ from minigpt.generation import (
 )
 from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
+from minigpt.model.transformer import GPT
+from minigpt.tokenizers.char import CharTokenizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
@@ -163,3 +166,12 @@ def test_beams_of_the_generator_are_the_best_of_the_search(complete):
 def test_requests_that_make_no_sense(complete, change, message):
   with pytest.raises(UsageError, match=message):
     complete(['ABCD'], dataclasses.replace(GREEDY, **change))
+
+
+def test_a_vocabulary_of_one_has_one_beam():
+  config = GPTConfig(1, context_length=8, emb_dim=8, n_heads=2, n_layers=1)
+  generator = Generator(
+    GPT(config).params, config, CharTokenizer('a'), compile='graph'
+  )
+  request = Request(max_new_tokens=4, num_beams=3)
+  assert generator(['aa'], request) == ['aaaa']

@@ -14,6 +14,17 @@ from minigpt.generation.sampling_fields import SAMPLING_FIELDS
     {'temperature': -1.0},
     {'temperature': float('nan')},
     {'top_k': -1},
+    {'top_k': 2**31},
+    {'top_k': 2.5},
+    {'max_new_tokens': 2**31},
+    {'temperature': 1e39},
+    {'seed': 2**63},
+    {'seed': -(2**63) - 1},
+    {'seed': float('nan')},
+    {'logit_bias': {3: float('nan')}},
+    {'logit_bias': {3: float('inf')}},
+    {'length_penalty': float('nan')},
+    {'length_penalty': float('-inf')},
     {'top_p': 0.0},
     {'top_p': 1.5},
     {'stop': ['']},
@@ -29,6 +40,16 @@ from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 def test_requests_out_of_range_are_refused(bad):
   with pytest.raises(UsageError, match=next(iter(bad))):
     Request(**bad).check()
+
+
+def test_the_ends_of_each_type_are_accepted():
+  ends = Request(
+    max_new_tokens=2**31 - 1, top_k=2**31 - 1, seed=-(2**63), temperature=3e38
+  )
+  options = ends.check().options(2)
+  assert options['top_k'].tolist() == [2**31 - 1] * 2
+  assert options['seed'].tolist() == [-(2**63), -(2**63) + 1]
+  Request(seed=2**63 - 1, logit_bias={3: -float('inf')}).check()
 
 
 def test_what_is_changed_is_what_differs_from_the_defaults():

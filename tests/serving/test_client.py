@@ -1,11 +1,13 @@
 """The client and the checks, over gRPC and REST, against an emulator."""
 
 import dataclasses
+import json
 import socket
 
 import helpers
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from minigpt.checkpoints import loading
 from minigpt.conformance import report as reports
@@ -15,6 +17,7 @@ from minigpt.errors import UsageError
 from minigpt.generation.request import Request
 from minigpt.serving import client
 from minigpt.serving.endpoint import EndpointError
+from minigpt.tokenizers.char import CharTokenizer
 
 pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
 from serving_emulator import MODEL, emulator
@@ -161,6 +164,25 @@ def test_a_stream_is_what_generate_writes_even_beyond_the_context(
 # Bad input.
 
 
+@pytest.mark.parametrize(
+  ('name', 'values'),
+  [
+    ('num_tokens', [0]),
+    ('num_tokens', [-1]),
+    ('num_tokens', [99]),
+    ('next_prompt_len', [0]),
+    ('next_prompt_len', [99]),
+  ],
+)
+def test_malformed_chunks_are_said_to_be(server, faults, name, values):
+  faults['outputs'] = lambda outputs: _swap(
+    outputs, name, np.array(values, np.int32)
+  )
+  tokenizer = CharTokenizer('abcdefghijklmnopq')
+  pieces = client.stream(connect(server, 'grpc'), 'ab', HOW, tokenizer, 12)
+  assert kind(lambda: list(pieces)) == 'MALFORMED'
+
+
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 def test_an_unknown_model_is_named(server, protocol):
   endpoint = connect(server, protocol, model='hamlet')
@@ -199,28 +221,164 @@ def test_a_bad_value_is_refused_by_name(server, protocol):
     client.generate(endpoint, ['ab'], dataclasses.replace(HOW, num_beams=2))
 
 
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_numbers_beyond_their_type_are_refused_before_they_are_sent(
+  server, protocol
+):
+  endpoint = connect(server, protocol)
+  for name in ('seed', 'top_k', 'max_new_tokens'):
+    with pytest.raises(UsageError, match=f'{name}=9223372036854775808'):
+      client.generate(
+        endpoint, ['ab'], dataclasses.replace(HOW, **{name: 2**63})
+      )
+  for k in (2**31, 1.0, True, None, '1'):
+    with pytest.raises(UsageError, match=r'next_token\.k must be int32'):
+      endpoint.predict('next_token', {'prompt': ['ab'], 'k': [k]})
+
+
+def score(**outputs):
+  """The body of an answer of `score` to one text, with other outputs."""
+  sound = {
+    'log_prob': [-1.0],
+    'num_tokens': [1],
+    'perplexity': [2.0],
+    'num_dropped': [0],
+  }
+  return json.dumps({'outputs': {**sound, **outputs}})
+
+
+def nested(depth):
+  return '[' * depth + ']' * depth
+
+
 @pytest.mark.parametrize(
   'body',
   [
     '{"outputs": ',
     'null',
     '{"predictions": []}',
+    '{"outputs": 3}',
     '{"outputs": {"log_prob": [1.0]}}',
-    '{"outputs": {"log_prob": ["x"], "num_tokens": [1], '
-    '"perplexity": [1], "num_dropped": [0]}}',
-    '{"outputs": {"log_prob": [[1.0]], "num_tokens": [1], '
-    '"perplexity": [1], "num_dropped": [0]}}',
+    '{"outputs": ' + nested(300) + '}',
+    nested(100_000),
+    score(log_prob=['x']),
+    score(log_prob=['1.5']),
+    score(log_prob=[None]),
+    score(log_prob=[True]),
+    score(log_prob=[1e39]),
+    score(log_prob=[10**400]),
+    score(log_prob=[[1.0]]),
+    score(log_prob=[[1.0], [1.0, 2.0]]),
+    score(log_prob=[-1.0, -2.0]),
+    score(log_prob=[]),
+    score(num_tokens=[1.5]),
+    score(num_tokens=[2**31]),
+    score(num_tokens=[2**64]),
+    score(num_tokens=json.loads(nested(100))),
   ],
 )
 def test_malformed_json_is_said_to_be(server, faults, body):
   endpoint = connect(server, 'rest')
   endpoint.signatures()
+  faults['body'] = score()
+  found = endpoint.predict('score', {'text': ['ab']})
+  assert found['log_prob'].tolist() == [-1.0]
   faults['body'] = body
   ask = lambda: endpoint.predict('score', {'text': ['ab']})  # noqa: E731
   assert kind(ask) == 'MALFORMED'
 
 
-@pytest.mark.parametrize('body', ['[]', '{"metadata": 3}', 'no'])
+@pytest.mark.parametrize(
+  'text', [[3], [None], [{}], [{'b64': 3}], [{'b64': '?'}], [['a']], ['\ud800']]
+)
+def test_malformed_text_is_said_to_be(server, faults, text):
+  endpoint = connect(server, 'rest')
+  endpoint.signatures()
+  faults['body'] = json.dumps({'outputs': {'text': text, 'text_bytes': text}})
+  ask = lambda: endpoint.predict('serving_default', {'prompt': ['ab']})  # noqa: E731
+  assert kind(ask) == 'MALFORMED'
+
+
+def test_a_length_that_lies_takes_no_memory(server, faults):
+  endpoint = connect(server, 'rest')
+  faults['length'] = 2**62
+  faults['body'] = '{}'
+  assert kind(endpoint.signatures) == 'MALFORMED'
+
+
+def test_the_timeout_is_for_the_whole_answer(server, faults):
+  endpoint = connect(server, 'rest', timeout=0.3)
+  faults['body'], faults['drip'] = ' ' * 40, 0.05
+  assert kind(endpoint.signatures) == 'DEADLINE_EXCEEDED'
+
+
+def _claim(outputs, name, shape):
+  del outputs[name].tensor_shape.dim[:]
+  for size in shape:
+    outputs[name].tensor_shape.dim.add(size=size)
+
+
+def _swap(outputs, name, array):
+  outputs[name].CopyFrom(tf.make_tensor_proto(array))
+
+
+@pytest.mark.parametrize(
+  'spoil',
+  [
+    lambda outputs: outputs.pop('log_prob'),
+    lambda outputs: _swap(outputs, 'log_prob', np.zeros([1])),
+    lambda outputs: _swap(outputs, 'log_prob', ['x']),
+    lambda outputs: _swap(outputs, 'log_prob', np.zeros([1, 1], np.float32)),
+    lambda outputs: _swap(outputs, 'log_prob', np.zeros([2], np.float32)),
+    lambda outputs: _swap(outputs, 'log_prob', np.zeros([0], np.float32)),
+    lambda outputs: _claim(outputs, 'log_prob', [2**30]),
+    lambda outputs: _claim(outputs, 'tokens', [1, 2**27]),
+    lambda outputs: _claim(outputs, 'tokens', [1, -1]),
+    lambda outputs: _claim(outputs, 'tokens', []),
+    lambda outputs: _swap(outputs, 'num_tokens', np.array([99], np.int32)),
+    lambda outputs: _swap(outputs, 'num_tokens', np.array([-1], np.int32)),
+  ],
+)
+def test_malformed_tensors_are_said_to_be(server, faults, spoil):
+  endpoint = connect(server, 'grpc')
+  request = Request(max_new_tokens=3)
+  assert client.generate(endpoint, ['ab'], request)[0].log_prob < 0
+  faults['outputs'] = spoil
+  assert kind(lambda: client.generate(endpoint, ['ab'], request)) == 'MALFORMED'
+
+
+def test_bytes_that_are_no_message_are_said_to_be(server, faults, capfd):
+  endpoint = connect(server, 'grpc')
+  faults['bytes'] = b'\xff\xff'
+  assert kind(endpoint.signatures) == 'MALFORMED'
+  assert 'Traceback' not in capfd.readouterr().err
+
+
+def metadata(signature):
+  """The body of an answer that has one signature."""
+  signatures = {'signature_def': {'signature_def': {'score': signature}}}
+  return json.dumps({'metadata': signatures})
+
+
+def tensor(**fields):
+  method = 'tensorflow/serving/predict'
+  tensor = {'name': 'x:0', 'dtype': 'DT_INT32', **fields}
+  return metadata({'method_name': method, 'inputs': {'text': tensor}})
+
+
+@pytest.mark.parametrize(
+  'body',
+  [
+    '[]',
+    '{"metadata": 3}',
+    'no',
+    metadata(3),
+    tensor(dtype='DT_NONE'),
+    tensor(dtype='DT_INVALID'),
+    tensor(dtype=999),
+    tensor(tensor_shape={'dim': [{'size': str(2**70)}]}),
+  ],
+)
 def test_malformed_metadata_is_said_to_be(server, faults, body):
   faults['body'] = body
   assert kind(connect(server, 'rest').signatures) == 'MALFORMED'
@@ -240,6 +398,10 @@ def test_a_server_that_speaks_another_protocol(server):
     ('localhost:1', '', 'grpc', 1.0, 'model name is empty'),
     ('localhost:1', MODEL, 'rset', 1.0, "did you mean 'rest'"),
     ('localhost:1', MODEL, 'rest', 0.0, 'timeout=0'),
+    ('localhost:1', MODEL, 'rest', float('nan'), 'timeout=nan'),
+    ('localhost:1', MODEL, 'grpc', float('inf'), 'timeout=inf'),
+    ('local host:1', MODEL, 'rest', 1.0, 'give it as host:port'),
+    ('localhost:' + '9' * 5000, MODEL, 'rest', 1.0, 'give it as host:port'),
   ],
 )
 def test_connections_that_make_no_sense(
