@@ -2,6 +2,8 @@
 
 import base64
 import functools
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,12 @@ from minigpt.tokenizers import base
 
 if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
+
+
+# White space as tiktoken's expression has it; Python's own has four controls
+# more.
+_SPACE = r'[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
+_MOST_SPACES = 1 << 16
 
 
 @functools.cache
@@ -49,7 +57,27 @@ class GPT2Tokenizer(base.Tokenizer):
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the ids of a text; every text has some."""
-    return base.encode_in_chunks(self._encoding.encode_ordinary, text)
+    return base.encode_in_chunks(self._encode, text)
+
+  def _encode(self, text: str) -> list[int]:
+    ids: list[int] = []
+    for part, is_piece in split_long_spaces(text):
+      encoding = self._of_pieces if is_piece else self._encoding
+      ids += encoding.encode_ordinary(part)
+    return ids
+
+  @functools.cached_property
+  def _of_pieces(self) -> Any:
+    """Merges all of a text as one piece."""
+    import tiktoken
+
+    texts = self.tokens[: self.end_of_text]
+    return tiktoken.Encoding(
+      'pieces',
+      pat_str='(?s:.+)',
+      mergeable_ranks={token: rank for rank, token in enumerate(texts)},
+      special_tokens={},
+    )
 
   def in_graph(self) -> 'InGraphTokenizer':
     """Returns the same tokenizer as TensorFlow operations."""
@@ -79,6 +107,37 @@ class GPT2Tokenizer(base.Tokenizer):
       for rank, token in enumerate(self.tokens[: self.end_of_text])
     )
     return super().assets() | {'gpt2.tiktoken': b''.join(lines)}
+
+
+def split_long_spaces(
+  text: str, most: int = _MOST_SPACES
+) -> Iterator[tuple[str, bool]]:
+  """Yields parts that share no token, and whether each is a piece by itself.
+
+  tiktoken's expression takes white space before something visible one step
+  back, and its engine panics where it remembers a million steps. That piece is
+  the run without its last character, whatever surrounds it, so a long one is
+  cut out.
+
+  Args:
+    text: any.
+    most: characters of white space that the expression is given at once.
+  """
+  # A long run holds one of these blocks, and most texts none: that is found out
+  # faster than by an expression.
+  size = max(most // 2, 1)
+  if not any(text[i : i + size].isspace() for i in range(0, len(text), size)):
+    yield text, False
+    return
+  start = 0
+  # Looking behind keeps the search from counting a run again from each place.
+  for run in re.finditer(f'(?<!{_SPACE}){_SPACE}{{{most},}}', text):
+    is_last = run.end() == len(text)
+    end = run.end() if is_last else run.end() - 1
+    yield text[start : run.start()], False
+    yield text[run.start() : end], True
+    start = end
+  yield text[start:], False
 
 
 @functools.cache

@@ -4,6 +4,8 @@ import socket
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from minigpt import tokenizers
 from minigpt.errors import InputError
@@ -47,3 +49,28 @@ def test_gpt2_without_file_or_network_names_the_variable(tmp_path, monkeypatch):
   with pytest.raises(InputError, match='TIKTOKEN_CACHE_DIR') as caught:
     tokenizers.build('gpt2', '')
   assert '\n' not in str(caught.value)
+
+
+@given(
+  st.text(" \n\t\u00a0\u3000\x1c\u200ba1!'s", max_size=40), st.integers(2, 4)
+)
+@example("it's\u00a0\u00a0\u00a0\u00a0 \n\n a  's", 3)
+def test_long_white_space_apart_gives_the_same_tokens(
+  gpt2_tokenizer, text, most
+):
+  whole = gpt2_tokenizer._encoding.encode_ordinary(text)
+  found = []
+  for part, is_piece in gpt2.split_long_spaces(text, most):
+    encoding = gpt2_tokenizer._of_pieces if is_piece else None
+    found += (encoding or gpt2_tokenizer._encoding).encode_ordinary(part)
+  assert found == whole
+
+
+@pytest.mark.parametrize('space', [' ', '\n', '\u00a0', ' \n'])
+def test_a_million_blanks_are_no_panic(gpt2_tokenizer, space):
+  """tiktoken alone ends in a PanicException of Rust, not an Exception."""
+  spaces = space * (1_100_000 // len(space))
+  ids = gpt2_tokenizer.encode(f'a{spaces} b{space}')
+  parts = ['a', spaces, ' b', space]
+  expected = map(gpt2_tokenizer._encoding.encode_ordinary, parts)
+  assert ids.tolist() == [i for part in expected for i in part]
