@@ -255,7 +255,7 @@ def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
 
 
 def _published_tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
-  """Reads minigpt's own tokenizer file, or recognizes GPT-2's tokenizer."""
+  """Reads minigpt's own file, recognizes GPT-2's, or reads another BPE's."""
   if (path / huggingface.TOKENIZER).is_file():
     return tokenizers.load(path / huggingface.TOKENIZER)
   ids = huggingface.vocabulary(path)
@@ -263,6 +263,8 @@ def _published_tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
     gpt2 = tokenizers.build('gpt2', '')
     if not ids or ids == hf_files.vocabulary(gpt2.tokens):
       return gpt2
+  if (path / 'tokenizer.json').is_file():
+    return tokenizers.load(path / 'tokenizer.json')
   raise InputError(
     f'{path}: its {config.vocab_size} tokens are not those of GPT-2; give the '
     'tokenizer.json of the run that it was trained in'

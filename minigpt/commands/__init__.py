@@ -16,6 +16,7 @@ COMMANDS = (
   'evaluate',
   'export',
   'serve-check',
+  'tokenizer',
   'prepare',
   'convert',
   'inspect',
@@ -27,7 +28,7 @@ COMMANDS = (
 # Those that take arguments which are no flags.
 TAKE_ARGUMENTS = ('plots', 'launch')
 # Those that work without TensorFlow, and so need not wait for its import.
-WITHOUT_TENSORFLOW = ('prepare', 'plots', 'launch')
+WITHOUT_TENSORFLOW = ('tokenizer', 'prepare', 'plots', 'launch')
 
 
 def module_name(command: str) -> str:

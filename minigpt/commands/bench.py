@@ -36,7 +36,7 @@ def main() -> None:
     raise unknown('what', flags.WHAT.value, flags.KINDS)
   explicit = app.explicit_flags(flags.FLAGS, GPTConfig, TrainConfig)
   settings = resolve(preset_values(flags.PRESET.value, explicit))
-  config = GPTConfig(**settings.model, vocab_size=flags.VOCAB.value)
+  config = GPTConfig(**settings.model)
   recipe = settings.train
   _check(config)
   trains = flags.WHAT.value == 'train'

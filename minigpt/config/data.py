@@ -19,7 +19,16 @@ class DataConfig:
     'files, a .npy file of token ids, a .jsonl file of prompts and '
     'completions, or a directory that `minigpt prepare` made',
   )
-  tokenizer: str = option('char', "'char', 'word' or 'gpt2'")
+  tokenizer: str = option(
+    'char',
+    "'char', 'word', 'gpt2', 'bpe' (trained on the text, with --vocab_size), "
+    "or the path of a tokenizer.json, minigpt's or Hugging Face's",
+  )
+  special: tuple[str, ...] = option(
+    (),
+    "a special token of --tokenizer=bpe, like '<|user|>', which is one token "
+    'wherever text spells it; may be repeated',
+  )
   val_fraction: float = option(
     0.1,
     'last part of the text kept for validation; 0 trains on everything and '

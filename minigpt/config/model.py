@@ -27,7 +27,9 @@ class GPTConfig:
       cannot be split evenly over `n_heads`.
   """
 
-  vocab_size: int = 50257
+  vocab_size: int = option(
+    50257, 'tokens of the vocabulary; with --tokenizer=bpe, of the one to train'
+  )
   context_length: int = option(1024, 'tokens the model can look back on')
   emb_dim: int = option(768, 'width of the residual stream')
   n_heads: int = option(12, 'attention heads; they share emb_dim')

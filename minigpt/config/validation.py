@@ -14,6 +14,7 @@ _TYPE_NAMES = {
   int: 'an integer',
   float: 'a number',
   str: 'a string',
+  tuple[str, ...]: 'a list of strings',
 }
 
 # No count or seed needs more, and int32 tensors hold no more.
@@ -72,21 +73,25 @@ def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
   if not isinstance(values, Mapping):
     raise ValueError(f'{values!r:.40} is no object')
   types = typing.get_type_hints(config)
-  for name, value in values.items():
+  for name in values:
     if name not in types:
       raise ValueError(f'there is no setting {name!r}')
-    wanted = types[name]
-    # The exact type, as bool is a subclass of int; JSON writes 1.0 as 1.
-    if type(value) is not wanted and (wanted, type(value)) != (float, int):
-      raise ValueError(
-        f'{name}={value!r:.40}: it must be {_TYPE_NAMES[wanted]}'
-      )
   try:
     return config(
-      **{
-        name: float(value) if types[name] is float else value
-        for name, value in values.items()
-      }
+      **{name: _value(name, v, types[name]) for name, v in values.items()}
     )
   except OverflowError as error:
     raise ValueError(str(error)) from None
+
+
+def _value(name: str, value: Any, wanted: Any) -> Any:
+  """Returns a value of JSON as the type of a field."""
+  if wanted == tuple[str, ...]:
+    fits = isinstance(value, list) and all(isinstance(v, str) for v in value)
+  else:
+    # The exact type, as bool is a subclass of int; JSON writes 1.0 as 1.
+    fits = type(value) is wanted or (wanted, type(value)) == (float, int)
+  if not fits:
+    raise ValueError(f'{name}={value!r:.40}: it must be {_TYPE_NAMES[wanted]}')
+  make = tuple if isinstance(value, list) else wanted
+  return make(value)

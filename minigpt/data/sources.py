@@ -82,6 +82,11 @@ def resolve_tokenizer(overrides: Mapping[str, Any]) -> dict[str, Any]:
       f'--tokenizer={overrides["tokenizer"]}: the tokens in {dataset} were '
       f'made with {name}; drop the flag, or prepare the text again'
     )
+  if overrides.get('special'):
+    raise UsageError(
+      f'--special: the tokens in {dataset} were made without; drop the flag, '
+      'or prepare the text again'
+    )
   return {**overrides, 'tokenizer': name}
 
 

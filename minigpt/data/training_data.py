@@ -1,5 +1,6 @@
 """What a run trains on and is evaluated on: its text, read and tokenized."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
@@ -54,6 +55,8 @@ class TrainingData(NamedTuple):
 
 # Is called with the fingerprint of the text before it is looked at further.
 CheckText: TypeAlias = Callable[[Fingerprint], object]
+# Makes a tokenizer of the vocabulary of a text.
+Build: TypeAlias = Callable[[str], Tokenizer]
 
 
 def any_text(found: Fingerprint) -> None:
@@ -65,6 +68,7 @@ def read_training_data(
   context_length: int,
   tokenizer: Tokenizer | None = None,
   check: CheckText = any_text,
+  vocab_size: int | None = None,
 ) -> TrainingData:
   """Reads the data set, and builds a tokenizer where there is none yet.
 
@@ -74,6 +78,7 @@ def read_training_data(
     tokenizer: the tokenizer of the run that is continued or of the model to
       start from; None takes that of a token directory, or builds one.
     check: raises where a run that is continued was begun with other text.
+    vocab_size: of the tokenizer to build, where that may be chosen.
 
   Raises:
     UsageError: there is no such data set, or it is too short.
@@ -85,17 +90,24 @@ def read_training_data(
   if tokenizer is not None:
     sources.check_vocabulary(config.dataset, tokenizer)
   read = _read_pairs if config.dataset.endswith('.jsonl') else _read_text
-  return read(config, context_length, tokenizer, check)
+  build = functools.partial(
+    tokenizers.build,
+    config.tokenizer,
+    vocab_size=vocab_size,
+    special=config.special,
+  )
+  return read(config, context_length, tokenizer, build, check)
 
 
 def _read_text(
   config: DataConfig,
   context_length: int,
   tokenizer: Tokenizer | None,
+  build: Build,
   check: CheckText,
 ) -> TrainingData:
   split = sources.read_split(config)
-  tokenizer = tokenizer or _build_tokenizer(config, split)
+  tokenizer = tokenizer or _build_tokenizer(config, build, split)
   train = _tokens(split.train, tokenizer)
   # Without a validation part both are the same text: it is encoded once.
   val = train if split.val is split.train else _tokens(split.val, tokenizer)
@@ -113,14 +125,14 @@ def _read_text(
   return TrainingData(tokenizer, windows, val, found, opening)
 
 
-def _build_tokenizer(config: DataConfig, split: sources.Split) -> Tokenizer:
+def _build_tokenizer(
+  config: DataConfig, build: Build, split: sources.Split
+) -> Tokenizer:
   train, val = split
   if isinstance(train, str) and isinstance(val, str):
     text = train if val is train else train + val
-    return tokenizers.build(config.tokenizer, text)
-  return sources.directory_tokenizer(config.dataset) or tokenizers.build(
-    config.tokenizer, ''
-  )
+    return build(text)
+  return sources.directory_tokenizer(config.dataset) or build('')
 
 
 def _tokens(part: str | Tokens, tokenizer: Tokenizer) -> Tokens:
@@ -137,13 +149,14 @@ def _read_pairs(
   config: DataConfig,
   context_length: int,
   tokenizer: Tokenizer | None,
+  build: Build,
   check: CheckText,
 ) -> TrainingData:
   pairs = jsonl.read_pairs(config.dataset)
   if tokenizer is None:
     texts = [text for p in pairs for text in (p.prompt, p.completion)]
     # With a line feed, which may have to end completions.
-    tokenizer = tokenizers.build(config.tokenizer, '\n'.join([*texts, '']))
+    tokenizer = build('\n'.join([*texts, '']))
   n_train = int(len(pairs) * (1 - config.val_fraction))
   parts = pairs[:n_train], pairs[n_train:]
   if not config.val_fraction:

@@ -18,11 +18,12 @@ from minigpt.errors import InputError, UsageError
 
 # What a disk without room answers to standard output, which has no name.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DEFINE: dict[type, Callable[..., Any]] = {
+_DEFINE: dict[Any, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean,
   int: flags.DEFINE_integer,
   float: flags.DEFINE_float,
   str: flags.DEFINE_string,
+  tuple[str, ...]: flags.DEFINE_multi_string,
 }
 # absl then counts the flags below as those of the module that asks for them.
 flags.disclaim_key_flags()
@@ -45,11 +46,15 @@ def explicit_flags(
   values: flags.FlagValues, *configs: type[Any]
 ) -> dict[str, Any]:
   """Returns the dataclasses' fields that were set on the command line."""
-  return {
+  found = {
     field.name: values[field.name].value
     for config in configs
     for field in _options(config)
-    if values[field.name].value is not None
+  }
+  return {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in found.items()
+    if value is not None
   }
 
 

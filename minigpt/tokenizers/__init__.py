@@ -1,4 +1,4 @@
-"""Text to token ids and back: characters, words, or GPT-2's byte pairs.
+"""Text to token ids and back: characters, words, byte pairs.
 
 >>> tokenizer = build('char', text)
 >>> ids = tokenizer.encode(text)

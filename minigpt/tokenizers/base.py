@@ -12,6 +12,8 @@ from minigpt.errors import InputError
 if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
 
+N_CODE_POINTS = 0x110000
+
 
 class Tokenizer(Protocol):
   """Maps text to token ids and back.

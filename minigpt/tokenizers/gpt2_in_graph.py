@@ -9,40 +9,61 @@ Shapes: B texts, C code points, P pieces, U distinct pieces; M tokens of the
 pieces being merged, concatenated; `None` marks a ragged dimension.
 """
 
+import functools
+from collections.abc import Collection, Mapping, Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from minigpt.tokenizers import in_graph_base
+from minigpt.tokenizers import base, in_graph_base
+from minigpt.tokenizers.byte_pairs import (
+  LONGEST_TOKEN,
+  MAX_VOCAB_SIZE,
+  OTHER,
+  SPACE,
+)
 from minigpt.tokenizers.in_graph_base import END, shift
 
-OTHER, LETTER, NUMBER, SPACE = range(4)  # kinds of code points
-
 _NEVER = tf.int32.max  # rank of a pair that does not merge
-_LONGEST = 128  # bytes in the longest token
-_KEY_BASE = 2**16  # more than any id
 
 
 class BPEInGraph(in_graph_base.InGraphTokenizer):
-  """Encodes and decodes as tiktoken's GPT-2 does, byte for byte."""
+  """Encodes and decodes as tiktoken does, byte for byte."""
 
-  def __init__(self, tokens: list[bytes], kinds: np.ndarray):
+  def __init__(
+    self,
+    tokens: list[bytes],
+    kinds: np.ndarray,
+    special: Collection[int],
+    read: Mapping[str, int] | None = None,
+  ):
     """Makes the tables.
 
     Args:
       tokens: bytes by id; an id is also the rank of the merge that makes the
-        token. The last one is special: no text is encoded as it.
-      kinds: int [0x110000], one of the kinds above for each code point.
+        token.
+      kinds: int [0x110000], one of the kinds of `byte_pairs` for each code
+        point.
+      special: ids of tokens that no merge makes.
+      read: those of them that text may spell, no two of which can overlap.
     """
     super().__init__(tokens)
-    assert len(tokens) <= _KEY_BASE and max(map(len, tokens)) <= _LONGEST
-    ranks = {token: rank for rank, token in enumerate(tokens[:-1])}
-    self.split = in_graph_base.Splitter(kinds, piece_starts)
+    ranks = {t: rank for rank, t in enumerate(tokens) if rank not in special}
+    assert len(tokens) <= MAX_VOCAB_SIZE
+    assert max(map(len, ranks)) <= LONGEST_TOKEN
+    read = read or {}
+    starts = functools.partial(starts_with_special, tuple(read))
+    self.split = in_graph_base.Splitter(kinds, starts if read else piece_starts)
     self.byte_ids = tf.constant([ranks[bytes([b])] for b in range(256)])
+    # A piece that spells a special token is one: all of them are found.
+    whole = ranks | {name.encode(): i for name, i in read.items()}
     self.token_ids = in_graph_base.table(
-      list(ranks), list(ranks.values()), default=-1
+      list(whole), list(whole.values()), default=-1
     )
-    keys, values = zip(*_merges(ranks), strict=True)
-    self.merges = in_graph_base.table(np.array(keys), values, default=_NEVER)
+    merges = np.array(_merges(ranks), np.int64).reshape([-1, 2])
+    self.merges = in_graph_base.table(
+      merges[:, 0], merges[:, 1].astype(np.int32), default=_NEVER
+    )
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
     del field  # No text is refused.
@@ -135,6 +156,37 @@ def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
   return (starts & ~within) | behind
 
 
+def starts_with_special(
+  special: Sequence[str], codes: tf.Tensor, kinds: tf.Tensor
+) -> tf.Tensor:
+  """Returns where pieces start if special tokens are pieces of their own.
+
+  Beside one, text ends and begins.
+
+  Args:
+    special: the tokens; no two of them can overlap.
+    codes: int32 [C], as for `piece_starts`.
+    kinds: int32 [C], likewise.
+
+  Returns:
+    bool [C].
+  """
+  first = within = tf.zeros_like(codes, tf.bool)
+  for token in special:
+    points = base.code_points(token).tolist()
+    here = tf.reduce_all(
+      [shift(codes, -i, END) == point for i, point in enumerate(points)], 0
+    )
+    first |= here
+    for i in range(1, len(points)):
+      within |= shift(here, i, False)
+  hidden = first | within
+  starts = piece_starts(
+    tf.where(hidden, END, codes), tf.where(hidden, END, kinds)
+  )
+  return tf.where(hidden, first, starts)
+
+
 def _contractions(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns whether s, d, m, t, and whether ll, ve, re come next: bool [C]."""
   one, two = shift(codes, -1, END), shift(codes, -2, END)
@@ -178,16 +230,16 @@ def _nearby_min(rank: tf.Tensor) -> tf.Tensor:
   A minimum over blocks of 128 and their two neighbours reaches that far.
   """
   n = tf.size(rank)
-  padded = tf.pad(rank, [[0, -n % _LONGEST]], constant_values=_NEVER)
-  low = tf.reduce_min(tf.reshape(padded, [-1, _LONGEST]), 1)
+  padded = tf.pad(rank, [[0, -n % LONGEST_TOKEN]], constant_values=_NEVER)
+  low = tf.reduce_min(tf.reshape(padded, [-1, LONGEST_TOKEN]), 1)
   left, right = shift(low, 1, _NEVER), shift(low, -1, _NEVER)
   low = tf.minimum(low, tf.minimum(left, right))
-  return tf.repeat(low, _LONGEST)[:n]
+  return tf.repeat(low, LONGEST_TOKEN)[:n]
 
 
 def _key(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
   """Returns the key of a pair of ids in the table of merges: int64."""
-  return tf.cast(left, tf.int64) * _KEY_BASE + tf.cast(right, tf.int64)
+  return tf.cast(left, tf.int64) * MAX_VOCAB_SIZE + tf.cast(right, tf.int64)
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[int, int]]:
@@ -196,7 +248,7 @@ def _merges(ranks: dict[bytes, int]) -> list[tuple[int, int]]:
   Some of these pairs never come up while merging; they do no harm.
   """
   return [
-    (ranks[token[:cut]] * _KEY_BASE + ranks[token[cut:]], rank)
+    (ranks[token[:cut]] * MAX_VOCAB_SIZE + ranks[token[cut:]], rank)
     for token, rank in ranks.items()
     for cut in range(1, len(token))
     if ranks.get(token[:cut], rank) < rank

@@ -1,11 +1,11 @@
-"""GPT-2's tokenizer in the files that `transformers` reads."""
+"""Byte pair encodings in the files that `transformers` reads."""
 
 import functools
 import itertools
 import json
 import math
 
-from minigpt.tokenizers.base import Tokenizer
+from minigpt.tokenizers.base import Tokenizer, json_text
 
 
 def files(tokenizer: Tokenizer) -> dict[str, str]:
@@ -13,6 +13,8 @@ def files(tokenizer: Tokenizer) -> dict[str, str]:
 
   Empty where `transformers` has no such tokenizer.
   """
+  if tokenizer.name == 'bpe':
+    return _bpe_files(tokenizer)
   if tokenizer.name != 'gpt2':
     return {}
   *mergeable, last = tokenizer.tokens
@@ -23,6 +25,17 @@ def files(tokenizer: Tokenizer) -> dict[str, str]:
   return {
     'vocab.json': json.dumps(vocabulary(tokenizer.tokens)),
     'merges.txt': '\n'.join(lines) + '\n',
+    'tokenizer_config.json': json.dumps(settings, indent=2) + '\n',
+  }
+
+
+def _bpe_files(tokenizer: Tokenizer) -> dict[str, str]:
+  settings = {'tokenizer_class': 'PreTrainedTokenizerFast'}
+  if tokenizer.end_of_text is not None:
+    end_of_text = tokenizer.decode([tokenizer.end_of_text])
+    settings |= {f'{name}_token': end_of_text for name in ('bos', 'eos')}
+  return {
+    'tokenizer.json': json_text(tokenizer),
     'tokenizer_config.json': json.dumps(settings, indent=2) + '\n',
   }
 
@@ -60,6 +73,20 @@ def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
 def spelled(token: bytes) -> str:
   """Returns a token with one visible character for each byte."""
   return ''.join(map(_visible_bytes().__getitem__, token))
+
+
+def unspelled(name: str) -> bytes:
+  """Returns the token that `spelled` has spelled.
+
+  Raises:
+    KeyError: it has a character that spells no byte.
+  """
+  return bytes(map(_values_of_visible().__getitem__, name))
+
+
+@functools.cache
+def _values_of_visible() -> dict[str, int]:
+  return {character: b for b, character in enumerate(_visible_bytes())}
 
 
 @functools.cache

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-N_CODE_POINTS = 0x110000
 REPLACEMENT = 0xFFFD
 END = -1  # Stands after each text, as a code point and as a kind.
 

@@ -1,13 +1,14 @@
 """Tokenizers by name, and as JSON files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigpt.errors import InputError, unknown
+from minigpt.errors import InputError, UsageError, unknown
 from minigpt.runtime import atomic_io
 from minigpt.runtime.json_io import read_json
-from minigpt.tokenizers import base
+from minigpt.tokenizers import base, bpe_trainer
+from minigpt.tokenizers.bpe import BPETokenizer
 from minigpt.tokenizers.char import CharTokenizer
 from minigpt.tokenizers.gpt2 import GPT2Tokenizer
 from minigpt.tokenizers.word import WordTokenizer
@@ -24,17 +25,45 @@ _FROM_JSON: dict[str, Callable[[dict[str, Any]], base.Tokenizer]] = {
 }
 
 
-def build(kind: str, text: str) -> base.Tokenizer:
-  """Makes a tokenizer of the vocabulary of a text; 'gpt2' ignores the text.
+def build(
+  kind: str,
+  text: str,
+  vocab_size: int | None = None,
+  special: Sequence[str] = (),
+) -> base.Tokenizer:
+  """Makes a tokenizer of the vocabulary of a text.
+
+  Args:
+    kind: 'char', 'word', 'bpe', or what ignores the text: 'gpt2', or the path
+      of a tokenizer.json, minigpt's or Hugging Face's.
+    text: to learn from.
+    vocab_size: tokens of 'bpe'; others have as many as they have.
+    special: special tokens of 'bpe', besides `<|endoftext|>`.
 
   Raises:
-    UsageError: there is no such kind.
-    InputError: the text is empty, or GPT-2's vocabulary is neither cached nor
-      can be downloaded.
+    UsageError: there is no such kind, or it does not go with the size or the
+      special tokens.
+    InputError: the text is empty, the file is no tokenizer, or GPT-2's
+      vocabulary is neither cached nor can be downloaded.
   """
-  if kind not in _FROM_TEXT:
-    raise unknown('tokenizer', kind, _FROM_TEXT)
-  return _FROM_TEXT[kind](text)
+  if kind == 'bpe':
+    return bpe_trainer.train([text], vocab_size, special)
+  if special:
+    raise UsageError(
+      f"--special: only a bpe tokenizer's are yours to choose, not {kind}'s"
+    )
+  if kind.endswith('.json'):
+    tokenizer = load(kind)
+  elif kind in _FROM_TEXT:
+    tokenizer = _FROM_TEXT[kind](text)
+  else:
+    raise unknown('tokenizer', kind, [*_FROM_TEXT, 'bpe', 'a tokenizer.json'])
+  if vocab_size not in (None, tokenizer.vocab_size):
+    raise UsageError(
+      f'--vocab_size={vocab_size}: the {kind} tokenizer has '
+      f'{tokenizer.vocab_size}; leave the flag out, or choose bpe'
+    )
+  return tokenizer
 
 
 def save(tokenizer: base.Tokenizer, path: str | Path) -> None:
@@ -60,6 +89,8 @@ def load(path: str | Path) -> base.Tokenizer:
 
 
 def _from_json(fields: dict[str, Any]) -> base.Tokenizer:
+  if 'kind' not in fields and 'model' in fields:
+    return BPETokenizer.from_json(fields)  # A file of Hugging Face.
   kind = fields.get('kind')
   if not isinstance(kind, str) or kind not in _FROM_JSON:
     raise InputError(f"'kind' must be one of {', '.join(_FROM_JSON)}")

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from minigpt.tokenizers import in_graph_base
+from minigpt.tokenizers import base, in_graph_base
 from minigpt.tokenizers.in_graph_base import shift
 
 _OTHER, _LETTER, _APOSTROPHE = range(3)  # kinds of code points
@@ -38,9 +38,9 @@ class WordInGraph(in_graph_base.InGraphTokenizer):
 
 def _kinds(letters: str, apostrophes: str) -> np.ndarray:  # -> int [0x110000]
   """Returns the kind of every code point."""
-  kinds = np.full([in_graph_base.N_CODE_POINTS], _OTHER)
+  kinds = np.full([base.N_CODE_POINTS], _OTHER)
   kinds[list(map(ord, apostrophes))] = _APOSTROPHE
-  every = ''.join(map(chr, range(in_graph_base.N_CODE_POINTS)))
+  every = ''.join(map(chr, range(base.N_CODE_POINTS)))
   for run in re.finditer(f'[{letters}]+', every):
     kinds[run.start() : run.end()] = _LETTER
   return kinds

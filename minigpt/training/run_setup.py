@@ -267,6 +267,11 @@ def start_values(
       f'--tokenizer={overrides["tokenizer"]}: the model of --init_from comes '
       f'with {name}; leave the flag out'
     )
+  if overrides.get('special'):
+    raise UsageError(
+      '--special: the vocabulary is that of the model of --init_from; leave '
+      'the flag out'
+    )
   return values | {'tokenizer': name}
 
 
@@ -294,7 +299,13 @@ def prepare(
       f'eval_stride={settings.train.eval_stride}: windows of {context_length} '
       'tokens would leave text out; lower it'
     )
-  data = read_training_data(settings.data, context_length, tokenizer, check)
+  data = read_training_data(
+    settings.data,
+    context_length,
+    tokenizer,
+    check,
+    settings.model.get('vocab_size'),
+  )
   vocabulary = {'vocab_size': data.tokenizer.vocab_size}
   model = GPTConfig(**{**vocabulary, **settings.model})
   loading.check_vocab_size('the run', model, data.tokenizer)

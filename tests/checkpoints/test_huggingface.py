@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.checkpoints import huggingface
+from minigpt.checkpoints import huggingface, loading
 from minigpt.config import GPTConfig
 from minigpt.errors import InputError
 from minigpt.generation import decode, sampling
@@ -261,6 +261,23 @@ def test_the_tokenizer_says_which_rows_are_padding(model, files):
     (model / name).write_text(json.dumps(content))
   config = huggingface.read(model)[0]
   assert (config.vocab_size, config.vocab_padding) == (37, 3)
+
+
+def test_a_vocabulary_of_ones_own_goes_out_and_comes_in(tmp_path):
+  text = pathlib.Path(__file__).read_text()
+  tokenizer = build('bpe', text, 300, ['<|user|>'])
+  config = small_config(vocab_size=300)
+  path = tmp_path / 'new'
+  huggingface.write(path, config, params.init_params(config), tokenizer)
+  described = json.loads((path / 'config.json').read_text())
+  assert described['eos_token_id'] == tokenizer.end_of_text == 298
+  assert (
+    '"eos_token": "<|endoftext|>"'
+    in (path / 'tokenizer_config.json').read_text()
+  )
+  (path / huggingface.TOKENIZER).unlink()  # As of a model of somebody else.
+  found = loading.load(path).tokenizer
+  assert found.to_json() == tokenizer.to_json()
 
 
 # OpenAI's checkpoint.

@@ -77,6 +77,8 @@ def test_every_number_of_a_recipe_is_checked():
     (GPTConfig, {'bias': 1}, 'bias=1: it must be true or false'),
     (GPTConfig, {'emb_dim': 64.0}, r'emb_dim=64\.0: it must be an integer'),
     (DataConfig, {'dataset': 7}, 'dataset=7: it must be a string'),
+    (DataConfig, {'special': 'a'}, "special='a': it must be a list of str"),
+    (DataConfig, {'special': ['a', 1]}, 'it must be a list of strings'),
     (DataConfig, [], 'is no object'),
   ],
 )
@@ -89,3 +91,5 @@ def test_json_becomes_a_config():
   found = validation.from_json(TrainConfig, {'learning_rate': 1, 'steps': 3})
   assert found == TrainConfig(learning_rate=1.0, steps=3)
   assert type(found.learning_rate) is float
+  found = validation.from_json(DataConfig, {'special': ['<a>', '<b>']})
+  assert found == DataConfig(special=('<a>', '<b>'))

@@ -20,6 +20,7 @@ class Config:
   rate: float = option(0.5, 'how fast')
   name: str = option('a', 'called what')
   loud: bool = option(False, 'or not')
+  parts: tuple[str, ...] = option((), 'of what')
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def values():
 
 
 def test_each_field_with_a_help_text_becomes_a_flag(values):
-  assert set(values) == {'size', 'rate', 'name', 'loud'}
+  assert set(values) == {'size', 'rate', 'name', 'loud', 'parts'}
   assert values['size'].help == 'how many (unless set by preset: 2)'
 
 
@@ -39,6 +40,8 @@ def test_explicit_flags_are_those_that_were_typed(values):
   found = app.explicit_flags(values, Config)
   assert found == {'size': 2, 'loud': False, 'rate': 1e-3}
   assert type(found['size']) is int
+  app.parse_flags(values, ['p', '--parts=a,b', '--parts=c'])
+  assert app.explicit_flags(values, Config)['parts'] == ('a,b', 'c')
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minigpt import tokenizers
 from minigpt.errors import InputError
-from minigpt.tokenizers import gpt2
+from minigpt.tokenizers import byte_pairs
 
 
 def test_gpt2_knows_the_published_ids(gpt2_tokenizer):
@@ -45,7 +45,7 @@ def test_gpt2_without_file_or_network_names_the_variable(tmp_path, monkeypatch):
   monkeypatch.setenv('TIKTOKEN_CACHE_DIR', str(tmp_path))
   monkeypatch.setattr(socket, 'getaddrinfo', offline)
   monkeypatch.setattr(tiktoken.registry, 'ENCODINGS', {})
-  gpt2._encoding.cache_clear()
+  byte_pairs.gpt2_encoding.cache_clear()
   with pytest.raises(InputError, match='TIKTOKEN_CACHE_DIR') as caught:
     tokenizers.build('gpt2', '')
   assert '\n' not in str(caught.value)
@@ -58,11 +58,13 @@ def test_gpt2_without_file_or_network_names_the_variable(tmp_path, monkeypatch):
 def test_long_white_space_apart_gives_the_same_tokens(
   gpt2_tokenizer, text, most
 ):
-  whole = gpt2_tokenizer._encoding.encode_ordinary(text)
+  whole = gpt2_tokenizer._encoder.encoding.encode_ordinary(text)
   found = []
-  for part, is_piece in gpt2.split_long_spaces(text, most):
-    encoding = gpt2_tokenizer._of_pieces if is_piece else None
-    found += (encoding or gpt2_tokenizer._encoding).encode_ordinary(part)
+  for part, is_piece in byte_pairs.split_long_spaces(text, most):
+    encoding = gpt2_tokenizer._encoder.of_pieces if is_piece else None
+    found += (encoding or gpt2_tokenizer._encoder.encoding).encode_ordinary(
+      part
+    )
   assert found == whole
 
 
@@ -72,5 +74,5 @@ def test_a_million_blanks_are_no_panic(gpt2_tokenizer, space):
   spaces = space * (1_100_000 // len(space))
   ids = gpt2_tokenizer.encode(f'a{spaces} b{space}')
   parts = ['a', spaces, ' b', space]
-  expected = map(gpt2_tokenizer._encoding.encode_ordinary, parts)
+  expected = map(gpt2_tokenizer._encoder.encoding.encode_ordinary, parts)
   assert ids.tolist() == [i for part in expected for i in part]

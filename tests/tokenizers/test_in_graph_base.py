@@ -17,7 +17,8 @@ from minigpt.errors import InputError
 from minigpt.tokenizers import in_graph_base, word
 from minigpt.tokenizers.char import CharTokenizer
 
-KINDS = ['char', 'word', 'gpt2']
+KINDS = ['char', 'word', 'gpt2', 'bpe']
+SPECIAL = ['<|user|>', '<|assistant|>', '\u00ab\u00bb']
 N_CODE_POINTS = 0x110000
 EVERY_CHARACTER = ''.join(
   chr(code) for code in range(N_CODE_POINTS) if not 0xD800 <= code < 0xE000
@@ -28,8 +29,11 @@ EVERY_CHARACTER = ''.join(
 def tokenizer_of(kind):
   if kind == 'char':
     return CharTokenizer(EVERY_CHARACTER)
+  text = inspect.getsource(argparse)
   try:
-    return tokenizers.build(kind, inspect.getsource(argparse))
+    if kind == 'bpe':
+      return tokenizers.build(kind, text, 1000, SPECIAL)
+    return tokenizers.build(kind, text)
   except InputError as error:
     pytest.skip(str(error))
 
@@ -109,6 +113,7 @@ FRAGMENTS = st.one_of(
   st.text(st.sampled_from("aeinst 'SL"), max_size=12).map(str.encode),
   st.text(st.sampled_from(BLANKS), max_size=4).map(str.encode),
   st.sampled_from(SNIPPETS).map(str.encode),
+  st.sampled_from([*SPECIAL, '<|user', '|>']).map(str.encode),
   st.builds(bytes.__mul__, st.sampled_from(RUNS), st.integers(0, 300)),
   st.binary(max_size=3),
 )

@@ -90,6 +90,22 @@ def test_load_and_save_name_a_path_that_fails(tmp_path):
     tokenizers.save(tokenizers.build('char', 'a'), tmp_path / 'none' / 't')
 
 
+def test_a_path_names_a_tokenizer(tmp_path):
+  path = str(tmp_path / 'words.json')
+  words = tokenizers.build('word', 'a b')
+  tokenizers.save(words, path)
+  assert tokenizers.build(path, '').to_json() == words.to_json()
+  with pytest.raises(UsageError, match=r'--vocab_size=9: the .* has 5'):
+    tokenizers.build(path, '', 9)
+
+
+def test_what_only_bpe_has_is_refused_elsewhere():
+  with pytest.raises(UsageError, match='--vocab_size=9: the char'):
+    tokenizers.build('char', 'ab', 9)
+  with pytest.raises(UsageError, match='--special: only'):
+    tokenizers.build('gpt2', '', special=['<a>'])
+
+
 def test_build_refuses_unknown_kind_and_no_text():
   with pytest.raises(UsageError, match="did you mean 'word'"):
     tokenizers.build('words', 'text')

@@ -15,9 +15,6 @@ WHAT = flags.DEFINE_string(
 PRESET = flags.DEFINE_string(
   'preset', 'gpt2-124m', 'model and its recipe', flag_values=FLAGS
 )
-VOCAB = flags.DEFINE_integer(
-  'vocab_size', 50257, 'tokens the model knows', flag_values=FLAGS
-)
 WEIGHTS = flags.DEFINE_string(
   'weights',
   'float32',

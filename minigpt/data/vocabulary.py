@@ -1,0 +1,68 @@
+"""A vocabulary learned from files of any size, without tokens yet."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from minigpt.data.shard_writer import documents, split_file
+from minigpt.tokenizers import bpe_trainer
+from minigpt.tokenizers.bpe import BPETokenizer
+
+# Text is about so many times as long as its gzip file.
+_DEFLATED = 4
+
+
+def train_bpe(
+  paths: Sequence[str],
+  vocab_size: int | None,
+  special: Sequence[str] = (),
+  sample_bytes: int = 100 << 20,
+) -> BPETokenizer:
+  """Trains a byte pair encoding on files, as `minigpt prepare` reads them.
+
+  Args:
+    paths: the files.
+    vocab_size: tokens in all, special ones included.
+    special: special tokens besides `<|endoftext|>`.
+    sample_bytes: about so much text is looked at, taken evenly from all of it:
+      memory grows with its distinct words.
+
+  Raises:
+    UsageError: size and special tokens make no sense.
+    InputError: the text cannot be read, or is too little.
+  """
+  bpe_trainer.check(vocab_size, special)
+  n_bytes = sum(map(_text_size, paths))
+  share = min(1.0, sample_bytes / max(n_bytes, 1))
+  return bpe_trainer.train(sampled(parts(paths), share), vocab_size, special)
+
+
+def _text_size(path: str) -> int:
+  """Returns about how many bytes of text a file holds; 0 where it is gone."""
+  try:
+    size = os.path.getsize(path)
+  except OSError:  # Whoever reads it says so.
+    return 0
+  return size * _DEFLATED if path.endswith('.gz') else size
+
+
+def parts(paths: Iterable[str]) -> Iterator[str]:
+  """Yields the text of files piece by piece; no token spans a boundary.
+
+  Raises:
+    InputError: a file cannot be read, or is not what its name says.
+  """
+  for path in paths:
+    for text_range in split_file(path, sys.maxsize):
+      for document in documents(text_range):
+        yield from document
+
+
+def sampled(texts: Iterable[str], share: float) -> Iterator[str]:
+  """Yields about a share of the text, the same texts each time."""
+  n_seen = n_taken = 0
+  for text in texts:
+    if n_taken <= share * n_seen:
+      n_taken += len(text)
+      yield text
+    n_seen += len(text)

@@ -1,0 +1,120 @@
+"""Learns the merges of a byte pair encoding from text.
+
+`rustbpe` counts the distinct pieces of the text in parallel, then merges the
+most frequent pair until there are enough. The same text has the same merges:
+of pairs as frequent, the one with lower ids comes first.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from minigpt.errors import InputError, UsageError
+from minigpt.tokenizers import base, byte_pairs, special
+from minigpt.tokenizers.bpe import BPETokenizer
+
+# Characters that are split at once; the splitter's stack holds no longer piece.
+_BLOCK = 1 << 16
+_BLOCKS_AT_ONCE = 64
+
+
+def train(
+  parts: Iterable[str],
+  vocab_size: int | None,
+  special_tokens: Sequence[str] = (),
+) -> BPETokenizer:
+  """Makes a tokenizer whose merges are those of the most frequent pairs.
+
+  Args:
+    parts: a text in pieces of any size; they need not fit into memory together.
+    vocab_size: tokens in all: 256 bytes, the merges, `<|endoftext|>`, and the
+      special ones.
+    special_tokens: what text may spell to be one token, like '<|user|>'.
+
+  Raises:
+    UsageError: there is no room for the bytes and the special tokens, or a
+      special token is empty, there twice, or can overlap another.
+    InputError: `rustbpe` is not installed, or the text is empty, holds a lone
+      surrogate, or has too few different pairs.
+  """
+  vocab_size = check(vocab_size, special_tokens)
+  n_special = len(special_tokens) + 1
+  n_mergeable = vocab_size - n_special
+  tokens = _learn(_blocks(parts, special_tokens), n_mergeable)
+  if len(tokens) < n_mergeable:
+    raise InputError(
+      f'vocab_size={vocab_size}: the text fills a vocabulary of '
+      f'{len(tokens) + n_special}, special tokens included; lower it, or give '
+      'more text'
+    )
+  names = [special.END_OF_TEXT, *special_tokens]
+  ids = {name: n_mergeable + i for i, name in enumerate(names)}
+  return BPETokenizer([*tokens, *(name.encode() for name in names)], ids)
+
+
+def check(vocab_size: int | None, special_tokens: Sequence[str]) -> int:
+  """Returns the size; raises UsageError for what no text could make it."""
+  special.check(special_tokens)
+  least, most = 257 + len(special_tokens), byte_pairs.MAX_VOCAB_SIZE
+  if vocab_size is None:
+    raise UsageError(
+      'a bpe tokenizer is trained to a size: give --vocab_size, from '
+      f'{least} to {most}'
+    )
+  if not least <= vocab_size <= most:
+    raise UsageError(
+      f'vocab_size={vocab_size}: it must lie between {least}, the 256 bytes '
+      f'and {least - 256} special tokens, and {most}'
+    )
+  return vocab_size
+
+
+def _learn(blocks: Iterator[str], n_tokens: int) -> list[bytes]:
+  """Returns up to `n_tokens` tokens, in the order in which they were made."""
+  first = next(blocks, None)
+  base.check_learnable(first or '')
+  trainer = _rustbpe().Tokenizer()
+  # Runs of one character make tokens that are longer than any use. What is
+  # made of them is longer still, so leaving them out leaves out no other.
+  spare = 256 + n_tokens // 8
+  trainer.train_from_iterator(
+    _chain(first, blocks),
+    n_tokens + spare,
+    buffer_size=_BLOCKS_AT_ONCE,
+    pattern=byte_pairs.SPLIT,
+  )
+  tokens = (bytes(token) for token, _ in trainer.get_mergeable_ranks())
+  kept = [token for token in tokens if len(token) <= byte_pairs.LONGEST_TOKEN]
+  return kept[:n_tokens]
+
+
+def _chain(first: str | None, rest: Iterator[str]) -> Iterator[str]:
+  if first:
+    yield first
+  for block in rest:
+    base.check_learnable(block)
+    yield block
+
+
+def _blocks(
+  parts: Iterable[str], special_tokens: Sequence[str]
+) -> Iterator[str]:
+  """Yields the text in blocks that are not empty, without special tokens."""
+  split = special.pattern(special_tokens)
+  for part in parts:
+    texts = split.split(part)[::2] if split else [part]
+    for text in texts:
+      for chunk in base.chunks(text, _BLOCK):
+        # Where nothing can be cut well it is cut badly: a piece in thousands.
+        for start in range(0, len(chunk), 2 * _BLOCK):
+          yield chunk[start : start + 2 * _BLOCK]
+
+
+def _rustbpe() -> Any:
+  try:
+    import rustbpe
+  except ImportError:
+    raise InputError(
+      "to train a vocabulary, install rustbpe: pip install 'minigpt[bpe]'; to "
+      'use one that is trained needs nothing more'
+    ) from None
+  return rustbpe

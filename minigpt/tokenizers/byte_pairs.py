@@ -1,0 +1,129 @@
+"""What byte pair encodings with GPT-2's split share: tiktoken does the work."""
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minigpt.errors import InputError
+from minigpt.tokenizers import base
+
+OTHER, LETTER, NUMBER, SPACE = range(4)  # kinds of code points
+LONGEST_TOKEN = 128  # bytes
+MAX_VOCAB_SIZE = 2**16
+# GPT-2's expression for the pieces within which bytes are merged (encoder.py of
+# https://github.com/openai/gpt-2), with possessive quantifiers as in tiktoken:
+# the same pieces, and no backtracking.
+SPLIT = (
+  r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|"
+  r'\s+(?!\S)|\s'
+)
+# White space as tiktoken's expression has it; Python's own has four controls
+# more.
+_SPACE = r'[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
+_MOST_SPACES = 1 << 16
+
+
+@functools.cache
+def gpt2_encoding() -> Any:
+  """Loads GPT-2's encoding, or raises InputError where there is none."""
+  import tiktoken  # Slow, and not needed for the other tokenizers.
+
+  try:
+    return tiktoken.get_encoding('gpt2')
+  except (OSError, ValueError) as error:
+    reason = ' '.join(str(error).split())[:160]
+    raise InputError(
+      f'cannot load the gpt2 vocabulary: connect to the network once, or set '
+      f'TIKTOKEN_CACHE_DIR to a folder that holds it ({reason})'
+    ) from error
+
+
+def make_encoding(ranks: dict[bytes, int], split: str = SPLIT) -> Any:
+  """Makes an encoding that merges the pair of lowest rank first.
+
+  Args:
+    ranks: the tokens, single bytes among them; a rank is the token's id.
+    split: regular expression of the pieces.
+  """
+  import tiktoken
+
+  return tiktoken.Encoding(
+    'minigpt', pat_str=split, mergeable_ranks=ranks, special_tokens={}
+  )
+
+
+class Encoder:
+  """Encodes text of any kind; tiktoken alone panics at a million blanks."""
+
+  def __init__(self, encoding: Any, ranks: dict[bytes, int]):
+    """Keeps an encoding and its ranks."""
+    self.encoding = encoding
+    self._ranks = ranks
+
+  def encode(self, text: str) -> list[int]:
+    """Returns the ids of a text."""
+    ids: list[int] = []
+    for part, is_piece in split_long_spaces(text):
+      encoding = self.of_pieces if is_piece else self.encoding
+      ids += encoding.encode_ordinary(part)
+    return ids
+
+  @functools.cached_property
+  def of_pieces(self) -> Any:
+    """Returns the encoding that merges all of a text as one piece."""
+    return make_encoding(self._ranks, '(?s:.+)')
+
+
+def split_long_spaces(
+  text: str, most: int = _MOST_SPACES
+) -> Iterator[tuple[str, bool]]:
+  """Yields parts that share no token, and whether each is a piece by itself.
+
+  tiktoken's expression takes white space before something visible one step
+  back, and its engine panics where it remembers a million steps. That piece is
+  the run without its last character, whatever surrounds it, so a long one is
+  cut out.
+
+  Args:
+    text: any.
+    most: characters of white space that the expression is given at once.
+  """
+  # A long run holds one of these blocks, and most texts none: that is found out
+  # faster than by an expression.
+  size = max(most // 2, 1)
+  if not any(text[i : i + size].isspace() for i in range(0, len(text), size)):
+    yield text, False
+    return
+  start = 0
+  # Looking behind keeps the search from counting a run again from each place.
+  for run in re.finditer(f'(?<!{_SPACE}){_SPACE}{{{most},}}', text):
+    is_last = run.end() == len(text)
+    end = run.end() if is_last else run.end() - 1
+    yield text[start : run.start()], False
+    yield text[run.start() : end], True
+    start = end
+  yield text[start:], False
+
+
+@functools.cache
+def code_point_kinds() -> np.ndarray:  # -> int [0x110000]
+  """Returns what tiktoken considers a letter, a number or white space.
+
+  Its version of Unicode is neither Python's nor RE2's, so tiktoken is asked: an
+  encoding whose pattern matches only one class drops all other characters.
+
+  Returns:
+    One of the kinds above for each code point.
+  """
+  patterns = {LETTER: r'\p{L}', NUMBER: r'\p{N}', SPACE: r'\s'}
+  every = [*range(0xD800), *range(0xE000, base.N_CODE_POINTS)]
+  text = ''.join(map(chr, every))
+  kinds = np.full([base.N_CODE_POINTS], OTHER)
+  for kind, pattern in patterns.items():
+    matches = make_encoding({bytes([b]): b for b in range(256)}, pattern)
+    found = matches.decode(matches.encode_ordinary(text))
+    kinds[base.code_points(found)] = kind
+  return kinds

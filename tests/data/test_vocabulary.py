@@ -1,0 +1,26 @@
+"""A vocabulary from files, and the part of the text that it is learned from."""
+
+from minigpt.data import vocabulary
+
+
+def test_parts_are_the_text_of_the_files(corpus_paths, documents):
+  assert ''.join(vocabulary.parts(corpus_paths)) == ''.join(documents)
+
+
+def test_a_share_is_taken_evenly():
+  texts = [f'{i:04}' for i in range(1000)]
+  found = list(vocabulary.sampled(texts, 0.25))
+  assert found[:3] == ['0000', '0004', '0008'] and len(found) == 250
+  assert list(vocabulary.sampled(texts, 1.0)) == texts
+  # Long ones count as what they are.
+  found = list(vocabulary.sampled(['a' * 100, *['b'] * 900], 0.5))
+  assert 400 <= sum(map(len, found)) - 100 <= 401
+
+
+def test_a_long_corpus_is_sampled(tmp_path):
+  """The first half says nothing of the second, which is not forgotten."""
+  for name, word in (('a', 'sun '), ('b', 'moon ')):
+    (tmp_path / f'{name}.txt').write_text(word * 500_000)
+  paths = [str(tmp_path / f'{name}.txt') for name in 'ab']
+  tokenizer = vocabulary.train_bpe(paths, 264, sample_bytes=1 << 21)
+  assert {b' sun', b' moon'} <= set(tokenizer.tokens)
