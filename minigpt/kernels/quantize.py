@@ -103,6 +103,7 @@ def quantize(
   weights: str,
   compute_dtype: str = 'float32',
   exported: bool = False,
+  compiled: bool = True,
 ) -> Params:
   """Returns the tree with its matrices `[out, in]`, stored as `weights`.
 
@@ -113,6 +114,8 @@ def quantize(
     weights: one of `config.WEIGHTS`; 'w8a8' is int8 that multiplies in 8 bits.
     compute_dtype: of the activations; bfloat16 keeps all weights in it.
     exported: leave out what helps no other process than this one.
+    compiled: XLA will read them. TensorFlow's own kernels read float32 matrices
+      as fast or faster as they are, so then nothing is done to these.
 
   Raises:
     UsageError: there is no such format, or it computes in float32 alone.
@@ -121,6 +124,8 @@ def quantize(
     raise unknown('weights', weights, WEIGHTS)
   if compute_dtype not in COMPUTE_DTYPES:
     raise unknown('compute_dtype', compute_dtype, COMPUTE_DTYPES)
+  if weights == compute_dtype == 'float32' and not compiled:
+    return p
   if compute_dtype == 'float32':
     store = _STORE[weights]
     return _map_matrices(p, store if exported else lambda w: _packed(store(w)))

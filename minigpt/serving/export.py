@@ -50,7 +50,9 @@ def export(
   options.check()
   versions.check_base(base)
   versions.check_keep(keep)
-  p = quantize(trained.model.params, options.weights, exported=True)
+  p = quantize(
+    trained.model.params, options.weights, exported=True, compiled=options.xla
+  )
   cost = loss_change(trained, p, options, report)
   card = {}
 

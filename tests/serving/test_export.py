@@ -49,6 +49,27 @@ def test_int8_costs_next_to_nothing_and_is_stored_as_int8(int8):
   assert stored[tf.int8] > 10 * stored[tf.float32]
 
 
+@pytest.mark.parametrize('xla', [False, True])
+def test_matrices_lie_as_who_multiplies_reads_them(xla, trained, monkeypatch):
+  stored = []
+  monkeypatch.setattr(
+    exporting, '_write', lambda _, __, p, *more: stored.append(p) or {}
+  )
+  monkeypatch.setattr(exporting.versions, 'publish', _write_nowhere)
+  export(trained, Path('models/sun'), Options(xla=xla))
+  w = trained.model.params.blocks[0].attn.c_attn.w
+  wide = stored[0].blocks[0].attn.c_attn.w
+  if xla:
+    assert wide.values.shape == w.shape[::-1]
+  else:
+    assert wide is w
+
+
+def _write_nowhere(base, write, version, keep):
+  write(base, 1)
+  return base / '1'
+
+
 def test_the_card_tells_what_was_exported(int8, trained):
   card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
   assert card['name'] == 'sun'

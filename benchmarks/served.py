@@ -1,0 +1,161 @@
+"""Times an unmodified server's path for each format of weights, in turns.
+
+  python benchmarks/served.py --formats float32 int8 --rounds 3
+
+Exports GPT-2 with random weights, loads each export in a process of its own as
+TensorFlow Serving does, without XLA, and asks `generate_ids` for tokens after a
+short prompt, of one and of eight rows, and for one token after a long prompt.
+--xla adds the same model in one XLA program, as `minigpt generate` runs it.
+"""
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from minigpt.config import GPTConfig, preset_values, resolve
+from minigpt.conformance.isolated_process import IsolatedProcess
+from minigpt.generation.request import Request
+from minigpt.kernels.quantize import quantize
+from minigpt.model.transformer import GPT
+from minigpt.profiling import workloads
+from minigpt.runtime import app, startup
+from minigpt.serving.sampling_inputs import sampling_inputs
+from minigpt.serving.signatures import Server
+from minigpt.tokenizers.char import CharTokenizer
+
+
+def write(folder: Path, gpt: GPT, config: GPTConfig, weights: str, n_new: int):
+  """Writes the signatures of an export, without its warm-up and its card."""
+  p = quantize(gpt.params, weights, exported=True, compiled=False)
+  # Any vocabulary of the size will do, and this one needs no file.
+  tokenizer = CharTokenizer(''.join(map(chr, range(config.vocab_size))))
+  server = Server(p, config, tokenizer, max_new_tokens_limit=n_new)
+  tf.saved_model.save(server, str(folder), signatures=server.signatures())
+
+
+class Served:
+  """An export in a process without XLA."""
+
+  def __init__(self, folder: Path, config: GPTConfig):
+    self._endpoint = IsolatedProcess(folder)
+    self._vocab_size = config.vocab_size
+
+  def seconds(self, n_rows: int, n_prompt: int, n_new: int) -> float:
+    """Times one call for `n_new` tokens after each prompt."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(self._vocab_size, size=[n_rows, n_prompt])
+    inputs = {
+      'ids': ids.astype(np.int32),
+      'prompt_len': np.full([n_rows], n_prompt, np.int32),
+      **sampling_inputs(Request(n_new, temperature=0.0), n_rows),
+    }
+    started = time.perf_counter()
+    self._endpoint.predict('generate_ids', inputs)
+    return time.perf_counter() - started
+
+  def close(self) -> None:
+    """Ends the process."""
+    self._endpoint.close()
+
+
+class OneProgram:
+  """The same model in one XLA program."""
+
+  def __init__(self, gpt: GPT, config: GPTConfig, n_new: int):
+    self._p, self._config = quantize(gpt.params, 'float32'), config
+    self._n_new = n_new
+    self._work: dict[tuple[int, int], workloads.Workload] = {}
+
+  def seconds(self, n_rows: int, n_prompt: int, n_new: int) -> float:
+    """Times one call for `n_new` tokens after each prompt."""
+    work = self._work.get((n_rows, n_prompt))
+    if not work:
+      work = self._work[n_rows, n_prompt] = workloads.decode(
+        self._p, self._config, n_rows, n_prompt, self._n_new
+      )
+      work()
+    started = time.perf_counter()
+    work(n=tf.constant(n_new)).numpy()
+    return time.perf_counter() - started
+
+  def close(self) -> None:
+    """Does nothing: the programs end with this process."""
+
+
+def measure(sides, args) -> dict[str, dict[str, float]]:
+  """Returns the median rates of each side, by the name of the work."""
+  short, n_new = args.prompt_length, args.new_tokens
+
+  def decode(side, n_rows):
+    # The first token comes with the prompt.
+    first = side.seconds(n_rows, short, 1)
+    return n_rows * (n_new - 1) / (side.seconds(n_rows, short, n_new) - first)
+
+  def prefill(side):
+    return args.long_prompt / side.seconds(1, args.long_prompt, 1)
+
+  work = {
+    'batch 1': lambda side: decode(side, 1),
+    'batch 8': lambda side: decode(side, 8),
+    'prefill': prefill,
+  }
+  rates = {name: {kind: [] for kind in work} for name in sides}
+  for turn in range(args.rounds + 1):
+    for kind, run in work.items():
+      for name, side in sides.items():
+        rate = run(side)
+        if turn:  # The first sets everything up.
+          rates[name][kind].append(rate)
+  return {
+    name: {kind: statistics.median(of) for kind, of in row.items()}
+    for name, row in rates.items()
+  }
+
+
+def parse() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--preset', default='gpt2-124m')
+  parser.add_argument('--vocab_size', type=int, default=50257)
+  parser.add_argument('--formats', nargs='+', default=['float32', 'int8'])
+  parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--prompt_length', type=int, default=128)
+  parser.add_argument('--new_tokens', type=int, default=65)
+  parser.add_argument('--long_prompt', type=int, default=512)
+  parser.add_argument('--xla', action='store_true')
+  return parser.parse_args()
+
+
+def main() -> int:
+  startup.configure()
+  args = parse()
+  settings = resolve(preset_values(args.preset, {}))
+  config = GPTConfig(**settings.model, vocab_size=args.vocab_size)
+  gpt = GPT(config)
+  with contextlib.ExitStack() as stack:
+    scratch = stack.enter_context(tempfile.TemporaryDirectory())
+    sides: dict[str, Served | OneProgram] = {}
+    for weights in args.formats:
+      folder = Path(scratch, weights)
+      write(folder, gpt, config, weights, args.new_tokens)
+      sides[weights] = Served(folder, config)
+    if args.xla:
+      sides['one XLA program'] = OneProgram(gpt, config, args.new_tokens)
+    for side in sides.values():
+      stack.callback(side.close)
+    rates = measure(sides, args)
+  print(
+    f'{"tokens/s":<16}', *(f'{kind:>10}' for kind in rates[args.formats[0]])
+  )
+  for name, row in rates.items():
+    print(f'{name:<16}', *(f'{rate:10,.1f}' for rate in row.values()))
+  return 0
+
+
+if __name__ == '__main__':
+  raise SystemExit(app.exit_code(main))
