@@ -44,7 +44,7 @@ def main() -> None:
   _check_formats()
   options = _options().check()
   versions.check_keep(flags.KEEP_VERSIONS.value)
-  base = Path(flags.EXPORT_DIR.value)
+  base = _named(Path(flags.EXPORT_DIR.value))
   if flags.FORMAT.value == 'savedmodel':
     versions.check_base(base)
   trained = load_trained(Path(flags.WORKDIR.value))
@@ -59,6 +59,18 @@ def main() -> None:
     # A model apart, as clients choose by name and the option is the server's.
     twin = base.with_name(f'{base.name}-xla')
     _export(trained, twin, options._replace(xla=True))
+
+
+def _named(base: Path) -> Path:
+  """Returns the same folder by a path that ends with the model's name."""
+  named = base.resolve() if base.name in ('', '..') else base
+  # What is not UTF-8 stands in a path as a surrogate, which has no encoding.
+  if not named.name.encode('utf-8', 'ignore').decode() == named.name != '':
+    raise UsageError(
+      f'export_dir={str(base)!r}: it must end with a name in UTF-8, which '
+      'becomes that of the model'
+    )
+  return named
 
 
 def _check_formats() -> None:

@@ -11,6 +11,7 @@ from minigpt.conformance.subject import (
   ModelUnderTest,
   compare_row,
   example_inputs,
+  known_signatures,
   predict_example,
   split_rows,
   take_rows,
@@ -91,8 +92,8 @@ def _text_signatures(model: ModelUnderTest) -> list[tuple[str, str]]:
   """Returns each signature that takes text, and its input's name."""
   return [
     (name, key)
-    for name, signature in model.endpoint.signatures().items()
-    for key in signature.inputs
+    for name in known_signatures(model)
+    for key in model.endpoint.signatures()[name].inputs
     if key in _TEXT_INPUTS
   ]
 
@@ -119,7 +120,7 @@ def refuses(model: ModelUnderTest, name: str, changed: dict[str, Any]) -> bool:
 def bad_values(model: ModelUnderTest) -> str:
   """Checks that each is refused by name, and the next request answered."""
   n_refused = 0
-  for name in model.endpoint.signatures():
+  for name in known_signatures(model):
     if not base_name(name).startswith('generate'):
       continue
     good = example_inputs(model, name)

@@ -24,6 +24,7 @@ from minigpt.conformance.subject import (
   ModelFiles,
   ModelUnderTest,
   example_inputs,
+  known_signatures,
   prepare,
   run_check,
   take_rows,
@@ -106,9 +107,11 @@ def read_files(
   """
   path = Path(export_dir) if export_dir else None
   card = _read_card(path) if path else {}
+  known = ModelFiles(path)
+  if sizes := card.get('batch_sizes'):
+    known = known._replace(largest_batch=max(sizes))
   if workdir is None:
-    return ModelFiles(
-      path,
+    return known._replace(
       tokenizer=_read_tokenizer(path) if path else None,
       context_length=card.get('model', {}).get('context_length'),
     )
@@ -116,11 +119,10 @@ def read_files(
   model = LoadedModel(
     trained.run.model, trained.model.params, trained.tokenizer, trained
   )
-  return ModelFiles(
-    path,
-    model.tokenizer,
-    model.config.context_length,
-    parity_checks.as_exported(model, card.get('weights', 'float32')),
+  return known._replace(
+    tokenizer=model.tokenizer,
+    context_length=model.config.context_length,
+    reference=parity_checks.as_exported(model, card.get('weights', 'float32')),
   )
 
 
@@ -140,7 +142,7 @@ def _read_tokenizer(export_dir: Path) -> Tokenizer | None:
 def latencies(model: ModelUnderTest) -> dict[str, float]:
   """Returns the median seconds of each signature that answers."""
   found = {}
-  for name in model.endpoint.signatures():
+  for name in known_signatures(model):
     with contextlib.suppress(EndpointError, LookupError, ValueError):
       found[name] = _latency(model, name)
   return found

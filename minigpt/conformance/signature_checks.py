@@ -15,6 +15,7 @@ from minigpt.conformance.subject import (
   NotApplicableError,
   compare_row,
   example_inputs,
+  known_signatures,
   predict_example,
   split_rows,
   take_rows,
@@ -55,13 +56,17 @@ def all_signatures(model: ModelUnderTest) -> str:
     absent |= {*outputs} - {*found[name].outputs}
     if absent:
       raise CheckError(f'{name} lacks {", ".join(sorted(absent))}')
-  return f'{len(found)} signatures'
+  unknown = {*found} - {*known_signatures(model)}
+  left = f'; not checked: {", ".join(sorted(unknown))}' if unknown else ''
+  return f'{len(found)} signatures{left}'
 
 
 def batch_dimension(model: ModelUnderTest) -> str:
   """Checks dimension 0 of every tensor, along which the server batches."""
   n_tensors = 0
-  for name, signature in model.endpoint.signatures().items():
+  found = model.endpoint.signatures()
+  for name in known_signatures(model):
+    signature = found[name]
     for spec in (*signature.inputs.values(), *signature.outputs.values()):
       if not spec.shape.rank or spec.shape[0] is not None:
         raise CheckError(f'{name}: {spec.name} has the shape {spec.shape}')
@@ -92,7 +97,7 @@ def no_jit(model: ModelUnderTest) -> str:
 def every_signature_answers(model: ModelUnderTest) -> str:
   """Checks that as many rows come out as go in, and no NaN."""
   n_rows = model.n_rows
-  for name in model.endpoint.signatures():
+  for name in known_signatures(model):
     for key, array in predict_example(model, name).items():
       if array.shape[:1] != (n_rows,):
         raise CheckError(f'{name}: {key} has {array.shape} for {n_rows} rows')
@@ -130,7 +135,7 @@ def batch_invariance(model: ModelUnderTest) -> str:
 
   TensorFlow Serving fills a batch up with copies of its first row.
   """
-  names = list(model.endpoint.signatures())
+  names = known_signatures(model)
   for name in names:
     inputs = example_inputs(model, name)
 
@@ -147,6 +152,25 @@ def batch_invariance(model: ModelUnderTest) -> str:
   return f'{len(names)} signatures, {model.n_rows} rows'
 
 
+def large_requests(model: ModelUnderTest) -> str:
+  """Sends more rows than the largest batch; each is as in a small one.
+
+  TensorFlow Serving splits such a request, or refuses it where its batching
+  configuration does not say so.
+  """
+  names = known_signatures(model)
+  n_times = model.files.largest_batch // model.n_rows + 1
+  index = list(range(model.n_rows)) * n_times
+  for name in names:
+    inputs = example_inputs(model, name)
+    few = split_rows(model.endpoint.predict(name, inputs))
+    many = model.endpoint.predict(name, take_rows(inputs, index))
+    for i, row in enumerate(split_rows(many)):
+      what = f'{name}: row {i} of {len(index)}'
+      compare_row(what, row, few[index[i]])
+  return f'{len(names)} signatures, {len(index)} rows'
+
+
 CHECKS: dict[str, CheckFunction] = {
   'signatures': all_signatures,
   'batch dimension': batch_dimension,
@@ -154,4 +178,5 @@ CHECKS: dict[str, CheckFunction] = {
   'every signature answers': every_signature_answers,
   'warm-up requests': warmup_requests,
   'batch invariance': batch_invariance,
+  'large requests': large_requests,
 }

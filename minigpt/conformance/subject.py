@@ -19,6 +19,7 @@ from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving.client import step_inputs
 from minigpt.serving.endpoint import Arrays, Endpoint, EndpointError
+from minigpt.serving.options import Options
 from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 
@@ -49,6 +50,7 @@ class ModelFiles(NamedTuple):
   tokenizer: Tokenizer | None = None  # of the export or of the run
   context_length: int | None = None
   reference: LoadedModel | None = None  # with weights as exported
+  largest_batch: int = max(Options().batch_sizes)  # that a server forms
 
 
 _NO_FILES = ModelFiles()
@@ -126,11 +128,30 @@ def run_check(name: str, check: CheckFunction, model: ModelUnderTest) -> Check:
     return Check(name, 'fail', f'unreadable answer: {error!r:.200}')
 
 
+def known_signatures(model: ModelUnderTest) -> list[str]:
+  """Returns the signatures that there are example inputs for.
+
+  An export may have others, of later versions or of its owner's.
+  """
+  known = {*_example_values(model)}
+  return [
+    name
+    for name, signature in model.endpoint.signatures().items()
+    if known >= {*signature.inputs} or name == 'decode_step'
+  ]
+
+
 def example_inputs(model: ModelUnderTest, name: str) -> dict[str, Any]:
-  """Returns inputs of three different rows for a signature."""
+  """Returns inputs of three different rows for a known signature."""
   if name == 'decode_step':
     return _step_after_prompts(model)
-  values = {
+  values = _example_values(model)
+  inputs = model.endpoint.signatures()[name].inputs
+  return {key: values[key] for key in inputs}
+
+
+def _example_values(model: ModelUnderTest) -> dict[str, Any]:
+  return {
     'prompt': model.prompts,
     'text': model.prompts,
     'ids': model.ids,
@@ -140,8 +161,6 @@ def example_inputs(model: ModelUnderTest, name: str) -> dict[str, Any]:
     'num_alternatives': np.arange(model.n_rows, dtype=np.int32),
     **_example_options(model),
   }
-  inputs = model.endpoint.signatures()[name].inputs
-  return {key: values[key] for key in inputs}
 
 
 def _example_options(model: ModelUnderTest) -> dict[str, Any]:

@@ -49,6 +49,16 @@ def same_rows(inputs: Tensors) -> Tensors:
     return {name: tf.identity(x) for name, x in inputs.items()}
 
 
+def require_same_slots(values: tf.Tensor, n_slots: tf.Tensor) -> tf.Tensor:
+  """Returns a cache's values [B, L, H, S, K], once S is that of the keys."""
+  n = tf.shape(values)[3]
+  checked = tf.debugging.Assert(
+    n == n_slots, ['values and keys must have as many slots:', n, n_slots]
+  )
+  with tf.control_dependencies([checked]):
+    return tf.identity(values)
+
+
 def complete_options(given: Tensors, n_rows: tf.Tensor, limit: int) -> Tensors:
   """Returns all sampling options, once those that are given are in range.
 

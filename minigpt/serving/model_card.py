@@ -88,7 +88,10 @@ def markdown(fields: dict[str, Any]) -> str:
   """Writes a card as tables."""
   plain = {k: v for k, v in fields.items() if not isinstance(v, dict)}
   nested = {k: fields[k] for k in ('versions', 'model', 'data', 'train')}
-  parts = [f'# {fields["name"]}, version {fields["version"]}', _table(plain)]
+  parts = [
+    f'# {_cell(fields["name"])}, version {fields["version"]}',
+    _table(plain),
+  ]
   for name, values in nested.items():
     parts += [f'## {name}', _table(values)]
   parts.append(
@@ -102,8 +105,13 @@ def markdown(fields: dict[str, Any]) -> str:
 
 
 def _table(values: Mapping[str, Any]) -> str:
-  rows = [f'| {key} | {value} |' for key, value in values.items()]
+  rows = [f'| {key} | {_cell(value)} |' for key, value in values.items()]
   return '\n'.join(['| | |', '|---|---|', *rows])
+
+
+def _cell(value: Any) -> str:
+  """Returns a value on one line and in one cell, whatever it holds."""
+  return ' '.join(str(value).split()).replace('|', '\\|')
 
 
 def _list(tensors: Mapping[str, str]) -> str:

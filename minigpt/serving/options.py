@@ -6,6 +6,11 @@ from minigpt.config import STORED_WEIGHTS
 from minigpt.errors import UsageError, unknown
 from minigpt.generation.request import Request
 
+# Limits of what is allowed, far above what is of use. An answer's buffer has
+# room for the longest, and a batch is made for each size when a server starts.
+_MOST_NEW_TOKENS = 2**20
+_MOST_ROWS = 2**16
+
 
 class Options(NamedTuple):
   """How a model is exported.
@@ -25,14 +30,16 @@ class Options(NamedTuple):
     """Returns the options, or raises UsageError."""
     if self.weights not in STORED_WEIGHTS:
       raise unknown('weights', self.weights, STORED_WEIGHTS)
-    if self.max_new_tokens_limit < 1:
+    if not 1 <= self.max_new_tokens_limit <= _MOST_NEW_TOKENS:
       raise UsageError(
-        f'max_new_tokens_limit={self.max_new_tokens_limit}: it must be 1 or '
-        'more'
+        f'max_new_tokens_limit={self.max_new_tokens_limit}: it must lie in '
+        f'[1, {_MOST_NEW_TOKENS}]'
       )
-    if list(self.batch_sizes) != sorted({n for n in self.batch_sizes if n > 0}):
+    sizes = [n for n in self.batch_sizes if 0 < n <= _MOST_ROWS]
+    if not sizes or list(self.batch_sizes) != sorted(set(sizes)):
       raise UsageError(
-        f'batch_sizes={self.batch_sizes}: they must be positive and rise'
+        f'batch_sizes={",".join(map(str, self.batch_sizes)):.60}: give at '
+        f'least one; they must lie in [1, {_MOST_ROWS}] and rise'
       )
     if self.eval_batches < 0:
       raise UsageError(

@@ -12,6 +12,9 @@ from minigpt.model.layers import sizes
 from minigpt.serving.input_checks import require
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
+# GPT-2's tokenizer takes 11 s for as many without a blank.
+_MOST_BYTES = 2**20
+
 
 class Prompt(NamedTuple):
   """What the model reads."""
@@ -44,10 +47,11 @@ class PromptReader(tf.Module):
     """Encodes texts, string [B]; an empty one is the boundary before it.
 
     Args:
-      text: UTF-8.
+      text: UTF-8, of at most a megabyte each.
       field: the input that errors name.
       limit: tokens that fit; None: the context.
     """
+    text = _short(text, field)
     in_graph_base.check_utf8(text, field)
     ids = self.tokenizer.encode(text, field)
     length = tf.cast(ids.row_lengths(), tf.int32)
@@ -88,6 +92,15 @@ class PromptReader(tf.Module):
       room = [[0, 0], [0, tf.maximum(context - sizes(prompt.ids)[1], 0)]]
       prompt = prompt._replace(ids=tf.pad(prompt.ids, room))
     return prompt
+
+
+def _short(text: tf.Tensor, field: str) -> tf.Tensor:
+  """Returns texts, once none of them would take the server minutes."""
+  n_bytes = tf.strings.length(text)
+  rule = f'must be at most {_MOST_BYTES} bytes'
+  checked = require(n_bytes <= _MOST_BYTES, n_bytes, f'length of {field}', rule)
+  with tf.control_dependencies([checked]):
+    return tf.identity(text)
 
 
 def keep_end(ids: tf.Tensor, length: tf.Tensor, limit: int) -> Prompt:

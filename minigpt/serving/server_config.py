@@ -1,9 +1,14 @@
 """Configuration files and the command of a TensorFlow Serving server."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from google.protobuf import text_encoding
+
 from minigpt.runtime.atomic_io import write_text
+
+_ENQUEUED = 256  # batches
 
 
 def write_serving_config(
@@ -21,6 +26,7 @@ def write_serving_config(
 
 def models_config(name: str) -> str:
   """Returns a ModelServerConfig: the newest version of one model."""
+  name = text_encoding.CEscape(name, as_utf8=True)
   return f"""model_config_list {{
   config {{
     name: "{name}"
@@ -33,11 +39,20 @@ def models_config(name: str) -> str:
 
 
 def batching_config(batch_sizes: Sequence[int]) -> str:
-  """Returns BatchingParameters: requests that wait share a batch."""
+  """Returns BatchingParameters: requests that wait share a batch.
+
+  A request beyond the largest batch is split. Then `max_batch_size` is the
+  limit of a request, and `max_execution_batch_size` that of a batch
+  (tensorflow/core/kernels/batching_util/shared_batch_scheduler.h).
+  """
   allowed = ''.join(f'allowed_batch_sizes: {n}\n' for n in batch_sizes)
-  return f"""max_batch_size {{ value: {max(batch_sizes)} }}
+  largest = max(batch_sizes)
+  # One request must not fill the queue.
+  return f"""max_batch_size {{ value: {largest * _ENQUEUED // 2} }}
+enable_large_batch_splitting {{ value: true }}
+max_execution_batch_size {{ value: {largest} }}
 batch_timeout_micros {{ value: 5000 }}
-max_enqueued_batches {{ value: 256 }}
+max_enqueued_batches {{ value: {_ENQUEUED} }}
 num_batch_threads {{ value: 2 }}
 pad_variable_length_inputs: true
 {allowed}"""
@@ -45,16 +60,26 @@ pad_variable_length_inputs: true
 
 def docker_command(base: Path, name: str, xla: bool) -> str:
   """Returns the command that serves a model with both files."""
+  source = _csv_field(f'source={base.resolve()}')
+  target = _csv_field(f'target=/models/{name}')
+  folder = f'/models/{name}'
   # Generation can outlast the 30 s that REST waits by default.
   options = [
-    'docker run --rm -p 8500:8500 -p 8501:8501',
-    f'--mount type=bind,source={base.resolve()},target=/models/{name},readonly',
-    f'-e MODEL_NAME={name} tensorflow/serving:latest',
-    f'--model_config_file=/models/{name}/models.config',
-    f'--batching_parameters_file=/models/{name}/batching.config',
-    '--enable_batching=true',
-    '--rest_api_timeout_in_ms=300000',
+    ('docker', 'run', '--rm', '-p', '8500:8500', '-p', '8501:8501'),
+    ('--mount', f'type=bind,{source},{target},readonly'),
+    ('-e', f'MODEL_NAME={name}', 'tensorflow/serving:latest'),
+    (f'--model_config_file={folder}/models.config',),
+    (f'--batching_parameters_file={folder}/batching.config',),
+    ('--enable_batching=true',),
+    ('--rest_api_timeout_in_ms=300000',),
   ]
   if xla:
-    options.append('--xla_cpu_compilation_enabled=true')
-  return ' \\\n  '.join(options)
+    options.append(('--xla_cpu_compilation_enabled=true',))
+  return ' \\\n  '.join(map(shlex.join, options))
+
+
+def _csv_field(text: str) -> str:
+  """Quotes a field of `--mount`, which docker reads as CSV (RFC 4180)."""
+  if any(c in text for c in ',"\r\n'):
+    text = '"' + text.replace('"', '""') + '"'
+  return text

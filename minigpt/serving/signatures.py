@@ -33,6 +33,7 @@ from minigpt.serving.input_checks import (
   Tensors,
   complete_options,
   require,
+  require_same_slots,
   same_rows,
 )
 from minigpt.serving.prompts import Prompt, PromptReader
@@ -279,6 +280,7 @@ class Server(tf.Module):
   ) -> Tensors:
     """Computes one more token a row; the caches return one slot longer."""
     n_slots = tf.shape(keys)[3]
+    values = require_same_slots(values, n_slots)
     token = self.prompts.require_ids(token, 'token')
     position = require(
       (position >= 0) & (position < self._config.context_length),

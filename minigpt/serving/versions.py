@@ -14,16 +14,28 @@ from minigpt.errors import InputError, UsageError
 from minigpt.runtime import atomic_io
 from minigpt.runtime.literal_path import is_pattern
 
+_LAST = 2**63 - 1  # The server's versions are int64.
+
 
 def versions(base: Path) -> list[int]:
   """Returns the versions that a server would see, the oldest first."""
+  return sorted({number for number, _ in _children(base)})
+
+
+def _children(base: Path) -> list[tuple[int, Path]]:
+  """Returns the version that a server takes each child for, and the child.
+
+  It reads numbers, so that 007 is version 7.
+  """
   try:
-    names = [path.name for path in base.iterdir()]
+    paths = list(base.iterdir())
   except FileNotFoundError:
     return []
   except OSError as error:
     raise InputError(f'{base} cannot be listed ({error.strerror})') from None
-  return sorted(int(n) for n in names if n.isascii() and n.isdecimal())
+  digits = [p for p in paths if p.name.isascii() and p.name.isdecimal()]
+  numbered = [(int(path.name), path) for path in digits]
+  return [(number, path) for number, path in numbered if number <= _LAST]
 
 
 def check_base(base: Path) -> None:
@@ -58,15 +70,20 @@ def publish(
     keep: how many versions, this one among them, survive; None: all.
 
   Raises:
-    UsageError: `keep` is below 2, or `version` below 1.
+    UsageError: `keep` is below 2, or `version` none that a server takes.
     InputError: the version exists, or cannot be written; then nothing of it
       is left behind.
   """
   check_keep(keep)
+  children = dict(_children(base))
   if version is None:
-    version = max(versions(base), default=0) + 1
-  if version < 1:
-    raise UsageError(f'version={version}: versions start at 1')
+    version = max(children, default=0) + 1
+  if not 1 <= version <= _LAST:
+    raise UsageError(f'version={version}: it must lie in [1, {_LAST}]')
+  if version in children:
+    raise InputError(
+      f'{children[version]} is there already; choose another version'
+    )
   path = base / str(version)
   with atomic_io.new_folder(path, (tf.errors.OpError,)) as scratch:
     write(scratch, version)
@@ -78,8 +95,8 @@ def publish(
 def prune(base: Path, keep: int) -> None:
   """Deletes all but the newest `keep` versions, at least 2."""
   # The version before stays: a server may still be answering with it.
-  for version in versions(base)[: -max(keep, 2)]:
-    path = base / str(version)
+  old = set(versions(base)[: -max(keep, 2)])
+  for path in (path for number, path in _children(base) if number in old):
     try:
       atomic_io.delete_folder(path)
     except OSError as error:

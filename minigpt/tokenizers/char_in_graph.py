@@ -29,9 +29,9 @@ class CharInGraph(in_graph_base.InGraphTokenizer):
 
 def _describe(code: tf.Tensor) -> tf.Tensor:
   """Formats a code point: int32 [] -> string [], as in A (U+0041)."""
-  nibbles = tf.bitwise.right_shift(code, [16, 12, 8, 4, 0]) & 15
+  nibbles = tf.bitwise.right_shift(code, [20, 16, 12, 8, 4, 0]) & 15
   digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
   character = tf.strings.unicode_encode(code[None], 'UTF-8')
-  # Four digits at least, five where they are needed.
-  name = tf.strings.regex_replace(digits, '^0', '')
+  # Four digits at least, up to six where they are needed.
+  name = tf.strings.regex_replace(digits, '^00?', '')
   return tf.strings.join([character, ' (U+', name, ')'])

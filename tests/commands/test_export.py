@@ -25,20 +25,30 @@ def test_a_path_that_no_server_could_read_is_refused(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_without_a_name_is_refused(tmp_path, capsys):
+  for folder in ('/', '..' + '/..' * 40, f'{tmp_path}/\udcff'):
+    code = helpers.run_here('export', '--workdir=a', f'--export_dir={folder}')
+    assert code == 2
+    assert 'must end with a name in UTF-8' in capsys.readouterr().err
+
+
 def test_the_program_and_its_faults(model, tmp_path):
   run, base = tmp_path / 'run', tmp_path / 'models' / 'tiny'
   characters = CharTokenizer('abcdefghijklmnopq')
   workdir.write(run, model.config, model.params, characters)
-  flags = [f'--workdir={run}', f'--export_dir={base}', '--version=3']
-  more = ['--serving_config', '--weights=bfloat16']
-  done = helpers.run('export.py', *flags, *more)
+  base.mkdir(parents=True)
+  program = ROOT / 'export.py'
+  flags = [f'--workdir={run}', '--export_dir=.', '--version=3']
+  more = ['--serving_config', '--weights=bfloat16', '--xla']
+  done = helpers.run(program, *flags, *more, cwd=base)
   assert done.returncode == 0, done.stderr
   assert str(base / '3') in done.stdout
   assert 'was not measured' in done.stdout
   assert 'docker run' in done.stdout
   assert (base / '3' / 'saved_model.pb').is_file()
   assert (base / 'batching.config').is_file()
-  again = helpers.run('export.py', *flags)
+  assert (base.with_name('tiny-xla') / '3' / 'saved_model.pb').is_file()
+  again = helpers.run(program, *flags, cwd=base)
   assert again.returncode == 1
   assert again.stderr.count('\n') == 1
   assert 'is there already' in again.stderr

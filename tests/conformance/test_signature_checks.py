@@ -7,6 +7,8 @@ import tensorflow as tf
 from spoiled_exports import edit, failure, on, outcome, without
 
 from minigpt.conformance import signature_checks
+from minigpt.conformance.subject import ModelFiles
+from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server
 
 
@@ -109,3 +111,45 @@ def test_nan_is_found(checked):
   broken = checked._replace(endpoint=Broken())
   detail = failure('every signature answers', broken)
   assert detail == 'embed: embedding holds NaN or infinity'
+
+
+class Owned:
+  """An export with a signature whose inputs no check knows."""
+
+  def __init__(self, endpoint):
+    self._endpoint = endpoint
+
+  def signatures(self):
+    found = self._endpoint.signatures()
+    style = found['embed']._replace(inputs={'style': tf.TensorSpec([3])})
+    return {**found, 'translate': style}
+
+  def predict(self, name, inputs):
+    assert name != 'translate'
+    return self._endpoint.predict(name, inputs)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['signatures', 'batch dimension', 'every signature answers', 'hard prompts'],
+)
+def test_a_signature_of_other_inputs_is_left_out(checked, name):
+  owned = checked._replace(endpoint=Owned(checked.endpoint))
+  check = outcome(name, owned)
+  assert check.status == 'pass', check
+  if name == 'signatures':
+    assert check.detail.endswith('; not checked: translate')
+
+
+def test_a_server_that_refuses_many_rows_is_found(checked):
+  class Small(Owned):
+    def predict(self, name, inputs):
+      if len(next(iter(inputs.values()))) > 2:
+        raise EndpointError('INVALID_ARGUMENT', 'Task size 3 is larger than 2')
+      return self._endpoint.predict(name, inputs)
+
+  small = checked._replace(endpoint=Small(checked.endpoint))
+  assert small.files.largest_batch == 2  # As it was exported.
+  assert 'Task size' in failure('large requests', small)
+  unknown = checked._replace(files=ModelFiles())
+  assert '9 rows' in outcome('large requests', unknown).detail

@@ -10,6 +10,7 @@ import tensorflow as tf
 from minigpt.checkpoints.loading import load_trained
 from minigpt.errors import InputError, UsageError
 from minigpt.serving import export as exporting
+from minigpt.serving import model_card
 from minigpt.serving.export import export, export_stablehlo
 from minigpt.serving.options import Options
 from minigpt.training.metrics import say_nothing
@@ -149,6 +150,9 @@ def test_without_the_serving_protos_the_export_goes_on(monkeypatch, tmp_path):
     ({'weights': 'int4'}, 'int4'),
     ({'max_new_tokens_limit': 0}, 'max_new_tokens_limit'),
     ({'batch_sizes': (4, 2)}, 'batch_sizes'),
+    ({'max_new_tokens_limit': 2**31}, 'max_new_tokens_limit'),
+    ({'batch_sizes': ()}, 'batch_sizes=: give at least one'),
+    ({'batch_sizes': (1, 2**31)}, 'batch_sizes'),
     ({'batch_sizes': (0, 2)}, 'batch_sizes'),
     ({'stop': ('',)}, 'stop'),
     ({'eval_batches': -1}, 'eval_batches'),
@@ -175,3 +179,11 @@ def test_functions_of_tokens_leave_for_other_runtimes(trained, tmp_path):
   assert dtypes['params.wte.scale'] == 'float32'
   [logits] = score['results']
   assert logits['shape'] == [2, trained.run.model.vocab_size]
+
+
+def test_a_card_keeps_its_tables_whatever_a_name_holds():
+  nested = 'versions', 'model', 'data', 'train', 'signatures'
+  fields = {'name': 'a\nb', 'version': 1, 'stop': ('|',)}
+  text = model_card.markdown({**fields, **{name: {} for name in nested}})
+  assert text.startswith('# a b, version 1\n')
+  assert r"| stop | ('\|',) |" in text.splitlines()

@@ -1,5 +1,7 @@
 """What the server is configured with."""
 
+import csv
+import shlex
 from pathlib import Path
 
 import pytest
@@ -26,10 +28,36 @@ def test_serving_config_is_what_the_server_parses(tmp_path):
   batching = (tmp_path / 'batching.config').read_text().splitlines()
   allowed = [x.split()[1] for x in batching if x.startswith('allowed')]
   assert allowed == ['1', '2', '8']
-  assert 'max_batch_size { value: 8 }' in batching
+  # A batch has up to 8 rows; a request may have more, and is split.
+  assert 'max_execution_batch_size { value: 8 }' in batching
+  assert 'enable_large_batch_splitting { value: true }' in batching
+  assert 'max_batch_size { value: 1024 }' in batching
   assert f'source={tmp_path},target=/models/sun' in command
   assert 'xla' not in command
   assert '--xla_cpu_compilation_enabled=true' in server_config.docker_command(
     tmp_path, 'sun', True
   )
   assert versions.versions(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['a b', "it's", 'a"b', 'a\\b', 'a\nb', 'a,b', '$(x);&', 'a\t\u00e4', '"'],
+)
+def test_any_name_reaches_the_server(tmp_path, name):
+  configs = pytest.importorskip(
+    'tensorflow_serving.config.model_server_config_pb2'
+  )
+  from google.protobuf import text_format
+
+  parsed = text_format.Parse(
+    server_config.models_config(name), configs.ModelServerConfig()
+  )
+  (config,) = parsed.model_config_list.config
+  assert (config.name, config.base_path) == (name, f'/models/{name}')
+  words = shlex.split(server_config.docker_command(tmp_path / name, name, True))
+  mount = words[words.index('--mount') + 1]
+  (fields,) = csv.reader([mount], strict=True)
+  assert fields[1:3] == [f'source={tmp_path}/{name}', f'target=/models/{name}']
+  assert f'MODEL_NAME={name}' in words
+  assert f'--model_config_file=/models/{name}/models.config' in words

@@ -27,6 +27,7 @@ from minigpt.tokenizers.word import WordTokenizer
 CHARACTERS = ''.join(sorted('\x00\n abcdefghij\u00e9\u0301\u6f22\U0001f600'))
 PROMPTS = ['abc', '\u6f22', 'a\x00b\U0001f600c \u00e9de\n']
 LIMIT = 20
+WIDE = np.zeros([1, 2, 2, 4, 8], np.float32)  # One slot more than the keys.
 
 
 @pytest.fixture(scope='module')
@@ -306,6 +307,8 @@ def test_a_prompt_that_cannot_be_read_is_refused(call, prompt, said):
     ('decode_step', {'position': [12]}, 'position=12'),
     ('decode_step', {'position': [4]}, 'position=4'),
     ('decode_step', {'position': [-1]}, 'position=-1'),
+    ('decode_step', {'values': WIDE}, 'values and keys must have as many'),
+    ('next_token', {'prompt': ['a' * (2**20 + 1)]}, 'length of prompt=1048577'),
     ('next_token', {'k': [0]}, 'k=0'),
     ('next_token', {'k': [21]}, 'k=21'),
   ],

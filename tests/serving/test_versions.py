@@ -41,6 +41,24 @@ def test_pruning_leaves_the_newest_and_never_fewer_than_two(tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['5', '6']
 
 
+def test_a_number_is_a_version_however_it_is_written(tmp_path):
+  for name in ('007', '8', '9', '99999999999999999999', 'x1', '1x'):
+    (tmp_path / name).mkdir()
+  assert versions.versions(tmp_path) == [7, 8, 9]
+  with pytest.raises(InputError, match='007 is there already'):
+    versions.publish(tmp_path, content, version=7)
+  versions.publish(tmp_path, content, keep=2)
+  assert versions.versions(tmp_path) == [9, 10]
+  assert not (tmp_path / '007').exists()
+
+
+def test_versions_end_where_the_servers_numbers_end(tmp_path):
+  versions.publish(tmp_path, content, version=2**63 - 1)
+  for version in (None, 2**63):
+    with pytest.raises(UsageError, match='version=9223372036854775808'):
+      versions.publish(tmp_path, content, version=version)
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path):
   def fail(folder, number):
     content(folder, number)

@@ -12,6 +12,8 @@ from minigpt.tokenizers.char import CharTokenizer
     (b'abd', 'd (U+0064)'),
     (b'\x00', r'\000 (U+0000)'),
     ('b\U0001f600d'.encode(), '\U0001f600 (U+1F600)'),
+    ('\U00100000'.encode(), '\U00100000 (U+100000)'),
+    ('\U0010ffff'.encode(), '\U0010ffff (U+10FFFF)'),
     (b'\xff', '\ufffd (U+FFFD)'),
   ],
 )
