@@ -28,6 +28,9 @@ _FIRST = [
   (
     'serving/client',
     'serving/chunks',
+    'http_server/openai_client',
+    'http_server/app',
+    'http_server/scheduler',
     'serving/greedy_c',
     'conformance/signature_checks',
     'conformance/input_checks',

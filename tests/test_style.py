@@ -29,6 +29,7 @@ LAYERS = (
   'profiling',
   'serving',
   'conformance',
+  'http_server',
   'commands',
 )
 # These stand above all packages.
@@ -45,6 +46,9 @@ CONFINED = {
   'matplotlib',
   'tqdm',
   'tensorflow_serving',
+  'jinja2',
+  'starlette',
+  'uvicorn',
 }
 
 

@@ -15,6 +15,7 @@ COMMANDS = (
   'generate',
   'evaluate',
   'export',
+  'serve',
   'serve-check',
   'tokenizer',
   'prepare',

@@ -18,6 +18,7 @@ class Detokenizer:
   Attributes:
     text: all text that has become certain.
     stopped: whether the text has ended.
+    n_bytes: bytes of the tokens that have become certain.
   """
 
   def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
@@ -30,6 +31,7 @@ class Detokenizer:
     """
     self.text = ''
     self.stopped = False
+    self.n_bytes = 0
     self._tokenizer = tokenizer
     self._stops = automaton.build([string.encode() for string in stop])
     self._state = 0
@@ -53,6 +55,7 @@ class Detokenizer:
 
   def _release(self, n: int, is_last: bool = False) -> str:
     certain, self._held = self._held[:n], self._held[n:]
+    self.n_bytes += len(certain)
     new = self._utf8.decode(certain, is_last)
     self.text += new
     return new

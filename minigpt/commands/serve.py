@@ -1,0 +1,124 @@
+"""Serves a model over HTTP, by the interface of OpenAI's API.
+
+  python -m minigpt serve --export_dir=models/shakespeare
+
+It computes in the same process, or with --target on a TensorFlow Serving
+server. docs/serving.md has the routes. SIGTERM and Ctrl-C end it when the
+answers that have begun are complete.
+"""
+
+from pathlib import Path
+
+from minigpt.commands.flags import serve as flags
+from minigpt.conformance import report
+from minigpt.conformance.serving_session import (
+  ServingSession,
+  read_saved_model,
+)
+from minigpt.errors import InputError, UsageError
+from minigpt.runtime.json_io import read_json
+from minigpt.serving import client, versions
+from minigpt.serving.endpoint import Endpoint, EndpointError
+
+_AT_LEAST_ONE = (
+  flags.MAX_BATCH,
+  flags.MAX_WAITING,
+  flags.MAX_CONNECTIONS,
+  flags.MAX_BODY_BYTES,
+  flags.MAX_PROMPT_TOKENS,
+  flags.MAX_TOKENS,
+  flags.CHUNK,
+  flags.GRACE_SECONDS,
+)
+
+
+def main() -> None:
+  """Listens until a signal comes."""
+  if flags.EXPORT_DIR.value is None:
+    raise UsageError('give --export_dir, the model to serve')
+  _check_flags()
+  try:
+    from minigpt.http_server import run
+  except ImportError as error:
+    raise InputError(f"{error}; pip install 'minigpt[serve]'") from None
+  listening = run.listen(flags.HOST.value, flags.PORT.value)
+  with listening:
+    service = _service(Path(flags.EXPORT_DIR.value))
+    host, port, *_ = listening.getsockname()
+    name = service.model.name
+    print(f'{name}: http://{host}:{port}/v1', flush=True)
+    serving = run.server(
+      service, flags.MAX_CONNECTIONS.value, flags.GRACE_SECONDS.value
+    )
+    run.run(serving, listening)
+
+
+def _check_flags() -> None:
+  for flag in _AT_LEAST_ONE:
+    if flag.value is not None and flag.value < 1:
+      raise UsageError(f'--{flag.name}={flag.value}: it must be 1 or more')
+  if not 0 <= flags.PORT.value < 65536:
+    raise UsageError(f'--port={flags.PORT.value}: it must lie in [0, 65535]')
+  if not all(flags.STOP.value):
+    raise UsageError('--stop: it must not be empty')
+
+
+def _service(path: Path):
+  """Loads the model, and returns what answers requests."""
+  from minigpt.http_server import chat_template
+  from minigpt.http_server.scheduler import Limits
+  from minigpt.http_server.service import Bounds, Model, Service
+
+  export_dir = _newest(path)
+  read_saved_model(export_dir)  # Rejects other files before work begins.
+  files = report.read_files(export_dir, None)
+  card_path = export_dir / 'assets.extra' / 'model.json'
+  if files.tokenizer is None or files.context_length is None:
+    raise InputError(f'{export_dir} was not exported by minigpt')
+  name = flags.MODEL_NAME.value or str(read_json(card_path)['name'])
+  template = flags.CHAT_TEMPLATE.value
+  endpoint = _endpoint(export_dir, name)
+  model = Model(
+    name,
+    endpoint,
+    files.tokenizer,
+    files.context_length,
+    created=int(card_path.stat().st_mtime),
+    template=chat_template.load(template) if template else None,
+    stop=tuple(flags.STOP.value),
+  )
+  limits = Limits(
+    flags.MAX_BATCH.value, flags.MAX_WAITING.value, flags.CHUNK.value
+  )
+  bounds = Bounds(
+    flags.MAX_BODY_BYTES.value,
+    flags.MAX_PROMPT_TOKENS.value,
+    flags.MAX_TOKENS.value,
+  )
+  try:
+    return Service(model, limits, bounds)
+  except EndpointError as error:
+    if error.kind != 'NOT_FOUND':
+      raise
+    raise InputError(
+      f'{export_dir} cannot be continued in chunks; export the run again'
+    ) from None
+
+
+def _newest(path: Path) -> Path:
+  """Returns a version, or the newest one of a model."""
+  if (path / 'saved_model.pb').exists():
+    return path
+  found = versions.versions(path)
+  return path / str(found[-1]) if found else path
+
+
+def _endpoint(export_dir: Path, name: str) -> Endpoint:
+  """Returns what computes: the export in this process, or the target."""
+  if flags.TARGET.value is None:
+    return ServingSession(export_dir)
+  endpoint = client.connect(
+    flags.TARGET.value, name, flags.PROTOCOL.value, flags.TIMEOUT.value
+  )
+  endpoint.signatures()  # Fails with one line where there is no such model.
+  return endpoint

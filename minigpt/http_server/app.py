@@ -1,0 +1,212 @@
+"""The routes: HTTP on one side, `service` on the other.
+
+The one module that imports Starlette.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import (
+  JSONResponse,
+  PlainTextResponse,
+  Response,
+  StreamingResponse,
+)
+from starlette.routing import Route
+
+from minigpt.http_server import answers, protocol
+from minigpt.http_server.errors import HttpError
+from minigpt.http_server.service import Generation, Service
+
+Handler = Callable[[Request], Awaitable[Response]]
+_GONE = 499  # Nginx's number for a client that did not wait.
+# A body that is too large is read and dropped up to this many times the limit,
+# so that a client that is still sending gets to see the answer.
+_DRAINED = 32
+
+
+def make(service: Service) -> Starlette:
+  """Returns the application; it closes the service when it is shut down."""
+
+  @contextlib.asynccontextmanager
+  async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    yield
+    await asyncio.to_thread(service.close)
+
+  routes = Routes(service)
+  table: dict[str, tuple[str, Handler]] = {
+    '/v1/completions': ('POST', routes.completions),
+    '/v1/chat/completions': ('POST', routes.chat_completions),
+    '/v1/embeddings': ('POST', routes.embeddings),
+    '/v1/models': ('GET', routes.models),
+    '/v1/models/{name:path}': ('GET', routes.model),
+    '/health': ('GET', routes.health),
+    '/metrics': ('GET', routes.metrics),
+  }
+  return Starlette(
+    routes=[
+      Route(path, routes.counted(path, handler), methods=[method])
+      for path, (method, handler) in table.items()
+    ],
+    exception_handlers={HTTPException: _unknown},
+    lifespan=lifespan,
+  )
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+  """Answers what no route takes, in the API's form."""
+  assert isinstance(error, HTTPException)
+  message = f'{request.method} {request.url.path:.100}: {error.detail}'
+  return _error(HttpError(error.status_code, message))
+
+
+def _error(error: HttpError) -> Response:
+  headers = {'Retry-After': '1'} if error.status in (429, 503) else {}
+  return JSONResponse(error.body(), error.status, headers)
+
+
+class Routes:
+  """The handlers of all routes."""
+
+  def __init__(self, service: Service):
+    self._service = service
+
+  def counted(self, path: str, handler: Handler) -> Handler:
+    """Returns a handler whose errors are answers, and whose answers count."""
+
+    async def handle(request: Request) -> Response:
+      started, status = time.monotonic(), 500
+      try:
+        response = await handler(request)
+        status = response.status_code
+        return response
+      except HttpError as error:
+        status = error.status
+        return _error(error)
+      except ClientDisconnect:
+        status = _GONE
+        return Response(status_code=_GONE)
+      finally:
+        seconds = time.monotonic() - started
+        self._service.metrics.count_request(path, status, seconds)
+
+    return handle
+
+  async def completions(self, request: Request) -> Response:
+    """Answers POST /v1/completions."""
+    return await self._generate(request, is_chat=False)
+
+  async def chat_completions(self, request: Request) -> Response:
+    """Answers POST /v1/chat/completions."""
+    return await self._generate(request, is_chat=True)
+
+  async def _generate(self, request: Request, is_chat: bool) -> Response:
+    body = await self._body(request)
+    # Cutting a long text into tokens would hold up all other clients.
+    generation = await asyncio.to_thread(self._service.read, body, is_chat)
+    generation.start()
+    if generation.asked.stream:
+      return _EventStream(
+        self._lines(generation), media_type='text/event-stream'
+      )
+    answer = await _unless_gone(request, generation.whole())
+    if answer is None:
+      return Response(status_code=_GONE)
+    return JSONResponse(answer)
+
+  async def _lines(self, generation: Generation) -> AsyncIterator[str]:
+    """Yields the lines of a stream."""
+    started, failed, first = time.monotonic(), False, True
+    async with contextlib.aclosing(generation.events()) as events:  # type: ignore[type-var]
+      async for event in events:
+        if first:
+          waited = time.monotonic() - started
+          self._service.metrics.count_first_token(waited)
+        first, failed = False, 'error' in event
+        yield answers.event_line(event)
+    if not failed:
+      yield answers.event_line('[DONE]')
+
+  async def embeddings(self, request: Request) -> Response:
+    """Answers POST /v1/embeddings."""
+    return JSONResponse(await self._service.embed(await self._body(request)))
+
+  async def models(self, request: Request) -> Response:
+    """Answers GET /v1/models."""
+    return JSONResponse({'object': 'list', 'data': [self._model()]})
+
+  async def model(self, request: Request) -> Response:
+    """Answers GET /v1/models/NAME."""
+    self._service.check_model({'model': request.path_params['name']})
+    return JSONResponse(self._model())
+
+  def _model(self) -> dict[str, Any]:
+    model = self._service.model
+    return answers.model_object(model.name, model.created)
+
+  async def health(self, request: Request) -> Response:
+    """Answers GET /health."""
+    return JSONResponse({'status': 'ok'})
+
+  async def metrics(self, request: Request) -> Response:
+    """Answers GET /metrics."""
+    counts = self._service.scheduler.counts()
+    text = self._service.metrics.text(*counts)
+    return PlainTextResponse(text, media_type='text/plain; version=0.0.4')
+
+  async def _body(self, request: Request) -> dict[str, Any]:
+    """Reads the body, no more of it than may be; raises HttpError."""
+    bounds = self._service.bounds
+    try:
+      data = await asyncio.wait_for(
+        _read(request, bounds.body_bytes), bounds.body_seconds
+      )
+    except asyncio.TimeoutError:
+      message = f'the body did not come within {bounds.body_seconds:g} s'
+      raise HttpError(408, message) from None
+    return protocol.read_json(data)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+  parts, n_bytes = [], 0
+  async for part in request.stream():
+    n_bytes += len(part)
+    if n_bytes <= limit:
+      parts.append(part)
+    elif n_bytes > _DRAINED * limit:
+      break
+  if n_bytes > limit:
+    raise HttpError(413, f'the body has more than {limit} bytes')
+  return b''.join(parts)
+
+
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
+  """Returns the answer; None where the client has gone before."""
+
+  async def wait_until_gone() -> None:
+    while (await request.receive())['type'] != 'http.disconnect':
+      pass
+
+  gone = asyncio.ensure_future(wait_until_gone())
+  found = asyncio.ensure_future(answer)
+  try:
+    await asyncio.wait({gone, found}, return_when=asyncio.FIRST_COMPLETED)
+    return await found if found.done() else None
+  finally:
+    for task in (gone, found):
+      task.cancel()
+
+
+class _EventStream(StreamingResponse):
+  """A stream whose source is closed at once when the client goes away."""
+
+  async def stream_response(self, send: Any) -> None:
+    lines: Any = self.body_iterator
+    async with contextlib.aclosing(lines):
+      await super().stream_response(send)

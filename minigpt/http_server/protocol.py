@@ -1,0 +1,255 @@
+"""Requests of OpenAI's API: what they may say, and what it means here.
+
+Field by field after https://platform.openai.com/docs/api-reference. A field
+that would change the text and that no model here obeys is refused, not ignored.
+"""
+
+import dataclasses
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from minigpt.errors import UsageError
+from minigpt.generation.alternatives import WIDTH
+from minigpt.generation.request import Request
+from minigpt.generation.sampling_fields import SAMPLING_FIELDS
+from minigpt.http_server.errors import HttpError
+
+MAX_ROWS = 128  # Answers of one request: prompts times `n`.
+_MAX_STOPS = 4
+_LEGACY_LOGPROBS = 5
+# Fields that change nothing about the text.
+_IGNORED = {
+  'metadata',
+  'prompt_cache_key',
+  'safety_identifier',
+  'service_tier',
+  'store',
+  'user',
+}
+# Fields that would, with the values that ask for nothing.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+  'echo': (None, False),
+  'frequency_penalty': (None, 0),
+  'logit_bias': (None, {}),
+  'presence_penalty': (None, 0),
+  'response_format': (None, {'type': 'text'}),
+  'suffix': (None, ''),
+  'tool_choice': (None, 'none'),
+  'tools': (None, []),
+}
+# Options of ours that the API has not, by their own names.
+_OURS = ('top_k', 'min_p', 'repetition_penalty', 'min_new_tokens')
+
+
+class Asked(NamedTuple):
+  """A request for text; each prompt is answered `n` times."""
+
+  prompts: list[Any]  # text, tokens, or of a chat the messages
+  request: Request
+  n: int
+  stream: bool
+  include_usage: bool
+  logprobs: int | None  # alternatives of each token; None: no log p at all
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+  """Parses the body of a request, or raises HttpError 400."""
+
+  def refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no JSON')
+
+  try:
+    found = json.loads(body, parse_constant=refuse)
+  except (ValueError, RecursionError) as error:
+    raise HttpError(400, f'the body is not JSON: {error!s:.200}') from None
+  if not isinstance(found, dict):
+    raise HttpError(400, 'the body must be a JSON object')
+  return found
+
+
+class Fields:
+  """The fields of a body, each taken out once."""
+
+  def __init__(self, body: Mapping[str, Any]):
+    self._left = {k: v for k, v in body.items() if k not in _IGNORED}
+
+  def take(self, name: str, kinds: Any, default: Any = None) -> Any:
+    """Returns a field that is one of `kinds`; null is as good as absent."""
+    value = self._left.pop(name, None)
+    if value is None:
+      return default
+    # Python takes true and false for integers; JSON does not.
+    if not isinstance(value, kinds) or (
+      isinstance(value, bool) and kinds is not bool
+    ):
+      raise HttpError(400, f'{name}={value!r:.60}: wrong type', name)
+    return value
+
+  def integer(self, name: str, default: int, low: int, high: int) -> int:
+    """Returns an integer between `low` and `high`."""
+    value = self.take(name, int, default)
+    if not low <= value <= high:
+      message = f'{name}={value}: it must lie between {low} and {high}'
+      raise HttpError(400, message, name)
+    return value
+
+  def finish(self) -> None:
+    """Refuses what is left."""
+    for name, value in self._left.items():
+      if name not in _NEUTRAL:
+        raise HttpError(400, f'unknown field {name!r:.60}', name)
+      if value not in _NEUTRAL[name]:
+        message = f'{name}={value!r:.60}: not supported here; leave it out'
+        raise HttpError(400, message, name)
+
+
+def completion(body: Mapping[str, Any], max_tokens: int) -> Asked:
+  """Reads a request to /v1/completions.
+
+  Args:
+    body: parsed.
+    max_tokens: the most that may be asked for.
+  """
+  fields = Fields(body)
+  prompts = _prompts(fields.take('prompt', (str, list), ''))
+  logprobs = fields.take('logprobs', int)
+  if logprobs is not None and not 0 <= logprobs <= _LEGACY_LOGPROBS:
+    message = f'logprobs={logprobs}: it must lie between 0 and 5'
+    raise HttpError(400, message, 'logprobs')
+  n_tokens = fields.integer('max_tokens', min(16, max_tokens), 1, max_tokens)
+  asked = _asked(fields, prompts, n_tokens, logprobs)
+  best_of = fields.take('best_of', int, asked.n)
+  if best_of != asked.n:
+    raise HttpError(400, f'best_of={best_of}: not supported here', 'best_of')
+  fields.finish()
+  return asked
+
+
+def chat(body: Mapping[str, Any], max_tokens: int) -> Asked:
+  """Reads a request to /v1/chat/completions; see `completion`."""
+  fields = Fields(body)
+  messages = [_message(m) for m in fields.take('messages', list, [])]
+  if not messages:
+    raise HttpError(400, 'messages: give at least one', 'messages')
+  n_alternatives = fields.integer('top_logprobs', 0, 0, WIDTH)
+  wants_logprobs = fields.take('logprobs', bool, False)
+  if n_alternatives and not wants_logprobs:
+    message = 'top_logprobs needs logprobs=true'
+    raise HttpError(400, message, 'top_logprobs')
+  default = min(SAMPLING_FIELDS['max_new_tokens'].default, max_tokens)
+  old_name = fields.integer('max_tokens', int(default), 1, max_tokens)
+  n_tokens = fields.integer('max_completion_tokens', old_name, 1, max_tokens)
+  logprobs = n_alternatives if wants_logprobs else None
+  asked = _asked(fields, [messages], n_tokens, logprobs)
+  fields.finish()
+  return asked
+
+
+def embedding(
+  body: Mapping[str, Any], max_inputs: int
+) -> tuple[list[str], str]:
+  """Reads a request to /v1/embeddings: the texts, and 'float' or 'base64'."""
+  fields = Fields(body)
+  fields.take('model', str)
+  texts = fields.take('input', (str, list))
+  texts = [texts] if isinstance(texts, str) else texts
+  if not texts or not all(isinstance(text, str) for text in texts):
+    raise HttpError(400, 'input: give a text, or a list of texts', 'input')
+  if len(texts) > max_inputs:
+    raise HttpError(400, f'input: more than {max_inputs} texts', 'input')
+  form = fields.take('encoding_format', str, 'float')
+  if form not in ('float', 'base64'):
+    raise HttpError(400, f'encoding_format={form!r:.60}', 'encoding_format')
+  fields.finish()
+  return [_unicode(text, 'input') for text in texts], form
+
+
+def _asked(
+  fields: Fields, prompts: list[Any], n_tokens: int, logprobs: int | None
+) -> Asked:
+  """Reads what both kinds of completions have."""
+  fields.take('model', str)
+  n = fields.integer('n', 1, 1, MAX_ROWS)
+  if n * len(prompts) > MAX_ROWS:
+    raise HttpError(400, f'more than {MAX_ROWS} answers in one request', 'n')
+  stream = fields.take('stream', bool, False)
+  options = Fields(fields.take('stream_options', dict, {}))
+  include_usage = options.take('include_usage', bool, False)
+  options.take('include_obfuscation', bool)
+  options.finish()
+  request = _request(fields, n_tokens)
+  return Asked(prompts, request, n, stream, include_usage, logprobs)
+
+
+def _request(fields: Fields, n_tokens: int) -> Request:
+  stop = fields.take('stop', (str, list), [])
+  stop = [stop] if isinstance(stop, str) else stop
+  if len(stop) > _MAX_STOPS or not all(isinstance(s, str) for s in stop):
+    raise HttpError(400, f'stop: give up to {_MAX_STOPS} texts', 'stop')
+  values: dict[str, Any] = {'temperature': 1.0, 'top_p': 1.0}
+  # Without a seed each answer is another one.
+  values['seed'] = fields.take('seed', int, secrets.randbits(62))
+  for name in ('temperature', 'top_p', *_OURS):
+    kinds = int if SAMPLING_FIELDS[name].is_integer else (int, float)
+    given = fields.take(name, kinds)
+    if given is not None:
+      values[name] = given
+  try:
+    request = Request(max_new_tokens=n_tokens, stop=tuple(stop), **values)
+    request.check()
+    request.options(MAX_ROWS)  # Fails where a number does not fit its type.
+  except (UsageError, OverflowError) as error:
+    name = str(error).partition('=')[0]
+    raise HttpError(400, str(error), name if name in values else None) from None
+  return request
+
+
+def _prompts(prompt: Any) -> list[Any]:
+  """Returns prompts, each text or tokens: the API knows four forms."""
+  if isinstance(prompt, str) or (prompt and _is_tokens(prompt)):
+    prompt = [prompt]
+  if not prompt:
+    raise HttpError(400, 'prompt: the list is empty', 'prompt')
+  for each in prompt:
+    if isinstance(each, str):
+      _unicode(each, 'prompt')
+    elif not (isinstance(each, list) and each and _is_tokens(each)):
+      raise HttpError(400, 'prompt: give texts or lists of tokens', 'prompt')
+  return prompt
+
+
+def _is_tokens(value: list[Any]) -> bool:
+  return all(type(token) is int for token in value)
+
+
+def _message(message: Any) -> dict[str, str]:
+  """Returns role and content of one message of a chat."""
+  if not isinstance(message, dict) or not isinstance(message.get('role'), str):
+    raise HttpError(400, 'messages: each needs a role', 'messages')
+  content = message.get('content')
+  if isinstance(content, list):  # Parts; only text can be read.
+    texts = [p.get('text') if isinstance(p, dict) else None for p in content]
+    known = [text for text in texts if isinstance(text, str)]
+    content = ''.join(known) if len(known) == len(texts) else None
+  if not isinstance(content, str):
+    raise HttpError(400, 'messages: the content must be text', 'messages')
+  return {'role': message['role'], 'content': _unicode(content, 'messages')}
+
+
+def _unicode(text: str, field: str) -> str:
+  """Refuses halves of characters, which JSON can spell."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    raise HttpError(
+      400, f'{field}: lone surrogates are no text', field
+    ) from None
+  return text
+
+
+def row_request(asked: Asked, i: int) -> Request:
+  """Returns the request of answer `i`: each has a seed of its own, an int64."""
+  seed = (asked.request.seed + i + 2**63) % 2**64 - 2**63
+  return dataclasses.replace(asked.request, seed=seed)
