@@ -8,7 +8,8 @@ import importlib
 import sys
 
 from minigpt import commands
-from minigpt.errors import unknown
+from minigpt.errors import InputError, unknown
+from minigpt.runtime import output
 
 # What setup.cfg requires, by the names that are imported.
 _REQUIRED = (
@@ -24,9 +25,10 @@ _REQUIRED = (
 
 def main() -> None:
   """Runs the command that the first argument names."""
+  output.guard()
   name = sys.argv[1].replace('_', '-') if sys.argv[1:] else '--help'
   if name in ('--help', '-h'):
-    print(commands.overview())
+    _print(commands.overview())
   elif name not in commands.COMMANDS:
     error = unknown('command', name, commands.COMMANDS)
     sys.exit(_fail(f'minigpt: {error}\n\n{commands.overview()}', 2))
@@ -69,6 +71,13 @@ def _start(name: str, *arguments: list[str]) -> int | None:
     startup.configure()
   module = f'minigpt.commands.{commands.module_name(name)}'
   return importlib.import_module(module).main(*arguments)
+
+
+def _print(text: str) -> None:
+  try:
+    print(text, flush=True)
+  except InputError as error:
+    sys.exit(_fail(f'minigpt: {error}', 1))
 
 
 def _fail(message: str, code: int) -> int:

@@ -5,7 +5,6 @@ commands can be imported into one process, in any order.
 """
 
 import dataclasses
-import errno
 import os
 import sys
 import typing
@@ -15,9 +14,8 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from minigpt.errors import InputError, UsageError
+from minigpt.runtime import output
 
-# What a disk without room answers to standard output, which has no name.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEFINE: dict[Any, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean,
   int: flags.DEFINE_integer,
@@ -84,6 +82,7 @@ def run(
     takes_arguments: call `main` with the list of arguments that are no flags;
       without it, such an argument is refused.
   """
+  output.guard()
   logging.set_verbosity(logging.WARNING)
 
   def parse(argv: Sequence[str]) -> Sequence[str]:
@@ -92,6 +91,8 @@ def run(
       rest = parse_flags(flags.FLAGS, argv, takes_arguments)
     except UsageError as error:
       sys.exit(_fail(error, 2))
+    except InputError as error:  # The help could not be written.
+      sys.exit(_fail(error, 1))
     values.mark_as_parsed()
     return rest
 
@@ -125,6 +126,7 @@ def parse_flags(
 
 def exit_code(main: Callable[..., int | None], *arguments: Any) -> int:
   """Calls `main`; returns its exit code, having printed what went wrong."""
+  output.guard()
   try:
     code = main(*arguments) or 0
     sys.stdout.flush()
@@ -135,16 +137,6 @@ def exit_code(main: Callable[..., int | None], *arguments: Any) -> int:
     return _fail(error, 1)
   except KeyboardInterrupt:
     return _fail('interrupted', 130)
-  except OSError as error:
-    if error.filename is not None or error.errno not in _FULL:
-      raise
-    _discard_output()
-    return _fail(f'the output could not be written ({error.strerror})', 1)
-
-
-def _discard_output() -> None:
-  """Keeps what is left in a buffer from failing again when Python ends."""
-  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _HelpFlag(flags.BooleanFlag):
@@ -158,10 +150,7 @@ class _HelpFlag(flags.BooleanFlag):
 
   def parse(self, argument: Any) -> None:
     if self.parser.parse(argument):
-      try:
-        print(self._text, flush=True)
-      except BrokenPipeError:  # The reader, like `head`, has seen enough.
-        _discard_output()
+      print(self._text, flush=True)
       sys.exit(0)
 
 
@@ -185,5 +174,7 @@ def _adopt(values: flags.FlagValues, documentation: str) -> None:
 def _fail(message: object, code: int) -> int:
   """Prints an error in one line, and returns `code`."""
   name = os.path.basename(sys.argv[0])
-  print(f'{name}: {message}', file=sys.stderr)
+  # A path may hold a line feed.
+  line = ' '.join(str(message).splitlines())
+  print(f'{name}: {line}', file=sys.stderr)
   return code

@@ -26,7 +26,8 @@ def write_text(path: str | Path, text: str) -> None:
     InputError: it cannot be written; the previous file is untouched.
   """
   with new_file(path) as scratch:
-    scratch.write_text(text, encoding='utf-8')
+    # A page may show the path of a run, which need not be Unicode.
+    scratch.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 @contextlib.contextmanager

@@ -107,9 +107,16 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
   An empty text is the boundary before the text that follows.
 
   Raises:
-    InputError: it holds what the tokenizer doesn't know, or is empty and there
-      is no boundary.
+    InputError: it holds what the tokenizer doesn't know, was not UTF-8 where it
+      was typed, or is empty and there is no boundary.
   """
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:  # Python keeps such bytes as surrogates.
+    raise InputError(
+      f'the prompt {text!r:.60} is not UTF-8 at position {error.start}; write '
+      'it in UTF-8'
+    ) from None
   ids = tokenizer.encode(text)
   if len(ids):
     return ids

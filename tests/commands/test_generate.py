@@ -57,6 +57,7 @@ def test_constraints_reach_the_model(generate):
     (['--prompt=a', '--logit_bias=x=1'], 2, 'logit_bias=x=1'),
     (['--prompt=a', '--weights=int4'], 2, "unknown weights 'int4'"),
     (['--prompt=a', '--compute_dtype=half'], 2, 'unknown compute_dtype'),
+    (['--prompt=a', '--prompt=a\udcff'], 1, 'is not UTF-8 at position 1'),
     (['--prompt=Q'], 1, "character 'Q'"),
     (['--prompt=a', '--workdir=/dev/null/no'], 1, '/dev/null/no'),
   ],

@@ -66,7 +66,7 @@ def test_text_that_is_cut_otherwise_is_found(checked):
     return answer
 
   detail = failure('hard prompts', altered(checked, drop))
-  assert detail == 'NUL: read as 2 tokens, not 3'
+  assert detail == 'empty: read as 0 tokens, not 1'
 
 
 def test_ids_behind_a_prompt_that_matter_are_found(checked):
