@@ -116,7 +116,11 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     options.attention,
   )
   signatures = server.signatures()
-  tf.saved_model.save(server, str(scratch), signatures=signatures)
+  # A gradient of a kernel is a function more to load, and nobody trains here.
+  without_gradients = tf.saved_model.SaveOptions(
+    experimental_custom_gradients=False
+  )
+  tf.saved_model.save(server, str(scratch), signatures, without_gradients)
   for name, content in trained.tokenizer.assets().items():
     (scratch / 'assets' / name).write_bytes(content)
   extra = scratch / 'assets.extra'

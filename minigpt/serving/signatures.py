@@ -10,6 +10,7 @@ program for each batch size.
 Shapes: B rows, T tokens, S cache slots, N new tokens, L layers, V vocabulary.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +94,10 @@ class Server(tf.Module):
     self._chunk_loop = self._compiled(self._generate_chunk)
 
   def _compiled(self, loop):
-    return jit.compiled(loop, 'xla' if self._xla else 'graph', inference=True)
+    mode = 'xla' if self._xla else 'graph'
+    # In a partial, as each function that is an attribute is exported by itself,
+    # besides the signatures that call it.
+    return functools.partial(jit.compiled(loop, mode, inference=True))
 
   def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """Returns what `tf.saved_model.save` takes, by name."""
