@@ -14,7 +14,13 @@ from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import new_file
 from minigpt.training.metrics import read_metrics
 
-FORMATS = '.png', '.svg', '.pdf'
+# By default, the day is in these, and in no others.
+_UNDATED: dict[str, dict[str, Any]] = {
+  '.png': {},
+  '.svg': {'Date': None},
+  '.pdf': {'CreationDate': None},
+}
+FORMATS = tuple(_UNDATED)
 _MOST_POINTS = 1000  # In a curve; more of them only blur it.
 
 
@@ -146,15 +152,24 @@ def _label_axes(axes: Any, labels: Sequence[str]) -> None:
 def save(figure: Any, path: str | Path) -> list[Path]:
   """Writes `path`, or `path`.png and `path`.svg where it names no format.
 
+  The same figure makes the same file, so one under version control changes
+  only where the picture does.
+
   Raises:
     InputError: the file cannot be written, or the format is unknown.
   """
+  import matplotlib as mpl  # Optional, and slow to import.
+
   path = Path(path)
   pictures = [path]
   if path.suffix not in FORMATS:
     pictures = [path.with_name(path.name + end) for end in ('.png', '.svg')]
   for picture in pictures:
     # In one step, as the folder may be anybody's: not through a link.
-    with new_file(picture) as scratch:
-      figure.savefig(scratch, dpi=150, format=picture.suffix[1:])
+    options = {'dpi': 150, 'metadata': _UNDATED[picture.suffix]}
+    with (
+      new_file(picture) as scratch,
+      mpl.rc_context({'svg.hashsalt': 'minigpt'}),
+    ):
+      figure.savefig(scratch, format=picture.suffix[1:], **options)
   return pictures

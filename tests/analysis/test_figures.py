@@ -98,3 +98,13 @@ def test_the_program_writes_png_and_svg(tmp_path):
   assert (result.returncode, result.stdout) == (0, 'losses.png\nlosses.svg\n')
   assert (tmp_path / 'losses.png').read_bytes()[1:4] == b'PNG'
   assert '<svg' in (tmp_path / 'losses.svg').read_text()
+
+
+def test_the_same_figure_makes_the_same_file(tmp_path):
+  """So that one under version control changes only with its picture."""
+  run = make_run(tmp_path / 'a', 4)
+  for end in figures.FORMATS:
+    [one] = figures.save(figures.losses([run]), tmp_path / f'one{end}')
+    [two] = figures.save(figures.losses([run]), tmp_path / f'two{end}')
+    assert one.read_bytes() == two.read_bytes(), end
+  assert b'<dc:date>' not in (tmp_path / 'one.svg').read_bytes()
