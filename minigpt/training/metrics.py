@@ -176,9 +176,12 @@ def say_nothing(text: str) -> None:
 class ProgressBar:
   """A bar on a terminal, plain lines elsewhere."""
 
-  def __init__(self, first_step: int, steps: int, say: Say = say):
-    """Begins at `first_step` of `steps`; lines go to `say`."""
+  def __init__(
+    self, first_step: int, steps: int, say: Say = say, epochs: float = 0.0
+  ):
+    """Begins at `first_step` of `steps`, or of `epochs`; lines go to `say`."""
     self._steps = steps
+    self._epochs = epochs
     self._started = time.monotonic()
     self._first_step = first_step
     self._line_due = 0.0
@@ -210,11 +213,21 @@ class ProgressBar:
     step = record['step']
     per_step = (time.monotonic() - self._started) / (step - self._first_step)
     left = f'{clock(per_step * (self._steps - step))} left'
-    return f'step {step}/{self._steps}  {_brief(record)}  {left}'
+    done = f'{self._epoch(step)}step {step}/{self._steps}'
+    return f'{done}  {_brief(record)}  {left}'
+
+  def _epoch(self, step: int) -> str:
+    """Returns how many epochs are done, of a run whose length they are."""
+    if not self._epochs:
+      return ''
+    done = round(self._epochs * step / self._steps, 2)
+    return f'epoch {done:g}/{self._epochs:g}  '
 
 
 def _brief(m: Record) -> str:
-  val = f'  val {m["val_loss"]:.4f}' if 'val_loss' in m else ''
+  val = ''
+  if 'val_loss' in m:
+    val = f'  val {m["val_loss"]:.4f}  acc {m["val_accuracy"]:.3f}'
   return (
     f'loss {m["train_loss"]:.4f}{val}  lr {m["learning_rate"]:.1e}  '
     f'grad {m["grad_norm"]:.2f}  {m["tokens_per_second"]:,.0f} tokens/s'
@@ -240,6 +253,7 @@ class RunLog:
     steps: int,
     writes: bool = True,
     say: Say = say,
+    epochs: float = 0.0,
   ):
     """Drops what the files hold of steps after `first_step`.
 
@@ -249,10 +263,11 @@ class RunLog:
       steps: of the whole run.
       writes: False leaves the files to another process.
       say: prints a message.
+      epochs: length of the run, where it is given in them.
     """
     path = Path(workdir)
     self._file = MetricsFile(path / 'metrics.jsonl', first_step, writes)
-    self._bar = ProgressBar(first_step, steps, say)
+    self._bar = ProgressBar(first_step, steps, say, epochs)
     self.losses = self._file.losses
     if writes:
       cut_samples(path / 'samples.txt', first_step)

@@ -132,7 +132,10 @@ class Trainer(RunState):
     recipe, is_chief = self.recipe, self.workers.is_chief
     early_end = None
     self.check_folder()
-    with RunLog(self.path, self.step, recipe.steps, is_chief, self.say) as log:
+    log = RunLog(
+      self.path, self.step, recipe.steps, is_chief, self.say, recipe.epochs
+    )
+    with log:
       for steps, windows in self._batches(recipe.steps):
         records = self._make_steps(steps, windows)
         broken = first_broken(records, log.losses, recipe.spike_guard)

@@ -99,3 +99,30 @@ def test_samples_of_any_bytes_are_cut(tmp_path):
   path.write_bytes(b'--- step 8\n\xff\n--- step 9\nb\n')
   cut_samples(path, 8)
   assert path.read_bytes() == b'--- step 8\n\xff\n'
+
+
+EVALUATED = {
+  'step': 34,
+  'train_loss': 1.5,
+  'val_loss': 1.25,
+  'val_accuracy': 0.5,
+  'learning_rate': 0.01,
+  'grad_norm': 1.0,
+  'tokens_per_second': 1000.0,
+}
+
+
+@pytest.mark.parametrize(
+  ('epochs', 'begin'),
+  [
+    (10.0, 'epoch 2/10  step 34/170  loss 1.5000  val 1.2500  acc 0.500  '),
+    (2.5, 'epoch 0.5/2.5  step 34/170  '),
+    (0.0, 'step 34/170  loss 1.5000  '),
+  ],
+)
+def test_a_run_given_in_epochs_shows_them(epochs, begin):
+  lines = []
+  bar = metrics.ProgressBar(0, 170, lines.append, epochs)
+  bar.step(EVALUATED, important=True)
+  bar.close()
+  assert len(lines) == 1 and lines[0].startswith(begin)
