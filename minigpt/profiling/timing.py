@@ -1,6 +1,5 @@
 """Measures a workload: compilation, calls, memory."""
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ def measure(workload: Workload, repeats: int) -> Timing:
   compiles is a call that does little, as in a run of training, and the
   compiler's memory is free again before the work takes its own.
   """
+  import resource  # Unix has it.
 
   def run(**other: Any) -> None:  # Returns once the result is there.
     tf.nest.map_structure(lambda x: x.numpy(), workload(**other))

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,11 @@ from typing import TextIO
 
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import open_to_append
+
+try:
+  import fcntl
+except ModuleNotFoundError:  # Windows: only what writes no run works there.
+  fcntl = None  # type: ignore[assignment]
 
 _NAME = 'lock'
 # How file systems say that they know no flock.
@@ -60,8 +64,14 @@ def held(folder: str | Path, flag: str) -> Iterator[Lock]:
     flag: the name of the flag that gave the folder, for errors.
 
   Raises:
-    InputError: another process holds it, or the folder cannot be written.
+    InputError: another process holds it, the folder cannot be written, or the
+      system knows no locks.
   """
+  if fcntl is None:
+    raise InputError(
+      f'{folder} cannot be locked: this system has no flock; use Linux, macOS '
+      'or the Windows Subsystem for Linux'
+    )
   folder = Path(folder)
   is_new = not folder.exists()
   lock = _acquire(folder, flag)

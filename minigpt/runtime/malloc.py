@@ -9,11 +9,13 @@ import contextlib
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+# Of another C library, and of Windows, which has no such handle.
+_OTHER_LIBRARY = (AttributeError, TypeError)
 
 
 def keep_freed_memory() -> None:
   """Makes freed memory stay with the process, to be allocated again."""
-  with contextlib.suppress(AttributeError):  # Another C library.
+  with contextlib.suppress(*_OTHER_LIBRARY):
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, -1)
@@ -21,5 +23,5 @@ def keep_freed_memory() -> None:
 
 def trim() -> None:
   """Returns to the system what is free now, as after XLA has compiled."""
-  with contextlib.suppress(AttributeError):
+  with contextlib.suppress(*_OTHER_LIBRARY):
     ctypes.CDLL(None).malloc_trim(0)

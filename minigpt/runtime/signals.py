@@ -8,16 +8,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# What people, service managers and batch systems send: the user signals and
-# SIGXCPU announce the end of a job's time.
-STOPPING = (
-  signal.SIGTERM,
-  signal.SIGINT,
-  signal.SIGHUP,
-  signal.SIGQUIT,
-  signal.SIGUSR1,
-  signal.SIGUSR2,
-  signal.SIGXCPU,
+# What people, service managers and batch systems send, where the system has it:
+# the user signals and SIGXCPU announce the end of a job's time.
+_NAMES = 'SIGTERM SIGINT SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGXCPU'
+STOPPING = tuple(
+  getattr(signal, name) for name in _NAMES.split() if hasattr(signal, name)
 )
 # Seconds in which further signals are the same request: one that was sent to a
 # whole group reaches a worker again through its launcher, and service managers
