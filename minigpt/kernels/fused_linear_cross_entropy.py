@@ -89,7 +89,7 @@ def chunked_loss(
     scores: of x [n, ...] and w, [n, S]; linear in both.
     loss: of scores and what belongs to their rows, []. It must be 0 for a row
       where `rest` is 0, as the last chunk is filled up with such rows.
-    x, w: have a gradient.
+    x: has a gradient, as w has.
     rest: belongs to the rows of x, and has no gradient.
     keep: keep the gradient of all scores, [N, S], for one matmul with all of x.
       Otherwise the gradient of w is summed in float32, chunk by chunk.

@@ -39,7 +39,8 @@ def export(
   """Publishes a run's best checkpoint as `base/<version>`.
 
   Args:
-    version, keep: see `versions.publish`.
+    version: see `versions.publish`.
+    keep: see `versions.publish`.
     report: called with what could not be done and is not needed.
 
   Raises:
