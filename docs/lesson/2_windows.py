@@ -2,6 +2,7 @@
 
 import quiet  # noqa: F401, I001
 
+import drawing
 import numpy as np
 
 from minigpt import tokenizers
@@ -37,3 +38,17 @@ print('epoch 1 starts at', starts[windows.n_examples :][:6], '...')
 assert set(starts[: windows.n_examples]) == set(
   range(0, 4 * windows.n_examples, 4)
 )
+
+if drawing.path():
+  figure, [panel] = drawing.new(8, 3)
+  for row, start in enumerate(sorted(set(starts.tolist()))):
+    panel.barh(-row, 8, left=start, color='C0', alpha=0.5)
+    panel.barh(-row, 1, left=start + 8, color='C1', alpha=0.8)
+  letters = [SAMPLE[i].replace(' ', '_') for i in range(len(SAMPLE))]
+  places = [i + 0.5 for i in range(len(SAMPLE))]
+  panel.set_xticks(places, letters, fontsize=7, family='monospace')
+  panel.set_yticks([])
+  panel.set_title(
+    '19 windows: 8 inputs (blue), and the last target', fontsize=9
+  )
+  drawing.save(figure)

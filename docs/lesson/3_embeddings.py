@@ -2,6 +2,7 @@
 
 import quiet  # noqa: F401, I001
 
+import drawing
 import numpy as np
 import tensorflow as tf
 
@@ -44,3 +45,11 @@ attn = params.blocks[0].attn
 plain = self_attention(tokens[None], attn)[0]
 shuffled = self_attention(tf.gather(tokens, order)[None], attn)[0]
 print('shuffled in, shuffled out:', same(tf.gather(plain, order), shuffled))
+
+if drawing.path():
+  figure, panels = drawing.new(8, 2.6, 3)
+  parts = [tokens, params.wpe[: len(ids)], x]
+  titles = ['rows of wte', '+ rows of wpe', '= what enters the blocks']
+  for panel, part, title in zip(panels, parts, titles, strict=True):
+    drawing.matrix(panel, part.numpy(), title, 'the_tent')
+  drawing.save(figure)

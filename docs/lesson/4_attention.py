@@ -2,8 +2,7 @@
 
 import quiet  # noqa: F401, I001
 
-from pathlib import Path
-
+import drawing
 import numpy as np
 import tensorflow as tf
 
@@ -49,11 +48,11 @@ show('   head 1', heads[1])
 
 one = attention(x, p, n_heads=1) - causal_attention(x, p)
 print('one head is level 2:', bool(tf.reduce_max(tf.abs(one)) < 1e-6))
-if figures.can_draw():
+
+if drawing.path():
   maps = np.stack([everywhere, causal, *heads])[None]
-  picture = figures.attention(maps, WORDS, range(1), range(4))
-  for axes, title in zip(
-    picture.axes, ['everyone', 'causal', 'head 0', 'head 1'], strict=False
-  ):
+  figure = figures.attention(maps, WORDS, range(1), range(4))
+  titles = ['everyone', 'causal', 'head 0', 'head 1']
+  for axes, title in zip(figure.axes, titles, strict=False):
     axes.set_title(title, fontsize=8)
-  figures.save(picture, Path('attention.png'))
+  drawing.save(figure)

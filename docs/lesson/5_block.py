@@ -2,6 +2,7 @@
 
 import quiet  # noqa: F401, I001
 
+import drawing
 import numpy as np
 import tensorflow as tf
 
@@ -49,3 +50,17 @@ for layer in params.blocks:
 logits = unembed(layernorm(x, params.ln_f), params, config)
 equal = np.array_equal(logits, gpt(ids, params, config))
 print('logits', logits.shape, 'by hand are those of gpt:', equal)
+
+if drawing.path():
+  figure, panels = drawing.new(8, 2.8, 3)
+  line = np.linspace(-4, 4, 81, dtype=np.float32)
+  panels[0].plot(line, np.maximum(line, 0), '--', label='ReLU')
+  panels[0].plot(line, gelu(tf.constant(line)), label='GELU')
+  panels[0].set_title('GELU has no corner', fontsize=9)
+  panels[0].legend()
+  drawing.matrix(
+    panels[1], logits[0].numpy(), 'logits, a row for each position'
+  )
+  chances = tf.nn.softmax(logits[0]).numpy()
+  drawing.matrix(panels[2], chances, 'their softmax: rows sum to 1')
+  drawing.save(figure)

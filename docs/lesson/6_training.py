@@ -4,6 +4,7 @@ import quiet  # noqa: F401, I001
 
 import math
 
+import drawing
 import numpy as np
 import tensorflow as tf
 
@@ -57,3 +58,15 @@ print(f'the first step costs {losses[0]:.1f}')
 below = next(i for i, loss in enumerate(losses) if loss < 1.0)
 print(f'below 1.0 before step 100: {below < 100}')
 print(f'the last ten steps cost less than 0.5: {np.mean(losses[-10:]) < 0.5}')
+
+if drawing.path():
+  figure, panels = drawing.new(8, 2.8, 2)
+  panels[0].plot(losses)
+  panels[0].axhline(math.log(config.vocab_size), color='grey', ls='--')
+  panels[0].set_title('loss in nats; dashed: ln 16', fontsize=9)
+  rates = [learning_rate(tf.constant(i), recipe) for i in range(recipe.steps)]
+  panels[1].plot(rates, color='C1')
+  panels[1].set_title('learning rate', fontsize=9)
+  for panel in panels:
+    panel.set_xlabel('step')
+  drawing.save(figure)

@@ -4,6 +4,7 @@ import quiet  # noqa: F401, I001
 
 import tempfile
 
+import drawing
 import tensorflow as tf
 
 from minigpt.generation.sampling import make_sampling, sample
@@ -47,3 +48,13 @@ for temperature in (0.0, 1.0, 3.0):
   rows = tf.repeat(logits[:, -1], 8, axis=0)
   sampled = sample(rows, options, tf.zeros([8], tf.int32))
   print(f'temperature {temperature}:', repr(tokenizer.decode(sampled)))
+
+if drawing.path():
+  figure, panels = drawing.new(8, 2.4, 3)
+  letters = tokenizer.characters.replace(' ', '_')
+  for panel, temperature in zip(panels, (0.5, 1.0, 3.0), strict=True):
+    chances = tf.nn.softmax(logits[0, -1] / temperature)
+    panel.bar(range(len(letters)), chances)
+    panel.set_xticks(range(len(letters)), letters, fontsize=8)
+    panel.set_title(f'after "the ", temperature {temperature}', fontsize=9)
+  drawing.save(figure)

@@ -5,6 +5,7 @@ import quiet  # noqa: F401, I001
 import tempfile
 from pathlib import Path
 
+import drawing
 import tensorflow as tf
 
 from minigpt.conformance.serving_session import ServingSession
@@ -25,7 +26,8 @@ model, config, tokenizer = run.model, run.config.model, run.data.tokenizer
 # The server's functions, traced; their variables; both written to a folder.
 folder = Path(tempfile.mkdtemp())
 server = Server(model.params, config, tokenizer, max_new_tokens_limit=40)
-signatures = {'generate': server.signatures()['generate']}
+traced = server.signatures()
+signatures = {name: traced[name] for name in ('generate', 'next_token')}
 tf.saved_model.save(server, str(folder), signatures=signatures)
 for path in sorted(folder.rglob('*.*')):
   print(path.relative_to(folder))
@@ -49,3 +51,15 @@ try:
 except EndpointError as error:
   print(error.kind, error.message.partition('[')[2].partition(']')[0])
 print(client.generate(session, ['the sun'], Request(20, temperature=0))[0].text)
+
+if drawing.path():
+  figure, panels = drawing.new(8, 2.4, 3)
+  prompts = ['the s', 'the st', 'the sta']
+  asked = {'prompt': prompts, 'k': [5, 5, 5]}
+  found = session.predict('next_token', asked)
+  for i, (panel, prompt) in enumerate(zip(panels, prompts, strict=True)):
+    letters = [repr(text.decode()) for text in found['text'][i, :5]]
+    panel.bar(letters, found['probabilities'][i, :5])
+    panel.set_ylim(0, 1)
+    panel.set_title(f'after {prompt!r}, as served', fontsize=9)
+  drawing.save(figure)
