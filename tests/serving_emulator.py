@@ -165,14 +165,21 @@ def _rest_metadata(backend: Backend) -> dict:
 
 
 def _rest_predict(backend: Backend, body: dict) -> dict:
-  """The columnar form; a lone output goes without its name."""
+  """By columns or by rows; a lone output goes without its name."""
   name = body.get('signature_name', 'serving_default')
-  inputs = {key: _from_json(value) for key, value in body['inputs'].items()}
+  rows = body.get('instances', [])
+  columns = body.get('inputs', {})
+  if rows:
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+  inputs = {key: _from_json(value) for key, value in columns.items()}
   answer = backend.process.predict(name, inputs)
   outputs = {key: _to_json(key, value) for key, value in answer.items()}
-  return {
-    'outputs': outputs if len(outputs) > 1 else next(iter(outputs.values()))
-  }
+  lone = next(iter(outputs.values())) if len(outputs) == 1 else None
+  if not rows:
+    return {'outputs': lone or outputs}
+  values = zip(*outputs.values(), strict=True)
+  named = [dict(zip(outputs, row, strict=True)) for row in values]
+  return {'predictions': lone or named}
 
 
 def _from_json(value):
