@@ -3,16 +3,33 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format docs wheel clean
+.PHONY: demo test lint format docs lesson notebooks pictures update wheel clean
 
 demo: .venv/ready
+	@echo '== 1. Train: 1,000 steps on the Python sources of this machine.'
+	@echo '   Notice: the first loss is about the logarithm of the vocabulary, as'
+	@echo '   nothing is known yet; val falls with it; samples begin as noise, and'
+	@echo '   get words, then indentation. Ctrl-C saves; make demo goes on.'
 	$(BIN)/python train.py --workdir=runs/demo --preset=shakespeare-char \
 	  --dataset=stdlib --steps=1000 --eval_batches=16 --sample_every=250
+	@echo '== 2. Generate: 300 characters after "def main(".'
+	@echo '   Notice: it closes brackets and indents blocks, and means nothing: a'
+	@echo '   model of 64 characters of context knows the look of code.'
 	$(BIN)/python -m minigpt generate --workdir=runs/demo \
 	  --prompt="def main(" --max_new_tokens=300 --seed=1
+	@echo '== 3. Export: a folder that TensorFlow Serving answers from.'
+	@echo '   Notice: the size, and that tokenizer and sampling are inside.'
 	test -d models/demo/1 || \
 	  $(BIN)/python export.py --workdir=runs/demo --export_dir=models/demo
+	@echo '== 4. Check the export as the server runs it, beside the model itself.'
+	@echo '   Notice: bad values are refused by name; greedy and sampled tokens are'
+	@echo '   the same as the model generates here.'
 	$(BIN)/python serve_check.py --export_dir=models/demo/1 --workdir=runs/demo
+	@echo
+	@echo '== To try next, after . .venv/bin/activate:'
+	@echo '   minigpt inspect --workdir=runs/demo --prompt="def main(" --output=report.html'
+	@echo '   minigpt train --workdir=runs/demo --steps=2000'
+	@echo '   minigpt train --dataset=YOUR.txt --workdir=runs/yours'
 
 test: .venv/ready
 	$(BIN)/python -m pytest
@@ -27,8 +44,20 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 docs: .venv/ready
-	PDOC_ALLOW_EXEC=1 $(BIN)/python -W error::UserWarning -m pdoc \
-	  --docformat google --output-directory build/docs minigpt
+	$(BIN)/python docs/site/build.py
+
+# What is made by scripts and kept in the tree: run after the code has changed.
+update: lesson notebooks pictures
+
+lesson: .venv/ready
+	$(BIN)/python docs/lesson/update.py
+	$(BIN)/python docs/reference/commands.py
+
+notebooks: .venv/ready
+	$(BIN)/python docs/notebooks/update.py
+
+pictures: .venv/ready
+	$(BIN)/python docs/images/architecture.py
 
 wheel: .venv/ready
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
