@@ -5,6 +5,8 @@ import pathlib
 import re
 from collections import Counter
 
+import drawing
+
 from minigpt.tokenizers import bpe_trainer
 
 PAGE = pathlib.Path(__file__).with_name('page.txt').read_text('utf-8')
@@ -27,6 +29,7 @@ def merged(piece, pair):
 tokens = [bytes([b]) for b in range(256)]
 pieces = Counter(tuple(p.encode()) for p in PIECE.findall(PAGE))
 print(f'{len(PAGE)} characters, {len(pieces)} different pieces')
+lengths = [len(PAGE)]  # Of the page in tokens, after each merge.
 while len(tokens) < SIZE - 1:
   pairs = Counter()
   for piece, n in pieces.items():
@@ -40,6 +43,7 @@ while len(tokens) < SIZE - 1:
     print(f'  {len(tokens) - 1}: {left!r} + {right!r}, {pairs[best]} times')
   new = best, len(tokens) - 1
   pieces = Counter({merged(p, new): n for p, n in pieces.items()})
+  lengths.append(sum(n * len(piece) for piece, n in pieces.items()))
 print('later:', ', '.join(repr(t.decode()) for t in tokens[-12:]))
 
 tokenizer = bpe_trainer.train([PAGE], SIZE)
@@ -49,3 +53,10 @@ for text in ('the harbour', 'a hard night', 'caf\u00e9'):
   print(f'{text!r}: {len(text.encode())} bytes, {len(cut)} tokens', *cut)
 n = len(tokenizer.encode(PAGE))
 print(f'the page: {len(PAGE)} bytes, {n} tokens, {len(PAGE) / n:.2f} a token')
+
+if drawing.path():
+  figure, [panel] = drawing.new(7, 2.8)
+  panel.plot(range(256, SIZE), lengths)
+  panel.set_xlabel('tokens in the vocabulary')
+  panel.set_title('length of the page in tokens', fontsize=9)
+  drawing.save(figure)

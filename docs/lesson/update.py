@@ -33,7 +33,7 @@ def with_quotes(text: str) -> str:
     begin, file, names = match.groups()
     source = (ROOT / file).read_text(encoding='utf-8')
     wanted = [function(source, name) for name in names.split()]
-    code = '\n'.join(wanted) or source.replace(_QUIET, '')
+    code = '\n\n'.join(wanted) or source.replace(_QUIET, '')
     return f'{begin}{code}```\n'
 
   return _QUOTE.sub(quote, text)
