@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from minigpt import tokenizers
 from minigpt.checkpoints.tensor_mapping import Description, Stored, assemble
@@ -21,12 +22,14 @@ from minigpt.errors import InputError
 from minigpt.model import params
 from minigpt.runtime.atomic_io import new_folder, reason
 from minigpt.runtime.json_io import read_json
-from minigpt.tokenizers import Tokenizer, hf_files
+from minigpt.tokenizers import Tokenizer, hf_files, special
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
 # A file of minigpt, which `transformers` ignores.
 TOKENIZER = 'minigpt_tokenizer.json'
+_N_GPT2 = 50257  # tokens
+_N_GPT2_PADDED = 50304
 
 
 def read(path: str | Path) -> tuple[GPTConfig, params.Params]:
@@ -103,7 +106,8 @@ _GPT2 = {
   'layer_norm_epsilon': (1e-5,),
   'scale_attn_weights': (True,),
   'scale_attn_by_inverse_layer_idx': (False,),
-  'reorder_and_upcast_attn': (False,),
+  # With it, weights are scaled before they are summed, and in float32.
+  'reorder_and_upcast_attn': (False, True),
   'add_cross_attention': (False,),
 }
 
@@ -161,16 +165,35 @@ def _vocab_size(description: Description, rows: int) -> int:
   if 'vocab_padding' in description.content:
     n_tokens = rows - description.integer('vocab_padding', least=0)
   else:
-    # nanoGPT pads GPT-2's 50,257 tokens to a multiple of 64 for speed.
     ids = vocabulary(description.file.parent)
-    default = 50257 if rows == 50304 else rows
-    n_tokens = 1 + max(ids.values()) if ids else default
+    n_tokens = 1 + max(ids.values()) if ids else rows
+    n_tokens = _without_added(description.file.parent, ids, n_tokens)
   if not 0 < n_tokens <= rows:
     raise InputError(
       f'{description.file}: {n_tokens} tokens do not fit an embedding of '
       f'vocab_size={rows} rows'
     )
   return n_tokens
+
+
+def _without_added(path: Path, ids: dict[str, int], n_tokens: int) -> int:
+  """Leaves out rows that GPT-2's tokenizer, the only one there, can't spell.
+
+  nanoGPT pads GPT-2's vocabulary to a multiple of 64 for speed; others add a
+  few tokens, as [PAD]. Where tokenizer.json describes these, they are kept.
+  """
+  is_gpt2 = not ids or ids.get(special.END_OF_TEXT) == _N_GPT2 - 1
+  is_described = (path / 'tokenizer.json').is_file()
+  has_more = _N_GPT2 < n_tokens <= _N_GPT2_PADDED
+  if is_described or not (is_gpt2 and has_more):
+    return n_tokens
+  logging.warning(
+    '%s: %d rows after those of GPT-2 are kept as padding, which is neither '
+    'read nor generated',
+    path,
+    n_tokens - _N_GPT2,
+  )
+  return _N_GPT2
 
 
 def vocabulary(path: Path) -> dict[str, int]:

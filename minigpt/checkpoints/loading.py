@@ -261,7 +261,9 @@ def _published_tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
   ids = huggingface.vocabulary(path)
   if config.vocab_size == 50257:
     gpt2 = tokenizers.build('gpt2', '')
-    if not ids or ids == hf_files.vocabulary(gpt2.tokens):
+    # Tokens that were added to them are padding to the model.
+    known = {token: i for token, i in ids.items() if i < gpt2.vocab_size}
+    if not known or known == hf_files.vocabulary(gpt2.tokens):
       return gpt2
   if (path / 'tokenizer.json').is_file():
     return tokenizers.load(path / 'tokenizer.json')

@@ -6,9 +6,11 @@ Source: https://github.com/openai/gpt-2, src/model.py.
 import contextlib
 import functools
 import glob
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -76,7 +78,17 @@ def _open(prefix: Path, readable: Path) -> dict[str, Stored]:
       shape, dtypes[name].name, functools.partial(load, name, shape)
     )
 
-  return {name: stored(name) for name in shapes}
+  return {name: stored(name) for name in shapes if _is_weight(name, shapes)}
+
+
+def _is_weight(name: str, shapes: Mapping[str, Any]) -> bool:
+  """Tells weights from what training keeps beside them.
+
+  The optimizer's slots lie below a variable, as 'model/wte/Adam', and counters
+  as global_step outside of the model.
+  """
+  folders = itertools.accumulate(name.split('/')[:-1], '{}/{}'.format)
+  return name.startswith('model/') and not any(f in shapes for f in folders)
 
 
 def _checkpoint_prefix(path: Path) -> Path:

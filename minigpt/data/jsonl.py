@@ -100,8 +100,9 @@ def _text(where: str, record: dict[str, Any], field: str) -> str:
 def _records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
   """Yields each object after its file and line; blank lines are passed over."""
   try:
+    # Other programs begin UTF-8 with a byte order mark, which is no JSON.
     # Not `splitlines`, which also splits at characters that JSON may contain.
-    lines = Path(path).read_text(encoding='utf-8').split('\n')
+    lines = Path(path).read_text(encoding='utf-8-sig').split('\n')
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}; check the path') from None
   except UnicodeDecodeError as error:

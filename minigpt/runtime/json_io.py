@@ -14,7 +14,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     InputError: it cannot be read, or holds something else.
   """
   try:
-    text = Path(path).read_text(encoding='utf-8')
+    text = Path(path).read_text(encoding='utf-8-sig')
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}') from None
   except UnicodeDecodeError as error:

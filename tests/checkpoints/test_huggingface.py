@@ -19,7 +19,7 @@ from minigpt.errors import InputError
 from minigpt.generation import decode, sampling
 from minigpt.model import params
 from minigpt.model.transformer import gpt, hidden_states
-from minigpt.tokenizers import build
+from minigpt.tokenizers import build, hf_files, hf_tokenizer
 
 safetensors = pytest.importorskip('safetensors.numpy')
 
@@ -172,6 +172,14 @@ def test_a_head_that_differs_is_a_head_whatever_the_config_says(model):
   np.testing.assert_array_equal(weights.head, head)
 
 
+def test_scaling_before_the_sum_is_the_same_attention(model):
+  wanted = huggingface.read(model)
+  alter_config(model, reorder_and_upcast_attn=True)
+  found = huggingface.read(model)
+  assert found[0] == wanted[0]
+  assert_same_bytes(leaves(found[1]), leaves(wanted[1]))
+
+
 def test_config_fields_land_where_they_belong(model):
   config = huggingface.read(GOLDEN / 'gpt2-untied')[0]
   assert config == GPTConfig(
@@ -246,6 +254,40 @@ def test_a_vocabulary_of_50304_is_that_of_gpt2_padded(tmp_path):
 
 @pytest.mark.parametrize(
   'files',
+  [(), ('vocab.json', 'added_tokens.json'), ('tokenizer.json',)],
+)
+def test_gpt2_with_tokens_added_is_read(tmp_path, files):
+  try:
+    gpt2 = build('gpt2', '')
+  except InputError as error:
+    pytest.skip(str(error))
+  more = {'[PAD]': gpt2.vocab_size}
+  config = small_config(vocab_size=50258, emb_dim=2, n_heads=1)
+  path = tmp_path / 'new'
+  write(path, config, params.init_params(config))
+  (path / huggingface.TOKENIZER).unlink()
+  described = json.loads((path / 'config.json').read_text())
+  del described['vocab_padding']
+  ids = {'<|endoftext|>': gpt2.end_of_text, **more}
+  content = {
+    'config.json': described,
+    'vocab.json': hf_files.vocabulary(gpt2.tokens),
+    'added_tokens.json': more,
+    'tokenizer.json': hf_tokenizer.describe([*gpt2.tokens, b'[PAD]'], ids),
+  }
+  for name in ('config.json', *files):
+    (path / name).write_text(json.dumps(content[name]))
+  found = loading.load(path)
+  wanted = (50258, 0) if 'tokenizer.json' in files else (50257, 1)
+  assert (found.config.vocab_size, found.config.vocab_padding) == wanted
+  text = 'To be, or not'
+  assert found.tokenizer.encode(text).tolist() == gpt2.encode(text).tolist()
+  assert found.weights.wte.shape == (50258, 2)
+  assert len(found.tokenizer.encode('[PAD]')) == (1 if wanted[1] == 0 else 4)
+
+
+@pytest.mark.parametrize(
+  'files',
   [
     {'vocab.json': {'a': 0, 'b': 35}, 'added_tokens.json': {'<pad>': 36}},
     {
@@ -299,7 +341,6 @@ def truncate(file, n=1):
     ({'layer_norm_epsilon': 1e-6}, 'layer_norm_epsilon is 1e-06'),
     ({'scale_attn_weights': False}, 'scale_attn_weights'),
     ({'scale_attn_by_inverse_layer_idx': True}, 'by_inverse_layer_idx'),
-    ({'reorder_and_upcast_attn': True}, 'reorder_and_upcast_attn'),
     ({'add_cross_attention': True}, 'add_cross_attention'),
     ({'n_inner': 20}, 'n_inner=20 is no multiple of n_embd=8'),
     ({'n_inner': 16}, r'c_fc.weight has shape \[8, 32\]; .* \[8, 16\]'),

@@ -46,14 +46,20 @@ def truncate(file, n=1):
   file.write_bytes(file.read_bytes()[:-n])
 
 
-def write_openai(path, config, weights):
-  """Saves a graph whose variables are those of OpenAI's src/model.py."""
+def write_openai(path, config, weights, more=None):
+  """Saves a graph whose variables are those of OpenAI's src/model.py.
+
+  Args:
+    more: other variables, by name.
+  """
   path.mkdir()
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     for leaf, value in leaves(weights).items():
       if leaf.endswith('.w'):
         value = value[None]
       tf.compat.v1.get_variable(openai_gpt2.name_of(leaf), initializer=value)
+    for name, value in (more or {}).items():
+      tf.compat.v1.get_variable(name, initializer=value)
     session.run(tf.compat.v1.global_variables_initializer())
     saver = tf.compat.v1.train.Saver()
     saver.save(session, str(path / 'model.ckpt'), write_meta_graph=False)
@@ -95,6 +101,21 @@ def test_openai_checkpoint_is_the_same_model(checkpoint, index_file, tmp_path):
   assert_same_bytes(
     tensors_of(tmp_path / 'new'), tensors_of(GOLDEN / 'gpt2-deep')
   )
+
+
+def test_what_training_kept_beside_the_weights_is_left_out(tmp_path):
+  path, wanted = tmp_path / 'openai', huggingface.read(GOLDEN / 'gpt2-deep')
+  kept = {
+    'global_step': np.int64(7),
+    'beta1_power': np.float32(0.9),
+    'train/model/wte/Adam': np.ones(3, np.float32),
+    'model/wte/Adam': np.ones(3, np.float32),
+    'model/h0/attn/c_attn/w/Adam_1': np.ones(3, np.float32),
+  }
+  write_openai(path, *wanted, kept)
+  config, weights = openai_gpt2.read(path)
+  assert config == wanted[0]
+  assert_same_bytes(leaves(weights), leaves(wanted[1]))
 
 
 DATA = 'model.ckpt.data-00000-of-00001'

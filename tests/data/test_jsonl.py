@@ -21,6 +21,13 @@ def test_the_three_forms(tmp_path):
   ]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+  file = tmp_path / 'x.jsonl'
+  file.write_text('\ufeff{"prompt": "\ufeffa", "completion": "b"}\n')
+  [pair] = jsonl.read_pairs(file)
+  assert pair == Pair(f'{file}, line 1', '\ufeffa', 'b')
+
+
 @pytest.mark.parametrize(
   ('read', 'line', 'message'),
   [
