@@ -115,10 +115,10 @@ for i in range(10):
   with open({str(tmp_path)!r} + f'/{{i}}', 'wb') as file:
     file.write(bytes(1 << 16))
     os.fsync(file.fileno())
-  time.sleep(0.15)
+  time.sleep(0.3)
 """
   monkeypatch.setattr(launch, '_PATIENCE', 0.2)
-  monkeypatch.setattr(launch, '_GRACE', 0.8)
+  monkeypatch.setattr(launch, '_GRACE', 1.5)
   assert launch.launch([sys.executable, '-c', code], 2) == 1
   assert (tmp_path / '9').exists()
 

@@ -68,7 +68,7 @@ def test_a_run_that_was_terminated_then_killed_ends_bit_for_bit_the_same(
   def terminated(self):
     if self.step == 20:
       os.kill(os.getpid(), signal.SIGTERM)
-      time.sleep(0.2)
+      time.sleep(1.0)  # For the thread that reads signals.
     return scored(self)
 
   monkeypatch.setattr(Trainer, 'evaluate', terminated)

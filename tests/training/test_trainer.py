@@ -156,7 +156,7 @@ def test_a_run_that_was_never_evaluated_ends_with_words(tmp_path):
   def stop(run, _):
     if run.step == 8:
       os.kill(os.getpid(), signal.SIGTERM)
-      time.sleep(0.2)
+      time.sleep(1.0)  # For the thread that reads signals.
 
   path = tmp_path / 'run'
   changes = dict(eval_every=0, checkpoint_every=4, compile='graph')
