@@ -9,6 +9,8 @@ answers that have begun are complete.
 
 from pathlib import Path
 
+import numpy as np
+
 from minigpt.commands.flags import serve as flags
 from minigpt.conformance import report
 from minigpt.conformance.serving_session import (
@@ -16,9 +18,10 @@ from minigpt.conformance.serving_session import (
   read_saved_model,
 )
 from minigpt.errors import InputError, UsageError
+from minigpt.generation.request import Request
 from minigpt.runtime.json_io import read_json
-from minigpt.serving import client, versions
-from minigpt.serving.endpoint import Endpoint, EndpointError
+from minigpt.serving import chunks, client, versions
+from minigpt.serving.endpoint import Endpoint
 
 _AT_LEAST_ONE = (
   flags.MAX_BATCH,
@@ -65,28 +68,9 @@ def _check_flags() -> None:
 
 def _service(path: Path):
   """Loads the model, and returns what answers requests."""
-  from minigpt.http_server import chat_template
   from minigpt.http_server.scheduler import Limits
-  from minigpt.http_server.service import Bounds, Model, Service
+  from minigpt.http_server.service import Bounds, Service
 
-  export_dir = _newest(path)
-  read_saved_model(export_dir)  # Rejects other files before work begins.
-  files = report.read_files(export_dir, None)
-  card_path = export_dir / 'assets.extra' / 'model.json'
-  if files.tokenizer is None or files.context_length is None:
-    raise InputError(f'{export_dir} was not exported by minigpt')
-  name = flags.MODEL_NAME.value or str(read_json(card_path)['name'])
-  template = flags.CHAT_TEMPLATE.value
-  endpoint = _endpoint(export_dir, name)
-  model = Model(
-    name,
-    endpoint,
-    files.tokenizer,
-    files.context_length,
-    created=int(card_path.stat().st_mtime),
-    template=chat_template.load(template) if template else None,
-    stop=tuple(flags.STOP.value),
-  )
   limits = Limits(
     flags.MAX_BATCH.value, flags.MAX_WAITING.value, flags.CHUNK.value
   )
@@ -95,14 +79,43 @@ def _service(path: Path):
     flags.MAX_PROMPT_TOKENS.value,
     flags.MAX_TOKENS.value,
   )
-  try:
-    return Service(model, limits, bounds)
-  except EndpointError as error:
-    if error.kind != 'NOT_FOUND':
-      raise
+  return Service(_model(_newest(path)), limits, bounds)
+
+
+def _model(export_dir: Path):
+  """Returns the model, ready to answer."""
+  from minigpt.http_server import chat_template
+  from minigpt.http_server.service import Model
+
+  read_saved_model(export_dir)  # Rejects other files before work begins.
+  files = report.read_files(export_dir, None)
+  card_path = export_dir / 'assets.extra' / 'model.json'
+  if files.tokenizer is None or files.context_length is None:
+    raise InputError(f'{export_dir} was not exported by minigpt')
+  template = flags.CHAT_TEMPLATE.value
+  render = chat_template.load(template) if template else None
+  name = flags.MODEL_NAME.value or str(read_json(card_path)['name'])
+  endpoint = _endpoint(export_dir, name)
+  if not chunks.has_chunks(endpoint):
     raise InputError(
       f'{export_dir} cannot be continued in chunks; export the run again'
-    ) from None
+    )
+  _warm_up(endpoint)
+  return Model(
+    name,
+    endpoint,
+    files.tokenizer,
+    files.context_length,
+    created=int(card_path.stat().st_mtime),
+    template=render,
+    stop=tuple(flags.STOP.value),
+  )
+
+
+def _warm_up(endpoint: Endpoint) -> None:
+  """Generates two tokens, so that the first client need not wait longer."""
+  request = Request(max_new_tokens=2, temperature=1.0)
+  chunks.predict(endpoint, [chunks.Row(np.zeros([1], np.int32), request)])
 
 
 def _newest(path: Path) -> Path:

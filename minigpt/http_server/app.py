@@ -81,20 +81,26 @@ class Routes:
     """Returns a handler whose errors are answers, and whose answers count."""
 
     async def handle(request: Request) -> Response:
-      started, status = time.monotonic(), 500
-      try:
-        response = await handler(request)
-        status = response.status_code
-        return response
-      except HttpError as error:
-        status = error.status
-        return _error(error)
-      except ClientDisconnect:
-        status = _GONE
-        return Response(status_code=_GONE)
-      finally:
+      started = time.monotonic()
+
+      def count(status: int) -> None:
         seconds = time.monotonic() - started
         self._service.metrics.count_request(path, status, seconds)
+
+      try:
+        response = await handler(request)
+      except HttpError as error:
+        response = _error(error)
+      except ClientDisconnect:
+        response = Response(status_code=_GONE)
+      except Exception:
+        count(500)
+        raise
+      if isinstance(response, _EventStream):
+        response.on_end = count
+      else:
+        count(response.status_code)
+      return response
 
     return handle
 
@@ -204,9 +210,18 @@ async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
 
 
 class _EventStream(StreamingResponse):
-  """A stream whose source is closed at once when the client goes away."""
+  """A stream whose source is closed at once when the client goes away.
+
+  Attributes:
+    on_end: called with the status when it has ended.
+  """
+
+  on_end: Callable[[int], None] = staticmethod(lambda status: None)
 
   async def stream_response(self, send: Any) -> None:
     lines: Any = self.body_iterator
-    async with contextlib.aclosing(lines):
-      await super().stream_response(send)
+    try:
+      async with contextlib.aclosing(lines):
+        await super().stream_response(send)
+    finally:
+      self.on_end(self.status_code)
