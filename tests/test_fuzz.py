@@ -22,7 +22,14 @@ from minigpt.config import (
   preset_values,
   resolve,
 )
-from minigpt.data import jsonl, shard_writer, sources, token_shards, windows
+from minigpt.data import (
+  jsonl,
+  shard_writer,
+  sources,
+  text_files,
+  token_shards,
+  windows,
+)
 from minigpt.errors import InputError, UsageError
 from minigpt.training import cluster, memory_estimate, stability
 from minigpt.training.metrics import read_metrics
@@ -51,6 +58,7 @@ VALUES = {
   int: NUMBERS,
   float: st.one_of(st.floats(), st.floats(0, 2)),
   str: st.one_of(st.text(max_size=8), st.sampled_from(['gpt2', 'a.jsonl'])),
+  tuple[str, ...]: st.lists(st.text(), max_size=3).map(tuple),
 }
 FIELDS = {
   name: field.type
@@ -155,7 +163,7 @@ def folder(tmp_path_factory):
   (root / 'a.txt').write_text('a b a')
   (root / 'tokens').mkdir()
   tokenizers.save(tokenizer, root / 'tokens' / 'tokenizer.json')
-  [piece] = shard_writer.split_file(str(root / 'a.txt'), 1 << 20)
+  [piece] = text_files.split_file(str(root / 'a.txt'), 1 << 20)
   shard = shard_writer.write_shard([piece], root / 'tokens', 0, 'uint8')
   shard_writer.write_manifest(root / 'tokens', [shard], tokenizer, 'uint8')
   (root / 'pairs.jsonl').write_text('{"prompt": "a", "completion": "b"}\n' * 2)

@@ -144,7 +144,8 @@ def load_config(workdir: str | Path) -> RunConfig:
   try:
     return RunConfig(
       from_json(GPTConfig, fields['model']),
-      from_json(DataConfig, fields['data']),
+      # A run that does not say so is older than the choice.
+      from_json(DataConfig, {'raw_text': True, **fields['data']}),
       from_json(TrainConfig, fields['train']),
     )
   except (KeyError, ValueError) as error:

@@ -110,7 +110,7 @@ def _read_text(model: LoadedModel) -> str | Tokens:
     raise UsageError(
       f'{flags.WORKDIR.value} has no text of its own: give --dataset'
     )
-  if config.dataset.endswith('.jsonl'):
+  if jsonl.holds_pairs(config.dataset):
     raise UsageError(f'{config.dataset}: give --task and --dataset')
   check_vocabulary(config.dataset, model.tokenizer)
   return read_split(config).val

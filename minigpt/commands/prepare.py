@@ -4,8 +4,9 @@ r"""Turns text of any size into token files to train on.
     --output=tokens
   python -m minigpt train --dataset=tokens --preset=gpt2-124m --workdir=runs/a
 
-Reads UTF-8 text (each file a document) and .jsonl (each line a document, its
-`text` field), both also as .gz. After a kill, the same command continues.
+Reads UTF-8 text (each file a document), .jsonl (each line a document, its
+`text` field) and .parquet (each row one), the first two also as .gz and .zst;
+docs/data.md has the rules. After a kill, the same command continues.
 """
 
 import shlex
@@ -23,11 +24,16 @@ def main() -> None:
     raise UsageError('--output is missing; say where to write the tokens')
   folder = Path(flags.OUTPUT.value)
   # Before the tokenizer, whose vocabulary may have to be downloaded.
-  paths = input_paths(flags.INPUT.value)
+  paths = input_paths(flags.INPUT.value, flags.SKIP_BAD_FILES.value)
   tokenizer = make_tokenizer(flags.TOKENIZER.value)
   with lock.held(folder, 'output'):
     manifest = prepare(
-      paths, tokenizer, folder, flags.WORKERS.value, flags.SHARD_MB.value << 20
+      paths,
+      tokenizer,
+      folder,
+      flags.WORKERS.value,
+      flags.SHARD_MB.value << 20,
+      flags.RAW_TEXT.value,
     )
   totals = manifest.to_json()
   print(

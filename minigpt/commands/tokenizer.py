@@ -29,10 +29,11 @@ def main() -> None:
     raise UsageError(f'{output} is there already; choose another --output')
   bpe_trainer.check(flags.VOCAB_SIZE.value, flags.SPECIAL.value)
   tokenizer = train_bpe(
-    input_paths(flags.INPUT.value),
+    input_paths(flags.INPUT.value, flags.SKIP_BAD_FILES.value),
     flags.VOCAB_SIZE.value,
     flags.SPECIAL.value,
     flags.SAMPLE_MB.value << 20,
+    flags.RAW_TEXT.value,
   )
   tokenizers.save(tokenizer, output)
   n_special = len(tokenizer.special_ids)

@@ -15,9 +15,10 @@ class DataConfig:
 
   dataset: str = option(
     'sample',
-    "'sample', 'stdlib', 'tiny_shakespeare', or a path or glob of UTF-8 text "
-    'files, a .npy file of token ids, a .jsonl file of prompts and '
-    'completions, or a directory that `minigpt prepare` made',
+    "'sample', 'stdlib', 'tiny_shakespeare', or a path, folder or glob of "
+    'UTF-8 text (.jsonl, .parquet, .gz, .zst too), a .npy file of token ids, a '
+    '.jsonl file of prompts and completions, or a directory that `minigpt '
+    'prepare` made',
   )
   tokenizer: str = option(
     'char',
@@ -28,6 +29,19 @@ class DataConfig:
     (),
     "a special token of --tokenizer=bpe, like '<|user|>', which is one token "
     'wherever text spells it; may be repeated',
+  )
+  unknown_character: bool = option(
+    False,
+    'give characters that the text does not have a token of --tokenizer=char, '
+    'U+FFFD, so that no prompt is refused',
+  )
+  raw_text: bool = option(
+    False,
+    'keep byte order marks and the line ends of Windows in text files, instead '
+    'of dropping the ones and making the others LF',
+  )
+  skip_bad_files: bool = option(
+    False, 'leave out text files that cannot be read, instead of stopping'
   )
   val_fraction: float = option(
     0.1,

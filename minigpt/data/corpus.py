@@ -13,24 +13,27 @@ from minigpt import tokenizers
 from minigpt.data import token_shards
 from minigpt.data.shard_writer import (
   fill_shards,
-  split_file,
   write_manifest,
   write_shard,
 )
 from minigpt.data.sources import matching_files
+from minigpt.data.text_files import drop_bad, split_file
 from minigpt.data.token_shards import Manifest, Shard, token_dtype
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.tokenizers import Tokenizer
 
-_PLAN = 'plan.json'
 # Of ranges over shards: raised where a change makes them other ones, so that a
 # preparation that an earlier version has begun is not continued.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
-def input_paths(patterns: list[str]) -> list[str]:
+def input_paths(patterns: list[str], skip_bad_files: bool = False) -> list[str]:
   """Returns the files that the patterns name, each once, sorted.
+
+  Args:
+    patterns: paths, folders and globs.
+    skip_bad_files: leave out files that cannot be read, and name them.
 
   Raises:
     UsageError: there are no patterns.
@@ -43,7 +46,7 @@ def input_paths(patterns: list[str]) -> list[str]:
     if not (paths := matching_files(pattern)):
       raise InputError(f'{pattern}: no such file; check --input')
     found.update(paths)
-  return sorted(found)
+  return drop_bad(sorted(found)) if skip_bad_files else sorted(found)
 
 
 def make_tokenizer(name: str) -> Tokenizer:
@@ -72,6 +75,7 @@ def prepare(
   folder: str | Path,
   n_workers: int,
   shard_bytes: int,
+  raw: bool = False,
 ) -> Manifest:
   """Writes a token directory, or what is missing of it.
 
@@ -81,6 +85,7 @@ def prepare(
     folder: where the tokens go; nobody else may write there.
     n_workers: processes.
     shard_bytes: about so much text in each shard.
+    raw: leave byte order marks and line ends as they are.
 
   Raises:
     UsageError: the directory is of other text or another tokenizer.
@@ -88,8 +93,8 @@ def prepare(
   """
   folder = Path(folder)
   sweep(folder)
-  _begin(paths, tokenizer, folder, shard_bytes)
-  ranges = (r for path in paths for r in split_file(path, shard_bytes))
+  _begin(paths, tokenizer, folder, shard_bytes, raw)
+  ranges = (r for path in paths for r in split_file(path, shard_bytes, raw))
   parts = fill_shards(ranges, shard_bytes)
   dtype = token_dtype(tokenizer.vocab_size).name
   write = functools.partial(write_shard, folder=folder, dtype=dtype)
@@ -101,7 +106,7 @@ def prepare(
       pool.shutdown(cancel_futures=True)
       raise
   manifest = write_manifest(folder, shards, tokenizer, dtype)
-  (folder / _PLAN).unlink(missing_ok=True)
+  (folder / token_shards.PLAN).unlink(missing_ok=True)
   return manifest
 
 
@@ -111,7 +116,11 @@ def _report(shard: Shard, n_shards: int) -> Shard:
 
 
 def _begin(
-  paths: list[str], tokenizer: Tokenizer, folder: Path, shard_bytes: int
+  paths: list[str],
+  tokenizer: Tokenizer,
+  folder: Path,
+  shard_bytes: int,
+  raw: bool = False,
 ) -> None:
   """Writes down what is prepared, or checks that it is still the same."""
   if token_shards.is_token_directory(folder):
@@ -125,8 +134,9 @@ def _begin(
     'tokenizer': tokenizer.to_json(),
     'shard_bytes': shard_bytes,
     'layout': _LAYOUT,
+    'raw': raw,
   }
-  text, path = json.dumps(plan), folder / _PLAN
+  text, path = json.dumps(plan), folder / token_shards.PLAN
   try:
     is_begun = path.is_file()
     is_same = is_begun and path.read_bytes() == text.encode()

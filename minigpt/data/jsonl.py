@@ -5,6 +5,8 @@ choices     {"ctx": ..., "endings": [...], "label": ...}, as HellaSwag has it
 last words  {"text": ...}, as LAMBADA has it
 """
 
+import glob
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,23 @@ class Choice(NamedTuple):
   context: str
   endings: tuple[str, ...]
   label: int
+
+
+def holds_pairs(path: str | Path) -> bool:
+  """Tells whether a data set is a file of pairs, and not one of texts.
+
+  A `.jsonl` of texts has a `text` in its first object, and no `prompt`.
+  """
+  if not str(path).endswith('.jsonl'):
+    return False
+  if not Path(path).is_file():
+    return not glob.has_magic(str(path))
+  try:
+    with open(path, encoding='utf-8') as file:
+      first = json.loads(next(filter(str.strip, file)))
+      return 'text' not in first or 'prompt' in first
+  except (OSError, ValueError, StopIteration, TypeError, RecursionError):
+    return True  # Whoever reads it says what is wrong.
 
 
 def read_pairs(path: str | Path) -> list[Pair]:

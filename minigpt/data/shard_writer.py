@@ -6,22 +6,18 @@ description in a JSON file of the same name. A preparation that was killed
 continues with the shards that are missing.
 """
 
-import codecs
-import contextlib
 import functools
-import gzip
 import itertools
 import json
-import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO
 
 import numpy as np
 
 from minigpt import tokenizers
+from minigpt.data.text_files import TextRange, documents
 from minigpt.data.token_shards import (
   MANIFEST,
   Manifest,
@@ -33,164 +29,6 @@ from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import new_file, write_text
 from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer
-
-_READ = 1 << 20  # Bytes read at a time.
-_LINE_LIMIT = 1 << 28
-# Between something visible and white space, no tokenizer has a token. Bytes
-# are split after ASCII only: what else is white space takes several.
-_BOUNDARY = re.compile(rb'[!-~](?=[ \n])')
-_TEXT_BOUNDARY = re.compile(r'\S(?=[ \n])')
-_TEXT_TAIL = 4096  # Characters in which a boundary is looked for.
-
-
-class TextRange(NamedTuple):
-  """The bytes `start` to `stop` of a file; of a gzip file, always all."""
-
-  path: str
-  start: int
-  stop: int
-  ends_document: bool
-
-  @property
-  def is_gzip(self) -> bool:
-    """Tells whether the file is compressed."""
-    return self.path.endswith('.gz')
-
-  @property
-  def is_jsonl(self) -> bool:
-    """Tells whether each line of the file is a document."""
-    return self.path.removesuffix('.gz').endswith('.jsonl')
-
-
-def split_file(path: str, size: int) -> list[TextRange]:
-  """Splits a file into ranges of about `size` bytes.
-
-  Raises:
-    InputError: the file cannot be read.
-  """
-  try:
-    n = os.path.getsize(path)
-    whole = TextRange(path, 0, n, True)
-    if whole.is_gzip:
-      return [whole]
-    with open(path, 'rb') as file:
-      starts = [0]
-      while starts[-1] + size < n:
-        starts.append(_next_boundary(file, starts[-1] + size, whole.is_jsonl))
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}') from None
-  stops = [*starts[1:], n]
-  return [
-    TextRange(path, start, stop, stop == n)
-    for start, stop in zip(starts, stops, strict=True)
-    if start < stop or n == 0
-  ]
-
-
-def _next_boundary(file: IO[bytes], start: int, by_line: bool) -> int:
-  """Returns the first place from `start` on where the file may be split."""
-  file.seek(start)
-  if by_line:
-    file.readline()
-    return file.tell()
-  before = b''
-  while block := file.read(_READ):
-    found = _BOUNDARY.search(before + block)
-    if found:
-      return start - len(before) + found.end()
-    # A boundary has a character on each side, so the last one is kept.
-    start, before = start + len(block), block[-1:]
-  return start
-
-
-def documents(text_range: TextRange) -> Iterator[Iterator[str]]:
-  """Yields the documents of a range, each as successive parts of its text.
-
-  Raises:
-    InputError: the text is not UTF-8, or a line is no object with a `text`.
-  """
-  left = None if text_range.is_gzip else text_range.stop - text_range.start
-  with _read_errors(text_range.path):
-    opened = (gzip.open if text_range.is_gzip else open)(text_range.path, 'rb')
-  with opened:
-    file = cast(IO[bytes], opened)
-    file.seek(text_range.start)
-    if text_range.is_jsonl:
-      yield from _lines(file, text_range, left)
-    else:
-      yield _decoded(_blocks(file, text_range, left), text_range)
-
-
-@contextlib.contextmanager
-def _read_errors(path: str) -> Iterator[None]:
-  """Turns what reading and decompressing may raise into an InputError."""
-  try:
-    yield
-  except (OSError, EOFError, zlib.error) as error:
-    reason = getattr(error, 'strerror', None) or error
-    raise InputError(f'{path}: {reason}') from None
-
-
-def _blocks(
-  file: IO[bytes], text_range: TextRange, left: int | None
-) -> Iterator[bytes]:
-  """Yields the next `left` bytes (None: all) a block at a time."""
-  while left != 0:
-    with _read_errors(text_range.path):
-      block = file.read(_READ if left is None else min(_READ, left))
-    if not block:
-      return
-    left = None if left is None else left - len(block)
-    yield block
-
-
-def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
-  """Yields text in parts that end where no token spans the end."""
-  decoder, kept = codecs.getincrementaldecoder('utf-8')(), ''
-  try:
-    for block in blocks:
-      kept += decoder.decode(block)
-      tail = max(len(kept) - _TEXT_TAIL, 0)
-      ends = [m.end() for m in _TEXT_BOUNDARY.finditer(kept, tail)]
-      if ends:
-        yield kept[: ends[-1]]
-        kept = kept[ends[-1] :]
-    yield kept + decoder.decode(b'', final=True)
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f'{text_range.path} is not UTF-8 after byte {text_range.start} '
-      f'({error.reason}); convert it, for example with iconv'
-    ) from None
-
-
-def _lines(
-  file: IO[bytes], text_range: TextRange, left: int | None
-) -> Iterator[Iterator[str]]:
-  """Yields the text of each JSON line among the next `left` bytes."""
-  number = 0
-  after = f' after byte {text_range.start}' if text_range.start else ''
-  while left != 0:
-    with _read_errors(text_range.path):
-      line = file.readline(_LINE_LIMIT if left is None else left)
-    if not line:
-      return
-    left = None if left is None else left - len(line)
-    number += 1
-    if line.strip():
-      yield iter(
-        [_text_field(line, f'{text_range.path}, line {number}{after}')]
-      )
-
-
-def _text_field(line: bytes, place: str) -> str:
-  try:
-    text = json.loads(line)['text']
-    text.encode()  # Lone surrogates are no text.
-    return text
-  except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
-    raise InputError(
-      f"{place}: not a JSON object with a 'text' that is a string"
-    ) from None
 
 
 def fill_shards(
@@ -285,7 +123,7 @@ def _token_ids(
   for document in documents(text_range):
     for text in document:
       yield tokenizer.encode(text), False
-    if text_range.ends_document or text_range.is_jsonl:
+    if text_range.ends_document or text_range.has_records:
       yield end, True
 
 

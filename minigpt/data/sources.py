@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from minigpt import tokenizers
 from minigpt.config import DataConfig
-from minigpt.data import token_shards
+from minigpt.data import text_files, token_shards
 from minigpt.data.token_shards import Tokens, TokenShards
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.tokenizers import Tokenizer
@@ -49,7 +49,7 @@ def read_split(config: DataConfig) -> Split:
       )
     parts = _tiny_shakespeare()
     return Split(parts['train'], parts['validation'])
-  whole = _read(config.dataset)
+  whole = _read(config)
   if not len(whole):
     raise InputError(f'{config.dataset} holds no text; give one that does')
   if config.val_fraction == 0:
@@ -82,11 +82,12 @@ def resolve_tokenizer(overrides: Mapping[str, Any]) -> dict[str, Any]:
       f'--tokenizer={overrides["tokenizer"]}: the tokens in {dataset} were '
       f'made with {name}; drop the flag, or prepare the text again'
     )
-  if overrides.get('special'):
-    raise UsageError(
-      f'--special: the tokens in {dataset} were made without; drop the flag, '
-      'or prepare the text again'
-    )
+  for flag in ('special', 'unknown_character'):
+    if overrides.get(flag):
+      raise UsageError(
+        f'--{flag}: the tokens in {dataset} have a vocabulary; drop the flag, '
+        'or prepare the text again'
+      )
   return {**overrides, 'tokenizer': name}
 
 
@@ -113,7 +114,8 @@ def check_vocabulary(dataset: str | Path, tokenizer: Tokenizer) -> None:
     )
 
 
-def _read(dataset: str) -> str | Tokens:
+def _read(config: DataConfig) -> str | Tokens:
+  dataset = config.dataset
   if dataset in _BUILT_IN:
     return _BUILT_IN[dataset]()
   if dataset.endswith('.npy'):
@@ -121,9 +123,10 @@ def _read(dataset: str) -> str | Tokens:
   if token_shards.is_token_directory(dataset):
     return token_shards.open_tokens(dataset)
   if paths := matching_files(dataset):
-    return '\n'.join(map(_text_file, paths))
+    paths = text_files.drop_bad(paths) if config.skip_bad_files else paths
+    return '\n'.join(text_files.read_text(p, config.raw_text) for p in paths)
   if os.path.isdir(dataset):
-    raise InputError(f"{dataset} is a directory; name its files, as in '*.txt'")
+    raise InputError(f'{dataset} is a directory without files; name another')
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
     raise InputError(f'{dataset}: no such file; check the path')
   raise unknown('dataset', dataset, [*_BUILT_IN, 'a path'])
@@ -133,23 +136,30 @@ def matching_files(pattern: str) -> list[str]:
   """Returns the files that a path or glob names, sorted.
 
   A file of just that name is meant itself, though its name may be a pattern.
+  A folder stands for all files in it and below, without hidden ones.
+
+  Raises:
+    InputError: the folder is a preparation that has not ended.
   """
   if os.path.isfile(pattern):
     return [pattern]
+  if os.path.isdir(pattern):
+    return _files_below(pattern)
   return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
 
 
-def _text_file(path: str) -> str:
-  try:
-    with open(path, 'rb') as file:
-      return file.read().decode('utf-8')
-  except UnicodeDecodeError as error:
+def _files_below(folder: str) -> list[str]:
+  if os.path.isfile(os.path.join(folder, token_shards.PLAN)):
     raise InputError(
-      f'{path} is not UTF-8 (byte {error.start}); convert it, for example '
-      'with iconv'
-    ) from None
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}; check the path') from None
+      f'{folder} is a preparation that has not ended; give the same command of '
+      'minigpt prepare again'
+    )
+  found = []
+  for place, folders, names in os.walk(folder):
+    # In place: `os.walk` descends into what is left in this list.
+    folders[:] = [name for name in folders if not name.startswith('.')]
+    found += [os.path.join(place, n) for n in names if not n.startswith('.')]
+  return sorted(filter(os.path.isfile, found))
 
 
 def _stdlib() -> str:

@@ -19,6 +19,7 @@ from minigpt.errors import InputError
 from minigpt.runtime.json_io import read_json
 
 MANIFEST = 'manifest.json'
+PLAN = 'plan.json'  # There until the manifest is.
 _CHUNK = 1 << 22  # Tokens read at a time where all are read.
 _MOST_MAPS = 256
 _DTYPES = ('uint8', 'uint16', 'uint32')

@@ -89,12 +89,13 @@ def read_training_data(
   """
   if tokenizer is not None:
     sources.check_vocabulary(config.dataset, tokenizer)
-  read = _read_pairs if config.dataset.endswith('.jsonl') else _read_text
+  read = _read_pairs if jsonl.holds_pairs(config.dataset) else _read_text
   build = functools.partial(
     tokenizers.build,
     config.tokenizer,
     vocab_size=vocab_size,
     special=config.special,
+    unknown_character=config.unknown_character,
   )
   return read(config, context_length, tokenizer, build, check)
 

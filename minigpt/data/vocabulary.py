@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from minigpt.data.shard_writer import documents, split_file
+from minigpt.data.text_files import documents, is_compressed, split_file
 from minigpt.tokenizers import bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
 
-# Text is about so many times as long as its gzip file.
-_DEFLATED = 4
+# Text is about so many times as long as its compressed file.
+_COMPRESSION = 4
 
 
 def train_bpe(
@@ -17,6 +17,7 @@ def train_bpe(
   vocab_size: int | None,
   special: Sequence[str] = (),
   sample_bytes: int = 100 << 20,
+  raw: bool = False,
 ) -> BPETokenizer:
   """Trains a byte pair encoding on files, as `minigpt prepare` reads them.
 
@@ -26,6 +27,7 @@ def train_bpe(
     special: special tokens besides `<|endoftext|>`.
     sample_bytes: about so much text is looked at, taken evenly from all of it:
       memory grows with its distinct words.
+    raw: leave byte order marks and line ends as they are.
 
   Raises:
     UsageError: size and special tokens make no sense.
@@ -34,7 +36,9 @@ def train_bpe(
   bpe_trainer.check(vocab_size, special)
   n_bytes = sum(map(_text_size, paths))
   share = min(1.0, sample_bytes / max(n_bytes, 1))
-  return bpe_trainer.train(sampled(parts(paths), share), vocab_size, special)
+  return bpe_trainer.train(
+    sampled(parts(paths, raw), share), vocab_size, special
+  )
 
 
 def _text_size(path: str) -> int:
@@ -43,17 +47,17 @@ def _text_size(path: str) -> int:
     size = os.path.getsize(path)
   except OSError:  # Whoever reads it says so.
     return 0
-  return size * _DEFLATED if path.endswith('.gz') else size
+  return size * _COMPRESSION if is_compressed(path) else size
 
 
-def parts(paths: Iterable[str]) -> Iterator[str]:
+def parts(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
   """Yields the text of files piece by piece; no token spans a boundary.
 
   Raises:
     InputError: a file cannot be read, or is not what its name says.
   """
   for path in paths:
-    for text_range in split_file(path, sys.maxsize):
+    for text_range in split_file(path, sys.maxsize, raw):
       for document in documents(text_range):
         yield from document
 

@@ -11,35 +11,53 @@ if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
 
 
+UNKNOWN = '\ufffd'
+# The first code points that take two, three and four bytes of UTF-8.
+_LONGER = (0x80, 0x800, 0x10000)
+
+
 class CharTokenizer(base.Tokenizer):
-  """Gives each distinct code point of some text an id, in code point order."""
+  """Gives each distinct code point of some text an id, in code point order.
+
+  With `knows_unknown`, all others have the id of U+FFFD.
+  """
 
   name = 'char'
   end_of_text = None
 
-  def __init__(self, characters: str):
+  def __init__(self, characters: str, knows_unknown: bool = False):
     """Makes a tokenizer of a vocabulary.
 
     Args:
       characters: strictly increasing, without surrogates.
+      knows_unknown: U+FFFD, which is among them, stands for all others.
     """
     self.characters = characters
+    self.unknown = characters.index(UNKNOWN) if knows_unknown else None
     self.vocab_size = len(characters)
     self.tokens = [character.encode() for character in characters]
     codes = base.code_points(characters)
     # The last entry stands for every code point beyond the vocabulary.
-    self._ids = np.full([int(codes[-1]) + 2], -1, np.int32)
+    other = -1 if self.unknown is None else self.unknown
+    self._ids = np.full([int(codes[-1]) + 2], other, np.int32)
     self._ids[codes] = np.arange(self.vocab_size)
 
   @classmethod
-  def build(cls, text: str) -> 'CharTokenizer':
+  def build(cls, text: str, knows_unknown: bool = False) -> 'CharTokenizer':
     """Makes a tokenizer of the characters of a text.
+
+    Args:
+      text: any.
+      knows_unknown: add U+FFFD, which stands for all that it does not have.
 
     Raises:
       InputError: the text is empty or holds a lone surrogate.
     """
     base.check_learnable(text)
-    return cls(''.join(map(chr, np.unique(base.code_points(text)))))
+    codes = np.unique(base.code_points(text))
+    if knows_unknown:
+      codes = np.union1d(codes, [ord(UNKNOWN)])
+    return cls(''.join(map(chr, codes)), knows_unknown)
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the rank of each character.
@@ -55,23 +73,32 @@ class CharTokenizer(base.Tokenizer):
   def _encode(self, text: str) -> np.ndarray:  # -> int32 [T], -1: unseen
     return self._ids[np.minimum(base.code_points(text), len(self._ids) - 1)]
 
+  def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
+    """Returns the bytes of UTF-8 of each character, unknown ones too."""
+    codes = base.code_points(text)
+    sizes = np.ones_like(codes, np.int32)
+    for least in _LONGER:
+      sizes += codes >= least
+    return sizes
+
   def _refuse(self, text: str, position: int) -> None:
     character = text[position]
     raise InputError(
       f'character {character!r} (U+{ord(character):04X}) at position '
       f'{position} is not among the {self.vocab_size} of the vocabulary: '
-      'leave it out, or train on text that has it'
+      'leave it out, or train on text that has it, or with --unknown_character'
     )
 
   def in_graph(self) -> 'InGraphTokenizer':
     """Returns the same tokenizer as TensorFlow operations."""
     from minigpt.tokenizers.char_in_graph import CharInGraph  # TensorFlow.
 
-    return CharInGraph(self.characters)
+    return CharInGraph(self.characters, self.unknown)
 
   def to_json(self) -> dict[str, Any]:
     """Returns the characters."""
-    return {'kind': self.name, 'characters': self.characters}
+    fields = {'kind': self.name, 'characters': self.characters}
+    return fields if self.unknown is None else {**fields, 'unknown': UNKNOWN}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'CharTokenizer':
@@ -80,11 +107,14 @@ class CharTokenizer(base.Tokenizer):
     Raises:
       InputError: `characters` is not a sorted string without repeats.
     """
-    base.check_fields(fields, 'characters')
+    given = ['unknown'] if 'unknown' in fields else []
+    base.check_fields(fields, 'characters', *given)
     characters = fields['characters']
     if not isinstance(characters, str) or not characters:
       raise InputError("'characters' must be a string that is not empty")
     base.check_learnable(characters)
     if list(characters) != sorted(set(characters)):
       raise InputError("'characters' must be sorted and without repeats")
-    return cls(characters)
+    if given and (fields['unknown'] != UNKNOWN or UNKNOWN not in characters):
+      raise InputError("'unknown' must be U+FFFD, and in 'characters'")
+    return cls(characters, bool(given))

@@ -8,9 +8,15 @@ from minigpt.tokenizers import in_graph_base
 class CharInGraph(in_graph_base.InGraphTokenizer):
   """Encodes and decodes as `CharTokenizer` does, byte for byte."""
 
-  def __init__(self, characters: str):
-    """Keeps the vocabulary, as `CharTokenizer` takes it."""
+  def __init__(self, characters: str, unknown: int | None = None):
+    """Keeps the vocabulary, as `CharTokenizer` takes it.
+
+    Args:
+      characters: of the vocabulary.
+      unknown: the id of all others; None: they are refused.
+    """
     super().__init__([character.encode() for character in characters])
+    self.unknown = unknown
     self.codes = tf.constant([ord(character) for character in characters])
 
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
@@ -19,6 +25,8 @@ class CharInGraph(in_graph_base.InGraphTokenizer):
     # A code point beyond the last of the vocabulary has no place in it.
     ids = tf.minimum(ids, tf.size(self.codes) - 1)
     known = tf.gather(self.codes, ids) == codes.flat_values
+    if self.unknown is not None:
+      return codes.with_flat_values(tf.where(known, ids, self.unknown))
     unseen = in_graph_base.first(tf.boolean_mask(codes.flat_values, ~known))
     message = tf.strings.join(
       [field, ': character ', _describe(unseen), ' is not in the vocabulary']

@@ -30,6 +30,7 @@ def build(
   text: str,
   vocab_size: int | None = None,
   special: Sequence[str] = (),
+  unknown_character: bool = False,
 ) -> base.Tokenizer:
   """Makes a tokenizer of the vocabulary of a text.
 
@@ -39,6 +40,7 @@ def build(
     text: to learn from.
     vocab_size: tokens of 'bpe'; others have as many as they have.
     special: special tokens of 'bpe', besides `<|endoftext|>`.
+    unknown_character: 'char' has one that stands for all others.
 
   Raises:
     UsageError: there is no such kind, or it does not go with the size or the
@@ -46,24 +48,34 @@ def build(
     InputError: the text is empty, the file is no tokenizer, or GPT-2's
       vocabulary is neither cached nor can be downloaded.
   """
-  if kind == 'bpe':
-    return bpe_trainer.train([text], vocab_size, special)
-  if special:
+  if unknown_character and kind != 'char':
+    raise UsageError(
+      f'--unknown_character is for the char tokenizer; leave it out for {kind}'
+    )
+  if special and kind != 'bpe':
     raise UsageError(
       f"--special: only a bpe tokenizer's are yours to choose, not {kind}'s"
     )
-  if kind.endswith('.json'):
-    tokenizer = load(kind)
-  elif kind in _FROM_TEXT:
-    tokenizer = _FROM_TEXT[kind](text)
-  else:
-    raise unknown('tokenizer', kind, [*_FROM_TEXT, 'bpe', 'a tokenizer.json'])
+  if kind == 'bpe':
+    return bpe_trainer.train([text], vocab_size, special)
+  tokenizer = _make(kind, text, unknown_character)
   if vocab_size not in (None, tokenizer.vocab_size):
     raise UsageError(
       f'--vocab_size={vocab_size}: the {kind} tokenizer has '
       f'{tokenizer.vocab_size}; leave the flag out, or choose bpe'
     )
   return tokenizer
+
+
+def _make(kind: str, text: str, unknown_character: bool) -> base.Tokenizer:
+  """Makes a tokenizer that has as many tokens as it has."""
+  if kind.endswith('.json'):
+    return load(kind)
+  if kind not in _FROM_TEXT:
+    raise unknown('tokenizer', kind, [*_FROM_TEXT, 'bpe', 'a tokenizer.json'])
+  if unknown_character:
+    return CharTokenizer.build(text, True)
+  return _FROM_TEXT[kind](text)
 
 
 def save(tokenizer: base.Tokenizer, path: str | Path) -> None:

@@ -267,11 +267,12 @@ def start_values(
       f'--tokenizer={overrides["tokenizer"]}: the model of --init_from comes '
       f'with {name}; leave the flag out'
     )
-  if overrides.get('special'):
-    raise UsageError(
-      '--special: the vocabulary is that of the model of --init_from; leave '
-      'the flag out'
-    )
+  for flag in ('special', 'unknown_character'):
+    if overrides.get(flag):
+      raise UsageError(
+        f'--{flag}: the vocabulary is that of the model of --init_from; leave '
+        'the flag out'
+      )
   return values | {'tokenizer': name}
 
 

@@ -1,4 +1,4 @@
-"""Files are split where no token is, and their faults named."""
+"""Ranges of text become shards; faults of the text are named."""
 
 import gzip
 import json
@@ -6,22 +6,8 @@ import json
 import pytest
 
 from minigpt import tokenizers
-from minigpt.data import shard_writer, token_shards
+from minigpt.data import shard_writer, text_files, token_shards
 from minigpt.errors import InputError
-
-
-def test_files_are_split_where_no_token_is(story, tmp_path):
-  path = tmp_path / 'text.txt'
-  path.write_text(story, encoding='utf-8')
-  content = path.read_bytes()
-  found = shard_writer.split_file(str(path), 40)
-  assert len(found) > 30
-  assert b''.join(content[p.start : p.stop] for p in found) == content
-  for part in found[1:]:
-    assert chr(content[part.start - 1]).isascii()
-    assert not chr(content[part.start - 1]).isspace()
-    assert content[part.start : part.start + 1] in (b' ', b'\n')
-  assert [p.ends_document for p in found[-2:]] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +27,7 @@ def test_faults_of_the_text_name_the_file(
 ):
   (tmp_path / name).write_bytes(content)
   tokenizers.save(tokenizer, tmp_path / 'tokenizer.json')
-  [part] = shard_writer.split_file(str(tmp_path / name), 1 << 20)
+  [part] = text_files.split_file(str(tmp_path / name), 1 << 20)
   with pytest.raises(InputError, match=match):
     shard_writer.write_shard([part], tmp_path, 0, 'uint8')
   assert not list(tmp_path.glob('*shard*'))
@@ -66,7 +52,7 @@ def test_a_sidecar_is_not_trusted(tokenizer, tmp_path, sidecar):
   (folder / 'precious.npy').write_text('x')
   (tmp_path / 'a.txt').write_text('late left')
   tokenizers.save(tokenizer, folder / 'tokenizer.json')
-  [part] = shard_writer.split_file(str(tmp_path / 'a.txt'), 1 << 20)
+  [part] = text_files.split_file(str(tmp_path / 'a.txt'), 1 << 20)
   wanted = shard_writer.write_shard([part], folder, 0, 'uint8')
   assert wanted.n_tokens > 1
   fields = {'crc32': 0, 'n_documents': 1, **sidecar} if sidecar else {}

@@ -1,5 +1,6 @@
 """Data sets by name and path."""
 
+import dataclasses
 import os
 
 import pytest
@@ -60,13 +61,14 @@ def test_tiny_shakespeare_has_both_splits():
 
 def test_faults_of_text_name_the_culprit(tmp_path):
   empty, latin = tmp_path / 'empty.txt', tmp_path / 'latin.txt'
+  (tmp_path / 'folder').mkdir()
   empty.touch()
   latin.write_bytes(b'caf\xe9')
   for dataset, fault in (
     (str(empty), 'holds no text'),
     (str(latin), 'not UTF-8 .byte 3'),
     (str(tmp_path / 'none.txt'), 'no such file'),
-    (str(tmp_path), 'is a directory'),
+    (str(tmp_path / 'folder'), 'without files'),
   ):
     with pytest.raises(InputError, match=fault):
       sources.read_split(DataConfig(dataset))
@@ -74,6 +76,28 @@ def test_faults_of_text_name_the_culprit(tmp_path):
     sources.read_split(DataConfig('tinyshakespeare'))
   with pytest.raises(UsageError, match='own_splits'):
     sources.read_split(DataConfig('sample', own_splits=True))
+
+
+def test_a_folder_stands_for_all_files_below_it(tmp_path):
+  (tmp_path / 'b' / '.git').mkdir(parents=True)
+  for name, content in (
+    ('a.txt', b'A'),
+    ('b/c.jsonl', b'{"text": "B\\r\\n"}'),
+    ('b/d.txt', b'\xff'),
+    ('b/.git/e', b'\xff'),
+    ('.f', b'\xff'),
+  ):
+    (tmp_path / name).write_bytes(content)
+  config = DataConfig(str(tmp_path), val_fraction=0)
+  with pytest.raises(InputError, match=r'd\.txt is not UTF-8'):
+    sources.read_split(config)
+  config = dataclasses.replace(config, skip_bad_files=True)
+  assert sources.read_split(config).train == 'A\nB\n'
+  config = dataclasses.replace(config, raw_text=True)
+  assert sources.read_split(config).train == 'A\nB\r\n'
+  (tmp_path / 'plan.json').touch()
+  with pytest.raises(InputError, match='has not ended'):
+    sources.read_split(config)
 
 
 def test_the_tokenizer_comes_with_the_tokens(tokens):

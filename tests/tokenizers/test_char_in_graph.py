@@ -22,3 +22,11 @@ def test_char_refuses_unseen_character_naming_the_field(text, name):
   with pytest.raises(tf.errors.InvalidArgumentError) as caught:
     encode(tf.constant([b'abc', text]), 'prompt')
   assert f'prompt: character {name} is not in' in str(caught.value)
+
+
+def test_unknown_characters_are_one_on_request():
+  tokenizer = CharTokenizer('abc\ufffd', True)
+  texts = ['abd', '\x00\U0001f600', '', 'c\ufffd']
+  found = tokenizer.in_graph().encode(tf.constant(texts)).to_list()
+  assert found == [tokenizer.encode(text).tolist() for text in texts]
+  assert found[0] == [0, 1, 3]

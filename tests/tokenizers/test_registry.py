@@ -62,6 +62,8 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     ({'kind': 'char', 'characters': 'ba'}, 'sorted and without repeats'),
     ({'kind': 'char', 'characters': 'aab'}, 'sorted and without repeats'),
     ({'kind': 'char', 'characters': 'a\udc80'}, 'lone surrogate'),
+    ({'kind': 'char', 'characters': 'ab', 'unknown': '\ufffd'}, 'U+FFFD'),
+    ({'kind': 'char', 'characters': 'ab', 'unknown': 'a'}, 'U+FFFD'),
     ({'kind': 'word', 'words': 'ab'}, 'must be a list that ends'),
     ({'kind': 'word', 'words': ['a', '<|unk|>']}, 'must be a list that ends'),
     ({'kind': 'word', 'words': END}, 'at least one word'),

@@ -1,0 +1,151 @@
+"""Text in every kind of file, and what is done to it on the way."""
+
+import gzip
+import itertools
+import json
+import sys
+
+import pytest
+
+from minigpt.data import text_files
+from minigpt.errors import InputError
+
+TEXT = 'caf\u00e9 \u3000\n\u65e5\u672c\u8a9e\u3002\n' * 3
+
+
+def test_files_are_split_where_no_token_is(story, tmp_path):
+  path = tmp_path / 'text.txt'
+  path.write_text(story, encoding='utf-8')
+  content = path.read_bytes()
+  found = text_files.split_file(str(path), 40)
+  assert len(found) > 30
+  assert b''.join(content[p.start : p.stop] for p in found) == content
+  for part in found[1:]:
+    assert chr(content[part.start - 1]).isascii()
+    assert not chr(content[part.start - 1]).isspace()
+    assert content[part.start : part.start + 1] in (b' ', b'\n')
+  assert [p.ends_document for p in found[-2:]] == [False, True]
+
+
+def compress(content, *sizes):
+  """As one Zstandard frame, or as several."""
+  zstandard = pytest.importorskip('zstandard')
+  cut = [0, *sizes, len(content)]
+  return b''.join(
+    zstandard.ZstdCompressor().compress(content[a:b])
+    for a, b in itertools.pairwise(cut)
+  )
+
+
+def lines(*texts):
+  return ''.join(json.dumps({'text': text}) + '\n' for text in texts).encode()
+
+
+@pytest.mark.parametrize('name', ['a.txt', 'a.jsonl', 'a.parquet'])
+@pytest.mark.parametrize('end', ['', '.gz', '.zst', '.zst in frames'])
+def test_every_kind_of_file_has_the_same_text(tmp_path, name, end):
+  path = tmp_path / (name + end.partition(' ')[0])
+  content = TEXT.encode() if name == 'a.txt' else lines(TEXT)
+  if end == '.gz':
+    content = gzip.compress(content, mtime=0)
+  elif end:
+    content = compress(content, *([7, 20] if 'in' in end else []))
+  if name.endswith('.parquet'):
+    if end:
+      pytest.skip('Parquet is compressed within')
+    pyarrow = pytest.importorskip('pyarrow')
+    table = pyarrow.table({'id': [1], 'text': [TEXT]})
+    pytest.importorskip('pyarrow.parquet').write_table(table, path)
+  else:
+    path.write_bytes(content)
+  assert text_files.read_text(str(path)) == TEXT
+
+
+def test_documents_stand_on_lines_of_their_own(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  path.write_bytes(lines('a\nb', '', 'c'))
+  assert text_files.read_text(str(path)) == 'a\nb\n\nc'
+
+
+def test_line_ends_and_byte_order_marks_are_normalized(tmp_path):
+  path = tmp_path / 'a.txt'
+  text = '\ufeffone\r\ntwo\rthree\ufeff\n\r\n'
+  path.write_text(text, encoding='utf-8', newline='')
+  assert text_files.read_text(str(path)) == 'one\ntwo\rthree\ufeff\n\n'
+  assert text_files.read_text(str(path), raw=True) == text
+  # Wherever a large file is split.
+  text = 'a b\r\n' * 300
+  path.write_text(text, encoding='utf-8', newline='')
+  for raw in (False, True):
+    ranges = text_files.split_file(str(path), 50, raw)
+    assert len(ranges) > 20
+    parts = [p for r in ranges for d in text_files.documents(r) for p in d]
+    wanted = text if raw else text.replace('\r\n', '\n')
+    assert ''.join(parts) == wanted
+  records = tmp_path / 'a.jsonl'
+  records.write_bytes(lines('\ufeffa\r\nb'))
+  assert text_files.read_text(str(records)) == '\ufeffa\nb'
+
+
+@pytest.mark.parametrize('limit', [1, 2, 5, 1 << 20])
+def test_the_byte_that_is_no_text_is_named(tmp_path, monkeypatch, limit):
+  monkeypatch.setattr(text_files, '_READ', limit)
+  path = tmp_path / 'a.txt'
+  for content in (b'caf\xe9 x', 'abc\u00e9'.encode()[:-1]):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r'a.txt is not UTF-8 \(byte 3\)'):
+      text_files.read_text(str(path))
+    path.write_bytes(b'x' + content)
+    with pytest.raises(InputError, match=r'\(byte 4\)'):
+      text_files.read_text(str(path))
+
+
+@pytest.mark.parametrize('name', ['a.txt.zst', 'a.parquet'])
+def test_files_that_are_damaged_or_cut_short_are_named(tmp_path, name):
+  path = tmp_path / name
+  if name == 'a.parquet':
+    pytest.importorskip('pyarrow')
+    contents = [b'PAR1', b'']
+  else:
+    whole = compress(b'some text\n' * 9)
+    contents = [whole[:-3], whole[:3], b'no frame', whole + b'more']
+  for content in contents:
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=str(path)) as caught:
+      text_files.read_text(str(path))
+    assert '\n' not in str(caught.value)
+
+
+def test_parquet_needs_a_column_of_text(tmp_path):
+  pyarrow = pytest.importorskip('pyarrow')
+  parquet = pytest.importorskip('pyarrow.parquet')
+  path = str(tmp_path / 'a.parquet')
+  for table, fault in (({'txt': ['a']}, 'no column'), ({'text': [1]}, 'is 1')):
+    parquet.write_table(pyarrow.table(table), path)
+    with pytest.raises(InputError, match=fault):
+      text_files.read_text(path)
+
+
+@pytest.mark.parametrize(
+  ('name', 'library'), [('a.zst', 'zstandard'), ('a.parquet', 'pyarrow')]
+)
+def test_without_the_library_it_says_how_to_install_it(
+  tmp_path, monkeypatch, name, library
+):
+  (tmp_path / name).write_bytes(b'x')
+  monkeypatch.setitem(sys.modules, library, None)
+  monkeypatch.setitem(sys.modules, f'{library}.parquet', None)
+  with pytest.raises(InputError, match=rf"{library}: pip install 'minigpt\[t"):
+    text_files.read_text(str(tmp_path / name))
+
+
+def test_bad_files_are_named_counted_and_left_out(tmp_path, capsys):
+  for name, content in (('a', b'good'), ('b', b'\xff'), ('c', b'good, too')):
+    (tmp_path / f'{name}.txt').write_bytes(content)
+  paths = [str(tmp_path / f'{name}.txt') for name in 'abc']
+  assert text_files.drop_bad(paths) == [paths[0], paths[2]]
+  err = capsys.readouterr().err.splitlines()
+  assert err[0].startswith(f'skipped: {paths[1]} is not UTF-8 (byte 0)')
+  assert err[1:] == ['1 of 3 files skipped']
+  with pytest.raises(InputError, match='none of 1 files'):
+    text_files.drop_bad(paths[1:2])
