@@ -109,7 +109,11 @@ def _purge(path: str, step: int) -> None:
 def _write_settings(trainer: Trainer) -> None:
   from tensorboard.plugins.hparams import api  # Optional.
 
-  api.hparams(workdir.values(trainer.config))
+  values = workdir.values(trainer.config).items()
+  # TensorBoard knows numbers and strings.
+  api.hparams(
+    {n: ' '.join(v) if isinstance(v, tuple) else v for n, v in values}
+  )
 
 
 def _write_scalars(record: dict[str, Any]) -> None:
