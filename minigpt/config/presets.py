@@ -37,8 +37,8 @@ def _mini() -> Preset:
   python train.py --preset=mini --dataset=sample --workdir=runs/mini
 
   82 characters, 170 steps of 2 windows; seconds, most of them to compile.
-  Expected: next-character accuracy of at least 0.95 (0.975 was measured), and
-  greedy text that repeats the sample.
+  Expected: next-character accuracy of at least 0.95 (0.975 to 1 with the seeds
+  0 to 59), and greedy text that repeats the sample.
   """
   return Preset(
     model=dict(
@@ -55,8 +55,9 @@ def _mini() -> Preset:
     train=dict(
       epochs=10.0,
       batch_size=2,
-      learning_rate=1e-2,
-      min_learning_rate=1e-3,
+      learning_rate=7e-3,
+      min_learning_rate=1e-4,
+      beta1=0.8,
       beta2=0.95,
       warmup_steps=10,
       eval_every=17,

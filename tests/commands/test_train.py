@@ -52,9 +52,13 @@ def test_a_dry_run_counts_parameters_and_writes_nothing(
 
 
 def test_the_specifications_run_learns_its_text(tmp_path):
-  """Ten epochs at batch 2, then greedy text; both as programs of their own."""
+  """Ten epochs at batch 2, then greedy text; both as programs of their own.
+
+  Of the seeds 0 to 9, this one learns least.
+  """
   workdir = tmp_path / 'mini'
-  flags = ['--preset=mini', '--dataset=sample', f'--workdir={workdir}']
+  flags = ['--preset=mini', '--dataset=sample', '--seed=3']
+  flags.append(f'--workdir={workdir}')
   trained = helpers.run('train.py', *flags)
   assert trained.returncode == 0, trained.stderr
   assert 'compiled in' in trained.stdout
