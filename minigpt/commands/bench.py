@@ -23,7 +23,7 @@ from minigpt.config import (
 from minigpt.errors import UsageError, unknown
 from minigpt.kernels.quantize import quantize
 from minigpt.model.transformer import GPT
-from minigpt.profiling import roofline, timing, workloads
+from minigpt.profiling import machine, roofline, timing, workloads
 from minigpt.profiling.workloads import Workload
 from minigpt.runtime import app
 from minigpt.runtime.atomic_io import write_text
@@ -50,9 +50,11 @@ def main() -> None:
   }
   for name, value in results.items():
     shown = f'{value:,.4g}' if isinstance(value, float) else value
-    print(f'{name:<22} {shown}')
+    if shown != '':
+      print(f'{name:<22} {shown}')
   if flags.JSON.value:
-    write_text(flags.JSON.value, json.dumps(results) + '\n')
+    about = _about(config, recipe)
+    write_text(flags.JSON.value, json.dumps({**results, **about}) + '\n')
 
 
 def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
@@ -64,6 +66,23 @@ def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
     'context_length': config.context_length,
     'compute_dtype': recipe.compute_dtype,
     'weights': flags.WEIGHTS.value,
+  }
+
+
+def _about(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
+  """Returns what it takes to make the same measurement again."""
+  return {
+    'shapes': {
+      'batch_size': recipe.batch_size,
+      'grad_accum': recipe.grad_accum,
+      'steps_per_call': recipe.steps_per_call,
+      'prompt_length': flags.PROMPT.value,
+      'new_tokens': flags.NEW.value,
+    },
+    'model': dataclasses.asdict(config),
+    'repeats': flags.REPEATS.value,
+    'versions': machine.versions(),
+    'machine': machine.describe(),
   }
 
 

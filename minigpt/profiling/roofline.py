@@ -20,6 +20,10 @@ from minigpt.profiling.workloads import Workload
 _READ_NUMBERS = 2**26
 _MODES = ('graph', 'xla')
 _INT8 = ('int8', 'w8a8')
+_ABOVE = (
+  'faster than the roofline: its weights stay in a cache, or the machine was '
+  'slower when its rates were measured; repeat it on an idle machine'
+)
 
 
 class Roofline(NamedTuple):
@@ -30,21 +34,25 @@ class Roofline(NamedTuple):
 
 
 class Result(NamedTuple):
-  """One measurement, ready to print."""
+  """One measurement, ready to print.
 
-  ms_per_unit: float
+  Times, operations and bytes are those of one unit, so they can be divided.
+  """
+
   unit: str
+  ms_per_unit: float
   lowest_ms: float
   highest_ms: float
   tokens_per_s: float
   compile_s: float
   n_compiled: int
   peak_mib: float
-  gflop: float
-  gbyte: float
+  gflop_per_unit: float
+  gbyte_per_unit: float
   roofline_gflops: float
   roofline_gbytes_per_s: float
   share_of_roofline: float
+  note: str  # what to think of these figures; empty where that is plain
 
 
 def measure_roofline(
@@ -92,24 +100,26 @@ def compare(workload: Workload, timing: Timing, limits: Roofline) -> Result:
   """Returns what was measured, and the share of what the machine reaches.
 
   A call at the roofline takes as long as the slower of its operations and its
-  bytes.
+  bytes. None can be faster; one that seems so has a note.
   """
   at_best = max(
     workload.flops / limits.flops, workload.bytes / limits.bandwidth
   )
   ms = 1e3 / workload.n_units
+  share = at_best / timing.median
   return Result(
-    ms_per_unit=timing.median * ms,
     unit=workload.unit,
+    ms_per_unit=timing.median * ms,
     lowest_ms=timing.lowest * ms,
     highest_ms=timing.highest * ms,
     tokens_per_s=workload.n_tokens / timing.median,
     compile_s=timing.compile,
     n_compiled=workload.f.experimental_get_tracing_count(),
     peak_mib=timing.peak_kib / 1024,
-    gflop=workload.flops / 1e9,
-    gbyte=workload.bytes / 1e9,
+    gflop_per_unit=workload.flops / workload.n_units / 1e9,
+    gbyte_per_unit=workload.bytes / workload.n_units / 1e9,
     roofline_gflops=limits.flops / 1e9,
     roofline_gbytes_per_s=limits.bandwidth / 1e9,
-    share_of_roofline=at_best / timing.median,
+    share_of_roofline=share,
+    note=_ABOVE if share > 1 else '',
   )

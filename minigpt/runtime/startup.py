@@ -17,18 +17,20 @@ def configure() -> None:
 
   Sets the log level, XLA's flags and the allocator, where the user leaves them
   open; keeps TensorFlow from printing that it found no GPU, which it does
-  before its log level counts; and exempts what it has imported from garbage
-  collection: searching a million objects takes most of a second of every
-  further import, and more at the end.
+  before its log level counts, and what is deprecated; and exempts what it has
+  imported from garbage collection: searching a million objects takes most of a
+  second of every further import, and more at the end.
   """
   # When a worker is lost, the others print many lines about it.
   quiet = '3' if 'TF_CONFIG' in os.environ else '2'
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', quiet)
+  level = os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', quiet)
   gc.disable()
   try:
     with _stderr_closed():
       import tensorflow as tf
 
+      if level >= quiet:
+        tf.get_logger().setLevel('ERROR')
       set_xla_flags()
       tf.config.get_visible_devices()
     gc.freeze()

@@ -4,6 +4,7 @@ import json
 
 import helpers
 import pytest
+import tensorflow as tf
 
 TOY = (
   '--preset=mini',
@@ -30,7 +31,12 @@ def test_the_program_reports_figures(what, tmp_path):
   if what == 'roofline':
     assert figures['flops'] > 1e8
   else:
-    assert figures['gflop'] > 0
+    assert figures['unit'] == 'token' and figures['gflop_per_unit'] > 0
+    assert figures['shapes']['new_tokens'] == 3
+    assert figures['model']['emb_dim'] == 16
+    assert figures['repeats'] == 1
+    assert figures['versions']['tensorflow'] == tf.__version__
+    assert figures['machine']['processor']
     assert figures['n_compiled'] == 1
     assert f'n_compiled             {figures["n_compiled"]}' in done.stdout
 

@@ -49,8 +49,28 @@ def test_the_slower_of_operations_and_bytes_is_the_limit():
   assert found.ms_per_unit == 4500
   assert (found.lowest_ms, found.highest_ms) == (3500, 8000)
   assert found.tokens_per_s == pytest.approx(4 / 9)
+  assert (found.gflop_per_unit, found.gbyte_per_unit) == (3e-9, 2e-9)
   assert found.compile_s == 117
   assert found.peak_mib == 2
   assert found.share_of_roofline == pytest.approx(4 / 9)  # Bytes bind.
   found = roofline.compare(workload, timing, roofline.Roofline(1.0, 1.0))
   assert found.share_of_roofline == pytest.approx(6 / 9)  # Operations do.
+  assert found.note == ''
+
+
+def test_a_share_above_one_is_explained():
+  workload = Workload(
+    Function(),
+    {},
+    {},
+    results=(),
+    unit='step',
+    n_units=1,
+    n_tokens=1,
+    flops=6.0,
+    bytes=4.0,
+  )
+  timing = Timing(1, 2, 2, 2, 1)
+  found = roofline.compare(workload, timing, roofline.Roofline(1.0, 1.0))
+  assert found.share_of_roofline == 3
+  assert 'faster than the roofline' in found.note

@@ -1,6 +1,7 @@
 """What `startup` does to a process, and that its import does nothing."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ def configured():
   """The process of a command, and what it would make of other XLA_FLAGS."""
   given = '--xla_cpu_prefer_vector_width=256'
   code = f"""
-import gc, json, os
+import gc, json, logging, os
 before = dict(os.environ)
 from minigpt.runtime import startup
 assert os.environ == before
@@ -21,6 +22,7 @@ startup.configure()
 print(json.dumps({{
   'n_frozen': gc.get_freeze_count(),
   'is_collected': gc.isenabled(),
+  'level': logging.getLogger('tensorflow').level,
   'own': os.environ['XLA_FLAGS'],
   'none': startup.xla_flags('', '2.21.0'),
   'some': startup.xla_flags('{given}', '2.21.0'),
@@ -52,3 +54,7 @@ def test_what_was_imported_is_not_searched_for_garbage(configured):
   """Else a second goes by at the end, and most of one before."""
   assert configured['n_frozen'] > 100_000
   assert configured['is_collected']
+
+
+def test_tensorflow_does_not_tell_users_what_is_deprecated(configured):
+  assert configured['level'] == logging.ERROR

@@ -1,0 +1,16 @@
+"""What a measurement says of the machine."""
+
+from minigpt.profiling import machine
+
+
+def test_the_processor_is_named_as_linux_names_it(tmp_path):
+  file = tmp_path / 'cpuinfo'
+  file.write_text('processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nflags: a\n')
+  assert machine.processor(file) == 'Fast CPU @ 3 GHz'
+  assert machine.processor(tmp_path / 'none')
+
+
+def test_a_machine_without_a_gpu_has_cores():
+  found = machine.describe()
+  assert found['cores'] >= 1
+  assert found['gpus'] == []
