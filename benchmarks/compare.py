@@ -46,9 +46,6 @@ _WHAT = flags.DEFINE_string(
 _PRESET = flags.DEFINE_string(
   'preset', 'gpt2-124m', 'model and its recipe', flag_values=_FLAGS
 )
-_VOCAB = flags.DEFINE_integer(
-  'vocab_size', 50257, 'tokens the model knows', flag_values=_FLAGS
-)
 _PEERS_PYTHON = flags.DEFINE_string(
   'peers_python',
   None,
@@ -93,7 +90,7 @@ def main() -> None:
     )
   given |= _SAME
   settings = resolve(preset_values(_PRESET.value, given))
-  config = GPTConfig(**settings.model, vocab_size=_VOCAB.value)
+  config = GPTConfig(**settings.model)
   commands = {}
   for weights in _WEIGHTS.value:
     commands |= _minigpt(weights, given)
@@ -119,7 +116,6 @@ def _minigpt(weights, given):
   options = {
     'what': _WHAT.value,
     'preset': _PRESET.value,
-    'vocab_size': _VOCAB.value,
     'repeats': _REPEATS.value,
     'prompt_length': _PROMPT.value,
     'new_tokens': _NEW.value,
