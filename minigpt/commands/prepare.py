@@ -6,7 +6,8 @@ r"""Turns text of any size into token files to train on.
 
 Reads UTF-8 text (each file a document), .jsonl (each line a document, its
 `text` field) and .parquet (each row one), the first two also as .gz and .zst;
-docs/data.md has the rules. After a kill, the same command continues.
+docs/data.md has the rules. A vocabulary of characters, words or byte pairs is
+learned in a pass of its own. After a kill, the same command continues.
 """
 
 import shlex
@@ -23,9 +24,17 @@ def main() -> None:
   if flags.OUTPUT.value is None:
     raise UsageError('--output is missing; say where to write the tokens')
   folder = Path(flags.OUTPUT.value)
-  # Before the tokenizer, whose vocabulary may have to be downloaded.
+  # Before the tokenizer, which may have to be downloaded or learned.
   paths = input_paths(flags.INPUT.value, flags.SKIP_BAD_FILES.value)
-  tokenizer = make_tokenizer(flags.TOKENIZER.value)
+  raw = flags.RAW_TEXT.value
+  tokenizer = make_tokenizer(
+    flags.TOKENIZER.value,
+    paths,
+    raw,
+    vocab_size=flags.VOCAB_SIZE.value,
+    special=flags.SPECIAL.value,
+    unknown_character=flags.UNKNOWN_CHARACTER.value,
+  )
   with lock.held(folder, 'output'):
     manifest = prepare(
       paths,
@@ -33,7 +42,7 @@ def main() -> None:
       folder,
       flags.WORKERS.value,
       flags.SHARD_MB.value << 20,
-      flags.RAW_TEXT.value,
+      raw,
     )
   totals = manifest.to_json()
   print(

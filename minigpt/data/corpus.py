@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from minigpt import tokenizers
-from minigpt.data import token_shards
+from minigpt.data import token_shards, vocabulary
 from minigpt.data.shard_writer import (
   fill_shards,
   write_manifest,
@@ -19,7 +21,7 @@ from minigpt.data.shard_writer import (
 from minigpt.data.sources import matching_files
 from minigpt.data.text_files import drop_bad, split_file
 from minigpt.data.token_shards import Manifest, Shard, token_dtype
-from minigpt.errors import InputError, UsageError, unknown
+from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.tokenizers import Tokenizer
 
@@ -49,22 +51,30 @@ def input_paths(patterns: list[str], skip_bad_files: bool = False) -> list[str]:
   return drop_bad(sorted(found)) if skip_bad_files else sorted(found)
 
 
-def make_tokenizer(name: str) -> Tokenizer:
-  """Loads 'gpt2', or the tokenizer in a .json file.
+def make_tokenizer(
+  name: str,
+  paths: Sequence[str] = (),
+  raw: bool = False,
+  **options: Any,
+) -> Tokenizer:
+  """Loads 'gpt2' or a file, or learns a vocabulary from files.
+
+  Args:
+    name: as for `tokenizers.build`.
+    paths: the files.
+    raw: leave byte order marks and line ends as they are.
+    **options: of `tokenizers.build`.
 
   Raises:
-    UsageError: it is unknown, or cannot end a text.
+    UsageError: it is unknown, or cannot set one text apart from the next.
+    InputError: the text cannot be read, or no vocabulary be made of it.
   """
-  if name.endswith('.json'):
-    tokenizer = tokenizers.load(name)
-  elif name == 'gpt2':
-    tokenizer = tokenizers.build(name, '')
-  else:
-    raise unknown('tokenizer', name, ['gpt2', 'a tokenizer.json'])
-  if tokenizer.end_of_text is None:
+  tokenizer = vocabulary.learn(name, paths, raw, **options)
+  if tokenizer.boundary is None:
     raise UsageError(
       f'--tokenizer={name}: a {tokenizer.name} tokenizer has no end-of-text '
-      'to set documents apart; use gpt2 or one of words'
+      'and no line feed to set documents apart; train one on text that has '
+      'line feeds, or use another kind'
     )
   return tokenizer
 
@@ -81,7 +91,7 @@ def prepare(
 
   Args:
     paths: files of text.
-    tokenizer: one that can end a text.
+    tokenizer: one with a `boundary`.
     folder: where the tokens go; nobody else may write there.
     n_workers: processes.
     shard_bytes: about so much text in each shard.

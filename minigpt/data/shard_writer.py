@@ -119,7 +119,7 @@ def _token_ids(
   text_range: TextRange, tokenizer: Tokenizer
 ) -> Iterator[tuple[np.ndarray, bool]]:
   """Yields token ids, and whether they end a document."""
-  end = np.array([tokenizer.end_of_text], np.int32)
+  end = np.array([tokenizer.boundary], np.int32)
   for document in documents(text_range):
     for text in document:
       yield tokenizer.encode(text), False

@@ -1,22 +1,54 @@
 """A vocabulary learned from files of any size, without tokens yet."""
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from minigpt import tokenizers
 from minigpt.data.text_files import documents, is_compressed, split_file
-from minigpt.tokenizers import bpe_trainer
+from minigpt.tokenizers import Tokenizer, bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
 
 # Text is about so many times as long as its compressed file.
 _COMPRESSION = 4
 
 
+SAMPLE_BYTES = 100 << 20
+
+
+def learn(
+  kind: str, paths: Sequence[str], raw: bool = False, **options: Any
+) -> Tokenizer:
+  """Makes a tokenizer of files of any size: one pass, in bounded memory.
+
+  Characters take none to speak of, words as much as there are different ones.
+
+  Args:
+    kind: as for `tokenizers.build`.
+    paths: the files.
+    raw: leave byte order marks and line ends as they are.
+    **options: of `tokenizers.build`.
+
+  Raises:
+    UsageError: there is no such kind, or the options make no sense.
+    InputError: the text cannot be read, or is too little.
+  """
+  texts = parts(paths, raw)
+  if kind == 'bpe':
+    texts = sampled(texts, _share(paths, SAMPLE_BYTES))
+  elif kind == 'char':
+    # It sets documents apart.
+    texts = itertools.chain(texts, ['\n'])
+  return tokenizers.build(kind, texts, **options)
+
+
 def train_bpe(
   paths: Sequence[str],
   vocab_size: int | None,
   special: Sequence[str] = (),
-  sample_bytes: int = 100 << 20,
+  sample_bytes: int = SAMPLE_BYTES,
   raw: bool = False,
 ) -> BPETokenizer:
   """Trains a byte pair encoding on files, as `minigpt prepare` reads them.
@@ -34,11 +66,16 @@ def train_bpe(
     InputError: the text cannot be read, or is too little.
   """
   bpe_trainer.check(vocab_size, special)
-  n_bytes = sum(map(_text_size, paths))
-  share = min(1.0, sample_bytes / max(n_bytes, 1))
+  share = _share(paths, sample_bytes)
   return bpe_trainer.train(
     sampled(parts(paths, raw), share), vocab_size, special
   )
+
+
+def _share(paths: Sequence[str], sample_bytes: int) -> float:
+  """Returns the share of the text that is looked at."""
+  n_bytes = sum(map(_text_size, paths))
+  return min(1.0, sample_bytes / max(n_bytes, 1))
 
 
 def _text_size(path: str) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -136,6 +136,18 @@ def json_text(tokenizer: Tokenizer) -> str:
 def code_points(text: str) -> np.ndarray:  # -> uint32 [T]
   """Returns the Unicode code point of each character."""
   return np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)
+
+
+def learnable(parts: Iterable[str]) -> Iterator[str]:
+  """Yields the parts of a text; InputError where it is empty or no Unicode."""
+  is_empty = True
+  for part in parts:
+    if part:
+      check_learnable(part)
+      is_empty = False
+      yield part
+  if is_empty:
+    check_learnable('')
 
 
 def check_learnable(text: str) -> None:

@@ -70,14 +70,12 @@ def check(vocab_size: int | None, special_tokens: Sequence[str]) -> int:
 
 def _learn(blocks: Iterator[str], n_tokens: int) -> list[bytes]:
   """Returns up to `n_tokens` tokens, in the order in which they were made."""
-  first = next(blocks, None)
-  base.check_learnable(first or '')
   trainer = _rustbpe().Tokenizer()
   # Runs of one character make tokens that are longer than any use. What is
   # made of them is longer still, so leaving them out leaves out no other.
   spare = 256 + n_tokens // 8
   trainer.train_from_iterator(
-    _chain(first, blocks),
+    base.learnable(blocks),
     n_tokens + spare,
     buffer_size=_BLOCKS_AT_ONCE,
     pattern=byte_pairs.SPLIT,
@@ -85,14 +83,6 @@ def _learn(blocks: Iterator[str], n_tokens: int) -> list[bytes]:
   tokens = (bytes(token) for token, _ in trainer.get_mergeable_ranks())
   kept = [token for token in tokens if len(token) <= byte_pairs.LONGEST_TOKEN]
   return kept[:n_tokens]
-
-
-def _chain(first: str | None, rest: Iterator[str]) -> Iterator[str]:
-  if first:
-    yield first
-  for block in rest:
-    base.check_learnable(block)
-    yield block
 
 
 def _blocks(

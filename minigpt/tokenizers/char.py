@@ -1,5 +1,6 @@
 """One token per character: the id is the character's rank in the vocabulary."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,21 +44,23 @@ class CharTokenizer(base.Tokenizer):
     self._ids[codes] = np.arange(self.vocab_size)
 
   @classmethod
-  def build(cls, text: str, knows_unknown: bool = False) -> 'CharTokenizer':
-    """Makes a tokenizer of the characters of a text.
+  def build(
+    cls, parts: Iterable[str], knows_unknown: bool = False
+  ) -> 'CharTokenizer':
+    """Makes a tokenizer of the characters of a text, in constant memory.
 
     Args:
-      text: any.
+      parts: of the text.
       knows_unknown: add U+FFFD, which stands for all that it does not have.
 
     Raises:
       InputError: the text is empty or holds a lone surrogate.
     """
-    base.check_learnable(text)
-    codes = np.unique(base.code_points(text))
-    if knows_unknown:
-      codes = np.union1d(codes, [ord(UNKNOWN)])
-    return cls(''.join(map(chr, codes)), knows_unknown)
+    seen = np.zeros([base.N_CODE_POINTS], np.bool_)
+    for part in base.learnable(parts):
+      seen[base.code_points(part)] = True
+    seen[ord(UNKNOWN)] |= knows_unknown
+    return cls(''.join(map(chr, np.flatnonzero(seen))), knows_unknown)
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the rank of each character.

@@ -1,6 +1,6 @@
 """Tokenizers by name, and as JSON files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from minigpt.tokenizers.char import CharTokenizer
 from minigpt.tokenizers.gpt2 import GPT2Tokenizer
 from minigpt.tokenizers.word import WordTokenizer
 
-_FROM_TEXT: dict[str, Callable[[str], base.Tokenizer]] = {
+_FROM_TEXT: dict[str, Callable[[Iterable[str]], base.Tokenizer]] = {
   'char': CharTokenizer.build,
   'word': WordTokenizer.build,
-  'gpt2': lambda text: GPT2Tokenizer(),
+  'gpt2': lambda parts: GPT2Tokenizer(),
 }
 _FROM_JSON: dict[str, Callable[[dict[str, Any]], base.Tokenizer]] = {
   'char': CharTokenizer.from_json,
@@ -27,7 +27,7 @@ _FROM_JSON: dict[str, Callable[[dict[str, Any]], base.Tokenizer]] = {
 
 def build(
   kind: str,
-  text: str,
+  text: str | Iterable[str],
   vocab_size: int | None = None,
   special: Sequence[str] = (),
   unknown_character: bool = False,
@@ -37,7 +37,7 @@ def build(
   Args:
     kind: 'char', 'word', 'bpe', or what ignores the text: 'gpt2', or the path
       of a tokenizer.json, minigpt's or Hugging Face's.
-    text: to learn from.
+    text: to learn from, whole or in parts that no token spans.
     vocab_size: tokens of 'bpe'; others have as many as they have.
     special: special tokens of 'bpe', besides `<|endoftext|>`.
     unknown_character: 'char' has one that stands for all others.
@@ -48,17 +48,11 @@ def build(
     InputError: the text is empty, the file is no tokenizer, or GPT-2's
       vocabulary is neither cached nor can be downloaded.
   """
-  if unknown_character and kind != 'char':
-    raise UsageError(
-      f'--unknown_character is for the char tokenizer; leave it out for {kind}'
-    )
-  if special and kind != 'bpe':
-    raise UsageError(
-      f"--special: only a bpe tokenizer's are yours to choose, not {kind}'s"
-    )
+  _check(kind, special, unknown_character)
+  parts = [text] if isinstance(text, str) else text
   if kind == 'bpe':
-    return bpe_trainer.train([text], vocab_size, special)
-  tokenizer = _make(kind, text, unknown_character)
+    return bpe_trainer.train(parts, vocab_size, special)
+  tokenizer = _make(kind, parts, unknown_character)
   if vocab_size not in (None, tokenizer.vocab_size):
     raise UsageError(
       f'--vocab_size={vocab_size}: the {kind} tokenizer has '
@@ -67,15 +61,29 @@ def build(
   return tokenizer
 
 
-def _make(kind: str, text: str, unknown_character: bool) -> base.Tokenizer:
+def _check(kind: str, special: Sequence[str], unknown_character: bool) -> None:
+  """Raises UsageError for an option that the kind does not have."""
+  if unknown_character and kind != 'char':
+    raise UsageError(
+      f'--unknown_character is for the char tokenizer; leave it out for {kind}'
+    )
+  if special and kind != 'bpe':
+    raise UsageError(
+      f"--special: only a bpe tokenizer's are yours to choose, not {kind}'s"
+    )
+
+
+def _make(
+  kind: str, parts: Iterable[str], unknown_character: bool
+) -> base.Tokenizer:
   """Makes a tokenizer that has as many tokens as it has."""
   if kind.endswith('.json'):
     return load(kind)
   if kind not in _FROM_TEXT:
     raise unknown('tokenizer', kind, [*_FROM_TEXT, 'bpe', 'a tokenizer.json'])
   if unknown_character:
-    return CharTokenizer.build(text, True)
-  return _FROM_TEXT[kind](text)
+    return CharTokenizer.build(parts, True)
+  return _FROM_TEXT[kind](parts)
 
 
 def save(tokenizer: base.Tokenizer, path: str | Path) -> None:

@@ -5,6 +5,7 @@ every word is known.
 """
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,16 +58,19 @@ class WordTokenizer(base.Tokenizer):
     self._ids = {word: i for i, word in enumerate(words)}
 
   @classmethod
-  def build(cls, text: str) -> 'WordTokenizer':
+  def build(cls, parts: Iterable[str]) -> 'WordTokenizer':
     """Makes a tokenizer of the pieces of a text.
+
+    Args:
+      parts: of the text; no piece spans two of them.
 
     Raises:
       InputError: the text is empty or holds a lone surrogate.
     """
-    base.check_learnable(text)
     words: set[str] = set()
-    for chunk in base.chunks(text):
-      words.update(_PIECE.findall(chunk))
+    for part in base.learnable(parts):
+      for chunk in base.chunks(part):
+        words.update(_PIECE.findall(chunk))
     return cls([*sorted(words), UNKNOWN, END_OF_TEXT])
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]

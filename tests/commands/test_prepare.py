@@ -51,6 +51,7 @@ def test_it_writes_tokens_and_says_how_to_train_on_them(inputs, tmp_path):
     ([], 2, '--output is missing'),
     (['--output=o'], 2, 'input'),
     (['--output=o', f'--input={__file__}', '--tokenizer=t'], 2, 'tokenizer'),
+    (['--output=o', f'--input={__file__}', '--tokenizer=bpe'], 2, 'vocab_size'),
     (['--output=o', '--workers=0'], 2, 'workers=0'),
     (['--output=o', '--shard_mb=0'], 2, 'shard_mb=0'),
   ],

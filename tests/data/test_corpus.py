@@ -107,12 +107,28 @@ def test_other_text_or_a_finished_directory_is_refused(
       prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
 
 
+@pytest.mark.parametrize('kind', ['char', 'word', 'bpe'])
+def test_a_vocabulary_is_learned_in_a_pass_of_its_own(
+  corpus_paths, documents, kind, tmp_path
+):
+  options = {'vocab_size': 270} if kind == 'bpe' else {}
+  tokenizer = make_tokenizer(kind, corpus_paths, **options)
+  whole = tokenizers.build(kind, '\n'.join(documents), **options)
+  if kind != 'bpe':  # Which learns from line feeds, too.
+    assert tokenizer.to_json() == whole.to_json()
+  prepare(corpus_paths, tokenizer, tmp_path, 1, 1 << 20)
+  found = token_shards.open_tokens(tmp_path)
+  end = '\n' if kind == 'char' else tokenizer.decode([tokenizer.end_of_text])
+  text = ''.join(document + end for document in documents)
+  assert tokenizer.decode(found[:]) == text
+
+
 def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):
   tokenizers.save(tokenizers.build('char', 'abc'), tmp_path / 'c.json')
   with pytest.raises(UsageError, match='no end-of-text'):
     make_tokenizer(str(tmp_path / 'c.json'))
-  with pytest.raises(UsageError, match="unknown tokenizer 'char'"):
-    make_tokenizer('char')
+  with pytest.raises(UsageError, match="unknown tokenizer 'chars'"):
+    make_tokenizer('chars')
 
 
 def test_preparing_does_without_tensorflow():

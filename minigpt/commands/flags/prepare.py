@@ -14,7 +14,23 @@ INPUT = flags.DEFINE_multi_string(
 TOKENIZER = flags.DEFINE_string(
   'tokenizer',
   'gpt2',
-  "'gpt2', or a tokenizer.json with an end-of-text token",
+  "'gpt2', 'char', 'word', 'bpe' (with --vocab_size), or the path of a "
+  'tokenizer.json',
+  flag_values=FLAGS,
+)
+VOCAB_SIZE = flags.DEFINE_integer(
+  'vocab_size', None, 'tokens of --tokenizer=bpe', flag_values=FLAGS
+)
+SPECIAL = flags.DEFINE_multi_string(
+  'special',
+  [],
+  "a special token of --tokenizer=bpe, like '<|user|>'; may be repeated",
+  flag_values=FLAGS,
+)
+UNKNOWN_CHARACTER = flags.DEFINE_bool(
+  'unknown_character',
+  False,
+  'with --tokenizer=char: give all other characters a token, U+FFFD',
   flag_values=FLAGS,
 )
 OUTPUT = flags.DEFINE_string(
