@@ -8,6 +8,7 @@ answers that have begun are complete.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,8 +63,7 @@ def _check_flags() -> None:
       raise UsageError(f'--{flag.name}={flag.value}: it must be 1 or more')
   if not 0 <= flags.PORT.value < 65536:
     raise UsageError(f'--port={flags.PORT.value}: it must lie in [0, 65535]')
-  if not all(flags.STOP.value):
-    raise UsageError('--stop: it must not be empty')
+  Request(stop=tuple(flags.STOP.value)).check()
 
 
 def _service(path: Path):
@@ -94,7 +94,8 @@ def _model(export_dir: Path):
     raise InputError(f'{export_dir} was not exported by minigpt')
   template = flags.CHAT_TEMPLATE.value
   render = chat_template.load(template) if template else None
-  name = flags.MODEL_NAME.value or str(read_json(card_path)['name'])
+  card = read_json(card_path)
+  name = flags.MODEL_NAME.value or str(card['name'])
   endpoint = _endpoint(export_dir, name)
   if not chunks.has_chunks(endpoint):
     raise InputError(
@@ -108,8 +109,18 @@ def _model(export_dir: Path):
     files.context_length,
     created=int(card_path.stat().st_mtime),
     template=render,
-    stop=tuple(flags.STOP.value),
+    stop=(*_exported_stops(card, card_path), *flags.STOP.value),
   )
+
+
+def _exported_stops(card: dict[str, Any], path: Path) -> tuple[str, ...]:
+  """Returns what `export --stop` gave; chunks of tokens know none of it."""
+  stop = card.get('stop', [])
+  if not isinstance(stop, list) or not all(
+    isinstance(each, str) and each for each in stop
+  ):
+    raise InputError(f'{path}: stop={stop!r:.60} is no list of texts')
+  return tuple(stop)
 
 
 def _warm_up(endpoint: Endpoint) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from http_server_fixtures import MODEL, Gate, serve, wait_until
 
+from minigpt.commands import serve as command
+from minigpt.errors import InputError
 from minigpt.generation.request import Request
 from minigpt.http_server.scheduler import Limits
 from minigpt.http_server.service import Bounds
@@ -433,6 +435,7 @@ def test_the_command_refuses_what_it_cannot_serve(export_dir, tmp_path, capsys):
       ([f'--export_dir={tmp_path}'], 1, 'holds no SavedModel'),
       ([served, '--max_batch=0'], 2, '--max_batch=0: it must be 1'),
       ([served, '--port=70000'], 2, '--port=70000'),
+      ([served, '--stop=\udcff'], 2, "stop=('\\udcff',)"),
       ([served, f'--port={port}'], 1, f'127.0.0.1:{port} cannot be used'),
       ([served, '--target=127.0.0.1:1', '--port=0'], 1, 'UNAVAILABLE'),
       ([served, '--chat_template=x', '--port=0'], 1, 'x: no chat template'),
@@ -441,6 +444,15 @@ def test_the_command_refuses_what_it_cannot_serve(export_dir, tmp_path, capsys):
       out, err = capsys.readouterr()
       assert (found, out) == (code, ''), (argv, out, err)
       assert words in err and len(err.splitlines()) == 1, (argv, err)
+
+
+def test_what_ends_every_answer_of_an_export_does_so_in_chunks(tmp_path):
+  path = tmp_path / 'model.json'
+  assert command._exported_stops({'stop': ['a', '\n']}, path) == ('a', '\n')
+  assert command._exported_stops({}, path) == ()
+  for bad in ('ab', [''], [1], None):
+    with pytest.raises(InputError, match=r'model\.json: stop='):
+      command._exported_stops({'stop': bad}, path)
 
 
 def test_memory_is_flat_over_many_requests_errors_among_them(embedded):
