@@ -87,6 +87,7 @@ class Trainer(RunState):
     super().__init__(path, config, workers)
     self.data = data
     self.say = say
+    self._first_step = 0  # where this process began
     self._make_programs()
 
   def _make_programs(self) -> None:
@@ -115,6 +116,7 @@ class Trainer(RunState):
     notice = (
       'stopping after this step; the same again, a little later, leaves at once'
     )
+    self._first_step = self.step
     if self._is_over():
       return Finished()
     with StopRequest(notice, self.checkpointer.finish) as stop:
@@ -326,8 +328,13 @@ class Trainer(RunState):
       self.say(f'--- sample\n{self.sample()}\n---')
 
   def summary(self, seconds: float) -> str:
-    """Writes the last sample; returns it with the best loss and what to do."""
-    text, best = self.sample(), _describe_best(self.best_checkpoint())
+    """Returns the last sample, the best loss, and what to do.
+
+    The sample is written too, unless the run had ended before and has done so.
+    """
+    is_new = self.step > self._first_step
+    text = self.sample() if is_new else self.continuation()
+    best = _describe_best(self.best_checkpoint())
     path = shlex.quote(str(self.path))
     return (
       f'--- sample\n{text}\n---\n'

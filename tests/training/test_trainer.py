@@ -13,7 +13,7 @@ from minigpt.model.params import named_leaves
 from minigpt.runtime import atomic_io
 from minigpt.training.metrics import say_nothing
 from minigpt.training.run_setup import open_run
-from minigpt.training.trainer import Finished, Stopped, plan_calls
+from minigpt.training.trainer import Finished, Stopped, Trainer, plan_calls
 from minigpt.training.validation import EvalHistory
 
 SMALL = {
@@ -132,7 +132,8 @@ def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     )
 
 
-def test_a_run_without_progress_stops_and_stays_so(tmp_path):
+def test_a_run_without_progress_stops_and_stays_so(tmp_path, monkeypatch):
+  monkeypatch.setattr(Trainer, 'continuation', lambda run: 'To be')
   rate = {'learning_rate': 1e-12, 'min_learning_rate': 0.0}
   changes = dict(steps=40, compile='graph', keep_checkpoints=1, **rate)
   path = tmp_path / 'run'
@@ -140,11 +141,15 @@ def test_a_run_without_progress_stops_and_stays_so(tmp_path):
     run.history = EvalHistory(best_loss=0.0)
     assert run.train() == Finished()
     assert run.step == 8
+    run.summary(1.0)
   before = sorted(path.rglob('step-*'))
   for _ in range(2):
     with open_small_run(path, patience=2, **changes) as run:
       assert run.train() == Finished()
       assert run.step == 8
+      assert 'To be' in run.summary(1.0)  # Shown, but not written again.
+  samples = (path / 'samples.txt').read_text()
+  assert samples.count('--- step 8\nTo be') == 1
   assert sorted(path.rglob('step-*')) == before
   # More patience is what makes it train on.
   with open_small_run(path, patience=3, **changes) as run:
