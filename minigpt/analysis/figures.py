@@ -142,6 +142,29 @@ def attention(
   return figure
 
 
+def bars(names: Sequence[str], values: Sequence[int], x: str, y: str) -> Any:
+  """Draws a value for each name.
+
+  Args:
+    names: of the bars, in their order.
+    values: their heights.
+    x: what the horizontal axis is called.
+    y: what the vertical one is called.
+
+  Returns:
+    A matplotlib figure.
+
+  Raises:
+    InputError: matplotlib is not installed.
+  """
+  figure = new_figure(6, 3.5)
+  axes = figure.subplots()
+  axes.bar(names, values)
+  axes.set_xlabel(x)
+  axes.set_ylabel(y)
+  return figure
+
+
 def _label_axes(axes: Any, labels: Sequence[str]) -> None:
   # Dollar signs would be read as mathematics.
   names = [name.replace('$', r'\$') for name in labels]

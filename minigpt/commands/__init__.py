@@ -17,6 +17,7 @@ COMMANDS = (
   'export',
   'serve',
   'serve-check',
+  'data',
   'tokenizer',
   'prepare',
   'convert',
