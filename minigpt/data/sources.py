@@ -116,8 +116,8 @@ def check_vocabulary(dataset: str | Path, tokenizer: Tokenizer) -> None:
 
 def _read(config: DataConfig) -> str | Tokens:
   dataset = config.dataset
-  if dataset in _BUILT_IN:
-    return _BUILT_IN[dataset]()
+  if dataset in BUILT_IN:
+    return BUILT_IN[dataset]()
   if dataset.endswith('.npy'):
     return token_shards.map_tokens(dataset)
   if token_shards.is_token_directory(dataset):
@@ -129,7 +129,7 @@ def _read(config: DataConfig) -> str | Tokens:
     raise InputError(f'{dataset} is a directory without files; name another')
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
     raise InputError(f'{dataset}: no such file; check the path')
-  raise unknown('dataset', dataset, [*_BUILT_IN, 'a path'])
+  raise unknown('dataset', dataset, [*BUILT_IN, 'a path'])
 
 
 def matching_files(pattern: str) -> list[str]:
@@ -199,7 +199,7 @@ def _tiny_shakespeare() -> dict[str, str]:
     ) from None
 
 
-_BUILT_IN = {
+BUILT_IN = {
   'sample': lambda: SAMPLE,
   'stdlib': _stdlib,
   'tiny_shakespeare': lambda: ''.join(_tiny_shakespeare().values()),
