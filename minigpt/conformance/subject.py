@@ -159,6 +159,7 @@ def _example_values(model: ModelUnderTest) -> dict[str, Any]:
     'k': np.full([model.n_rows], 3, np.int32),
     'num_sampled': np.arange(model.n_rows, dtype=np.int32),
     'num_alternatives': np.arange(model.n_rows, dtype=np.int32),
+    'stop': np.array([['', 'a']] * model.n_rows, object),
     **_example_options(model),
   }
 

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
-from minigpt.generation import logits_processors
+from minigpt.generation import logits_processors, row_stops
 from minigpt.generation.alternatives import (
   WIDTH,
   Alternatives,
   most_likely_log_probs,
 )
+from minigpt.generation.row_stops import RowStops
 from minigpt.generation.sampling import Sampling, greedy_sampling, sample
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.kv_cache import Caches, cached_gpt
@@ -37,7 +38,8 @@ class State(NamedTuple):
   n_sampled: tf.Tensor  # int32 [B], new tokens so far
   done: tf.Tensor  # bool [B]
   # int32 [B], of the automaton of stop strings. Below 0, a string has ended the
-  # row: minus the bytes of the string and behind it.
+  # row: minus the bytes of the string and behind it. Of strings of the rows'
+  # own the last bytes, [B, R]; see `row_stops`.
   stop_state: tf.Tensor
 
 
@@ -145,7 +147,7 @@ def generate(
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
-  stops: tf.Tensor | None = None,
+  stops: tf.Tensor | RowStops | None = None,
   n_alternatives: tf.Tensor | None = None,
 ) -> tuple[State, Sampled]:
   """Samples up to `n_new` tokens a row, until every row is done.
@@ -156,7 +158,7 @@ def generate(
     stop_token: a row that samples it is done.
     rules: what changes the logits before a token is sampled; None: nothing.
     stops: int32 [states, V], the `automaton.stop_table` of strings of which
-      each ends a row; None: there are none.
+      each ends a row, or strings of each row's own; None: there are none.
     n_alternatives: int32 [B], how many of each token's alternatives to return.
   """
   how = sampling, p, config, stop_token, rules, stops, n_alternatives
@@ -196,7 +198,7 @@ def decode_one(
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
-  stops: tf.Tensor | None = None,
+  stops: tf.Tensor | RowStops | None = None,
   n_alternatives: tf.Tensor | None = None,
 ) -> tuple[State, Sampled]:
   """Samples one token, and appends it to the rows that are `growing`.
@@ -242,11 +244,19 @@ def append(
 
 
 def find_stop(
-  state: State, growing: tf.Tensor, token: tf.Tensor, stops: tf.Tensor | None
+  state: State,
+  growing: tf.Tensor,
+  token: tf.Tensor,
+  stops: tf.Tensor | RowStops | None,
 ) -> State:
   """Ends the rows in `growing` of which the token completes a stop string."""
   if stops is None:
     return state
+  if isinstance(stops, RowStops):
+    recent, ends = row_stops.advance(stops, state.stop_state, token)
+    recent = tf.where(growing[:, None], recent, state.stop_state)
+    done = state.done | (growing & ends)
+    return state._replace(stop_state=recent, done=done)
   # A row that has ended has no state to go on from.
   place = tf.stack([tf.maximum(state.stop_state, 0), token], -1)
   after = tf.where(growing, tf.gather_nd(stops, place), state.stop_state)

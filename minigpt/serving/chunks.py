@@ -15,6 +15,7 @@ import numpy as np
 
 from minigpt.errors import UsageError
 from minigpt.generation.request import Request
+from minigpt.generation.row_stops import MAX_BYTES, MAX_STRINGS
 from minigpt.serving.endpoint import Endpoint, malformed, pick
 from minigpt.serving.sampling_inputs import (
   needed_version,
@@ -39,7 +40,7 @@ class Chunk(NamedTuple):
   alternative_log_probs: np.ndarray
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)  # A row is no other, of equal tokens or not.
 class Row:
   """A text that is being continued."""
 
@@ -134,6 +135,7 @@ def predict(
   each = [row.options(min(n_new, row.n_left), version) for row in rows]
   inputs = {
     'ids': np.stack([np.pad(r.ids, [0, width - len(r.ids)]) for r in rows]),
+    'stop': _stops([row.request.stop for row in rows]),
     **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
   }
   answer = endpoint.predict(name, inputs)
@@ -142,3 +144,16 @@ def predict(
       row.take({key: value[i] for key, value in answer.items()})
       for i, row in enumerate(rows)
     ]
+
+
+def _stops(stops: Sequence[Sequence[str]]) -> np.ndarray:
+  """Returns the stop strings of rows, object [B, K], '' where there is none.
+
+  What the signature has no room for is left to the reader of the text.
+  """
+  sent = [
+    [s for s in own if len(s.encode()) <= MAX_BYTES][:MAX_STRINGS]
+    for own in stops
+  ]
+  width = max(1, *map(len, sent))
+  return np.array([[*own, *[''] * (width - len(own))] for own in sent], object)

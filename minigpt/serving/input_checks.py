@@ -8,6 +8,7 @@ Shapes: B rows.
 
 import tensorflow as tf
 
+from minigpt.generation.row_stops import MAX_BYTES, MAX_STRINGS
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS, Range
 from minigpt.tokenizers import in_graph_base
 
@@ -34,6 +35,20 @@ def require(
   checked = tf.debugging.Assert(tf.reduce_all(holds), [message])
   with tf.control_dependencies([checked]):
     return tf.identity(value)
+
+
+def require_stops(stop: tf.Tensor) -> tf.Tensor:  # string [B, K] -> [B, K]
+  """Returns stop strings, once there are not too many, and none is too long."""
+  n_strings = tf.fill([tf.shape(stop)[0]], tf.shape(stop)[1])
+  n_bytes = tf.reduce_max(tf.pad(tf.strings.length(stop), [[0, 0], [0, 1]]), 1)
+  for n, most, unit in (
+    (n_strings, MAX_STRINGS, 'strings'),
+    (n_bytes, MAX_BYTES, 'bytes in a string'),
+  ):
+    checked = require(n <= most, n, 'stop', f'must not exceed {most} {unit}')
+    with tf.control_dependencies([checked]):
+      stop = tf.identity(stop)
+  return stop
 
 
 def same_rows(inputs: Tensors) -> Tensors:

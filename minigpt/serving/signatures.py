@@ -19,7 +19,7 @@ import tensorflow as tf
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.generation import automaton, decode
+from minigpt.generation import automaton, decode, row_stops
 from minigpt.generation.alternatives import WIDTH, most_likely
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
@@ -35,6 +35,7 @@ from minigpt.serving.input_checks import (
   complete_options,
   require,
   require_same_slots,
+  require_stops,
   same_rows,
 )
 from minigpt.serving.prompts import Prompt, PromptReader
@@ -86,12 +87,16 @@ class Server(tf.Module):
     self._config = config
     self._end_of_text = tokenizer.end_of_text
     self._limit = max_new_tokens_limit
-    self._chunk_limit = min(max_new_tokens_limit, CHUNK_LIMIT)
+    self._spelling = row_stops.spell(tokenizer.tokens, tokenizer.end_of_text)
     self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
     self._xla = xla
     self._shows_attention = attention
     self._loop = self._compiled(self._generate_tokens)
     self._chunk_loop = self._compiled(self._generate_chunk)
+
+  @property
+  def _chunk_limit(self) -> int:
+    return min(self._limit, CHUNK_LIMIT)
 
   def _compiled(self, loop):
     mode = 'xla' if self._xla else 'graph'
@@ -120,7 +125,12 @@ class Server(tf.Module):
   def _inputs(self):
     text, number, cache = _spec(tf.string), _spec(tf.int32), self._cache_spec()
     ids = {'ids': _spec(tf.int32, None), 'prompt_len': number}
-    chunk = {**ids, 'num_sampled': number, 'num_alternatives': number}
+    chunk = {
+      **ids,
+      'num_sampled': number,
+      'num_alternatives': number,
+      'stop': _spec(tf.string, None),
+    }
     generating = {
       signature_name(base, version): {**prompt, **_option_specs(version)}
       for base, prompt in (
@@ -175,12 +185,13 @@ class Server(tf.Module):
     prompt_len: tf.Tensor,
     num_sampled: tf.Tensor,
     num_alternatives: tf.Tensor,
+    stop: tf.Tensor,
     **options: tf.Tensor,
   ) -> Tensors:
     """Goes on with texts of which `num_sampled` tokens were sampled before.
 
     So calls for a few tokens each sample what one call would. All inputs are
-    [B], but `ids`, [B, T].
+    [B], but `ids`, [B, T], and `stop`, [B, K].
     """
     prompt = self.prompts.ids(ids, prompt_len)
     num_sampled = require(
@@ -198,11 +209,11 @@ class Server(tf.Module):
       select_sampling(options),
       select_rules(options),
       n_asked,
+      row_stops.read(require_stops(stop), self._spelling),
     )
-    n_text = answer['num_tokens'] - tf.cast(answer['done'], tf.int32)
     return {
       **answer,
-      'text_bytes': self.prompts.tokenizer.decode(answer['tokens'], n_text),
+      'text_bytes': self._text(answer['tokens'], answer['num_tokens']),
       'num_dropped': prompt.num_dropped,
     }
 
@@ -374,11 +385,13 @@ class Server(tf.Module):
     return sampled.tokens, state.n_sampled, n_text, n_cut, log_prob
 
   def _generate_chunk(
-    self, prompt, n_before, n_new, sampling, rules, n_alternatives
+    self, prompt, n_before, n_new, sampling, rules, n_alternatives, stops
   ):
     """Returns what `generate_chunk` does, without text."""
+    before = row_stops.start(stops, prompt.ids, prompt.length, n_before)
+    start = self._start(prompt, n_new)
     state, sampled = decode.generate(
-      self._start(prompt, n_new)._replace(n_sampled=n_before),
+      start._replace(n_sampled=n_before, stop_state=before),
       n_new,
       self._chunk_limit,
       sampling,
@@ -386,7 +399,8 @@ class Server(tf.Module):
       self._config,
       self._end_of_text,
       rules,
-      n_alternatives=n_alternatives,
+      stops,
+      n_alternatives,
     )
     found: Any = sampled.alternatives
     return {
@@ -398,6 +412,17 @@ class Server(tf.Module):
       'alternative_log_probs': found.scores,
       'next_prompt_len': state.length,
     }
+
+  def _text(self, tokens, n_tokens):
+    """Returns the bytes of new tokens, without the end of text."""
+    if self._end_of_text is not None:
+      ends = tf.reduce_any(
+        (tokens == self._end_of_text)
+        & (tf.range(sizes(tokens)[1]) < n_tokens[:, None]),
+        1,
+      )
+      n_tokens -= tf.cast(ends, tf.int32)
+    return self.prompts.tokenizer.decode(tokens, n_tokens)
 
   def _start(self, prompt, n_new):
     """Returns the state of prompts, with room for `n_new` tokens [B]."""

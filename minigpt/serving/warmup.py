@@ -39,7 +39,12 @@ def request(
   numbers = dict.fromkeys(
     ('prompt_len', 'num_sampled', 'num_alternatives'), ones
   )
-  return {'ids': tf.zeros([batch_size, 1], tf.int32), **numbers, **options}
+  return {
+    'ids': tf.zeros([batch_size, 1], tf.int32),
+    'stop': tf.fill([batch_size, 1], prompt),
+    **numbers,
+    **options,
+  }
 
 
 def write(

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from minigpt import tokenizers
 from minigpt.errors import UsageError
 from minigpt.generation import decode
+from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
 from minigpt.model.transformer import gpt
 from minigpt.serving import chunks
 from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.signatures import Server
 
 LONG = 40  # Tokens: several windows of 12.
 REQUESTS = [
@@ -126,7 +129,8 @@ def test_a_row_ends_with_its_last_token(session):
 )
 def test_numbers_out_of_range_are_refused_by_name(session, name, value):
   (row, *_) = rows()
-  inputs = {**row.options(2, 2), 'ids': [row.ids], name: [value]}
+  inputs = {**row.options(2, 2), 'ids': [row.ids], 'stop': [['']]}
+  inputs[name] = [value]
   with pytest.raises(EndpointError, match=f'{name}={value} in row 0'):
     session.predict('generate_chunk', inputs)
 
@@ -135,3 +139,80 @@ def test_an_option_that_came_later_is_refused(session, monkeypatch):
   monkeypatch.setattr(chunks, 'needed_version', lambda request: 3)
   with pytest.raises(UsageError, match='after the model was exported'):
     chunks.predict(session, rows(), 1)
+
+
+# Stop strings of each row's own.
+
+
+def stopping(session_rows, stops):
+  return [
+    dataclasses.replace(
+      row, request=dataclasses.replace(row.request, stop=tuple(stop))
+    )
+    for row, stop in zip(session_rows, stops, strict=True)
+  ]
+
+
+@pytest.mark.parametrize('size', [1, 4, 9])
+def test_a_stop_string_ends_its_row_wherever_chunks_are_cut(
+  session, run_dir, whole, size
+):
+  tokenizer = tokenizers.load(run_dir / 'tokenizer.json')
+  (first, _), (second, _), (third, _) = whole
+  # One over several chunks, one that never comes, one at once.
+  stops = [
+    [tokenizer.decode(first[7:13]), 'never'],
+    [],
+    ['never', tokenizer.decode(third[:1])],
+  ]
+  together = stopping(rows(), stops)
+  found = [[], [], []]
+  while any(row.n_sampled < 18 and not row.done for row in together):
+    active = [row for row in together if not row.done]
+    for row, chunk in zip(
+      active, chunks.predict(session, active, size), strict=True
+    ):
+      found[together.index(row)] += chunk.tokens.tolist()
+  assert [row.done for row in together] == [True, False, True]
+  text = Detokenizer(tokenizer, stops[0])
+  n = 0
+  while not text.stopped:
+    text.add(first[n : n + 1])
+    n += 1
+  assert found[0] == first[:n].tolist() and n <= 13
+  assert found[1] == second[: len(found[1])].tolist()
+  assert found[2] == third[:1].tolist()
+
+
+@pytest.mark.parametrize(
+  'stop, said',
+  [
+    ([['x'] * 17], 'stop=17 in row 0: it must not exceed 16 strings'),
+    ([['', 'x' * 257]], 'stop=257 in row 0: it must not exceed 256 bytes'),
+  ],
+)
+def test_too_many_or_too_long_stops_are_refused_by_name(session, stop, said):
+  (row, *_) = rows()
+  inputs = {**row.options(2, 2), 'ids': [row.ids], 'stop': stop}
+  with pytest.raises(EndpointError, match=said):
+    session.predict('generate_chunk', inputs)
+
+
+def test_what_the_signature_has_no_room_for_is_not_sent(session):
+  (row,) = stopping(rows()[:1], [['x' * 257, *map(str, range(20))]])
+  (chunk,) = chunks.predict(session, [row], 2)
+  assert len(chunk.tokens) == 2
+
+
+def test_the_xla_twin_gives_the_same_chunks(model, run_dir, whole):
+  tokenizer = tokenizers.load(run_dir / 'tokenizer.json')
+  server = Server(model.params, model.config, tokenizer, 9, xla=True)
+  row = rows()[1]
+  stop = tokenizer.decode(whole[1][0][5:7])
+  inputs = {**row.options(9, 2), 'ids': [row.ids], 'stop': [[stop]]}
+  answer = server.generate_chunk(
+    **{key: tf.constant(value) for key, value in inputs.items()}
+  )
+  n = int(answer['num_tokens'][0])
+  assert answer['done'][0] and n <= 7
+  assert answer['tokens'][0, :n].numpy().tolist() == whole[1][0][:n].tolist()
