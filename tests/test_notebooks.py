@@ -1,6 +1,6 @@
 """The notebooks run, and what is stored is what their scripts make."""
 
-import sys
+import importlib.util
 
 import helpers
 import pytest
@@ -14,14 +14,12 @@ NOTEBOOKS = helpers.ROOT / 'docs' / 'notebooks'
 
 @pytest.fixture(scope='module')
 def update():
-  sys.path.insert(0, str(NOTEBOOKS))
-  try:
-    import update
-
-    yield update
-  finally:
-    sys.path.remove(str(NOTEBOOKS))
-    del sys.modules['update']  # The lesson has one of that name, too.
+  """The script that makes them; the lesson has one of the same name."""
+  path = NOTEBOOKS / 'update.py'
+  spec = importlib.util.spec_from_file_location('notebooks_update', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 @pytest.mark.parametrize('name', ['characters', 'gpt2'])

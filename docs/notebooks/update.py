@@ -45,7 +45,7 @@ def run(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def printed(notebook: nbformat.NotebookNode) -> list[str]:
   """Returns what each cell of code prints."""
   return [
-    ''.join(output.get('text', '') for output in cell.outputs)
+    ''.join(o.text for o in cell.outputs if o.get('name') == 'stdout')
     for cell in notebook.cells
     if cell.cell_type == 'code'
   ]
