@@ -7,23 +7,25 @@ BIN := .venv/bin
 
 demo: .venv/ready
 	@echo '== 1. Train: 1,000 steps on the Python sources of this machine.'
-	@echo '   Notice: the first loss is about the logarithm of the vocabulary, as'
-	@echo '   nothing is known yet; val falls with it; samples begin as noise, and'
-	@echo '   get words, then indentation. Ctrl-C saves; make demo goes on.'
+	@echo '   Notice: to guess among a hundred characters costs 4.6 nats; the loss is'
+	@echo '   below 3 after 50 steps. val is the same on text that is not trained on,'
+	@echo '   acc the share of characters that were the most likely. The samples'
+	@echo '   begin as noise, and get words like self and return. Ctrl-C saves, and'
+	@echo '   make demo goes on from there.'
 	$(BIN)/python train.py --workdir=runs/demo --preset=shakespeare-char \
 	  --dataset=stdlib --steps=1000 --eval_batches=16 --sample_every=250
 	@echo '== 2. Generate: 300 characters after "def main(".'
-	@echo '   Notice: it closes brackets and indents blocks, and means nothing: a'
-	@echo '   model of 64 characters of context knows the look of code.'
+	@echo '   Notice: it has the look of code, indented blocks and brackets, and no'
+	@echo '   meaning: the model sees 64 characters and was trained for minutes.'
 	$(BIN)/python -m minigpt generate --workdir=runs/demo \
 	  --prompt="def main(" --max_new_tokens=300 --seed=1
 	@echo '== 3. Export: a folder that TensorFlow Serving answers from.'
-	@echo '   Notice: the size, and that tokenizer and sampling are inside.'
+	@echo '   Notice: tokenizer and sampling are inside, so text goes in and out.'
 	test -d models/demo/1 || \
 	  $(BIN)/python export.py --workdir=runs/demo --export_dir=models/demo
 	@echo '== 4. Check the export as the server runs it, beside the model itself.'
 	@echo '   Notice: bad values are refused by name; greedy and sampled tokens are'
-	@echo '   the same as the model generates here.'
+	@echo '   those that the model generates itself; every line must say pass.'
 	$(BIN)/python serve_check.py --export_dir=models/demo/1 --workdir=runs/demo
 	@echo
 	@echo '== To try next, after . .venv/bin/activate:'
