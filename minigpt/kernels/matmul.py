@@ -19,7 +19,7 @@ from minigpt.compiler.backend import COMPILED
 from minigpt.compiler.barriers import depend_on, materialize
 from minigpt.kernels.elementwise import add_bias
 from minigpt.kernels.onednn_matmul import matmul, suits_few
-from minigpt.kernels.quantize import quantized_linear
+from minigpt.kernels.quantize import InOut, quantized_linear
 from minigpt.model import layers
 from minigpt.model.params import Leaf, Linear, is_absent
 
@@ -45,7 +45,8 @@ def scaled_linear(
   """Computes x w' + b, with the weights' scale applied after the matmul."""
   # XLA's matmul of a matrix and a vector is slower with a bias fused into it;
   # a scale keeps the bias out, and where there is none, a barrier does.
-  y = _on_rows(x, p.w.values, True, ends=is_absent(p.w.scale))
+  is_transposed = not isinstance(p.w, InOut)
+  y = _on_rows(x, p.w.values, is_transposed, ends=is_absent(p.w.scale))
   return add_bias(y if is_absent(p.w.scale) else y * p.w.scale, p.b)
 
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from minigpt.compiler.backend import current
 from minigpt.kernels import quantize
-from minigpt.kernels.quantize import Quantized
+from minigpt.kernels.quantize import InOut, Quantized
 from minigpt.model import layers, transformer
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.params import ABSENT, MLP, Leaf, Linear, is_absent
@@ -57,8 +57,9 @@ def prepacked_linear(
   x: tf.Tensor, p: Linear, then_gelu: bool = False
 ) -> tf.Tensor:  # [..., in] -> [..., out]
   """Computes x w + b, or GELU of it."""
-  is_transposed = isinstance(p.w, Quantized)
-  w = p.w.values if is_transposed else p.w
+  is_quantized = isinstance(p.w, Quantized)
+  is_transposed = is_quantized and not isinstance(p.w, InOut)
+  w = p.w.values if is_quantized else p.w
   return _on_rows(x, w, p.b, is_transposed, then_gelu)
 
 

@@ -65,9 +65,9 @@ class Cast(NamedTuple):
     return tf.cast(x, tf.float32) if self.exact else x
 
 
-def quantized(weights, dtype='float32'):
+def quantized(weights, dtype='float32', **how):
   layer = Linear(tf.Variable(normal(24, 10)), tf.Variable(normal(10)))
-  return quantize.quantize(layer, weights, dtype)
+  return quantize.quantize(layer, weights, dtype, **how)
 
 
 def qkv(*shape):
@@ -97,6 +97,10 @@ EXAMPLES = {
   ],
   quantize.quantized_linear: lambda c: (
     [[normal(n, 24), quantized(weights)] for weights in WEIGHTS for n in (1, 3)]
+    + [
+      [normal(3, 24), quantized(weights, exported=True, compiled=False)]
+      for weights in ('bfloat16', 'int8')
+    ]
     if c.dtype == 'float32'
     else [[c(normal(3, 24)), quantized('float32', c(normal(1, 1)).dtype.name)]]
   ),

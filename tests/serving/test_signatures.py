@@ -15,7 +15,7 @@ from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import greedy_sampling, select_sampling
-from minigpt.kernels.quantize import Quantized, quantize
+from minigpt.kernels.quantize import InOut, Quantized, quantize
 from minigpt.model.hooks import capture
 from minigpt.model.params import Linear, is_absent
 from minigpt.model.transformer import gpt, hidden_states
@@ -534,12 +534,19 @@ def test_the_end_of_text_completes_no_stop(model, words):
 
 
 @pytest.mark.parametrize(
-  'weights, dtype', [('float32', 4), ('bfloat16', 2), ('int8', 1)]
+  'weights, dtype, compiled',
+  [
+    ('float32', 4, True),
+    ('int8', 1, True),
+    ('int8', 1, False),
+    ('bfloat16', 2, False),
+  ],
 )
 def test_smaller_weights_compute_what_they_stand_for(
-  model, tokenizer, weights, dtype
+  model, tokenizer, weights, dtype, compiled
 ):
-  small = quantize(model.params, weights)
+  small = quantize(model.params, weights, exported=True, compiled=compiled)
+  assert isinstance(small.blocks[0].mlp.c_fc.w, InOut) == (not compiled)
   wte = tf.nest.flatten(small.wte)[0]
   assert wte.dtype.size == dtype
   assert small.blocks[1].mlp.c_fc.w.values.dtype.size == dtype
@@ -561,6 +568,8 @@ def expand(tree):
   """The float32 tree that a compact one stands for, by hand."""
   if isinstance(tree, Quantized):
     values = tf.cast(tree.values, tf.float32)
+    if isinstance(tree, InOut):
+      values = tf.transpose(values)
     return values if is_absent(tree.scale) else values * tree.scale[:, None]
   if isinstance(tree, Linear):
     return tree._replace(w=tf.transpose(expand(tree.w)))
