@@ -16,14 +16,18 @@ from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 
+_MOST_SAMPLES = 2**16
+
 
 def main() -> None:
   """Prints each prompt and its continuations."""
   if flags.WORKDIR.value is None or not flags.PROMPT.value:
     raise UsageError('give --workdir and at least one --prompt')
   n_samples = flags.NUM_SAMPLES.value
-  if n_samples < 1:
-    raise UsageError(f'num_samples={n_samples}: it must be 1 or more')
+  if not 1 <= n_samples <= _MOST_SAMPLES:
+    raise UsageError(
+      f'num_samples={n_samples}: it must lie in [1, {_MOST_SAMPLES}]'
+    )
   request = _request().check()
   trained = load_trained(flags.WORKDIR.value)
   dtype = flags.COMPUTE_DTYPE.value

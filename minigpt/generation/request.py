@@ -15,6 +15,7 @@ from minigpt.generation.sampling_fields import (
 )
 
 MAX_DRAFT = 64
+_MAX_BEAMS = 1024
 _LONE = re.compile('[\ud800-\udfff]')  # Surrogates, which are no text.
 _LARGEST = float(np.finfo(np.float32).max)
 # Options that change logits before a token is chosen.
@@ -82,7 +83,11 @@ class Request(SamplingOptions):
       'length_penalty',
       f'must be a number up to {_LARGEST:.3g}',
     )
-    yield self.num_beams > 0, 'num_beams', 'must be greater than 0'
+    yield (
+      1 <= self.num_beams <= _MAX_BEAMS,
+      'num_beams',
+      f'must lie in [1, {_MAX_BEAMS}]',
+    )
     yield (
       0 <= self.speculate <= MAX_DRAFT,
       'speculate',

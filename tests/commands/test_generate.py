@@ -45,6 +45,8 @@ def test_constraints_reach_the_model(generate):
   [
     ([], 2, 'at least one --prompt'),
     (['--prompt=a', '--num_samples=0'], 2, 'num_samples=0'),
+    (['--prompt=a', f'--num_samples={2**40}'], 2, 'num_samples=1099511627776'),
+    (['--prompt=a', f'--num_beams={2**40}'], 2, 'num_beams=1099511627776'),
     (['--prompt=a', '--top_p=2'], 2, 'top_p=2'),
     (['--prompt=a', '--temperature=-1'], 2, 'temperature=-1'),
     (['--prompt=a', '--logit_bias=5'], 2, 'logit_bias=5: give a token'),
