@@ -12,7 +12,7 @@ from minigpt.model.layers import sizes
 from minigpt.serving.input_checks import require
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
-# GPT-2's tokenizer takes 11 s for as many without a blank.
+# GPT-2's tokenizer takes more than ten seconds for as many without a blank.
 _MOST_BYTES = 2**20
 
 
@@ -95,7 +95,7 @@ class PromptReader(tf.Module):
 
 
 def _short(text: tf.Tensor, field: str) -> tf.Tensor:
-  """Returns texts, once none of them would take the server minutes."""
+  """Returns texts, once none of them would hold up the server for long."""
   n_bytes = tf.strings.length(text)
   rule = f'must be at most {_MOST_BYTES} bytes'
   checked = require(n_bytes <= _MOST_BYTES, n_bytes, f'length of {field}', rule)
