@@ -37,6 +37,11 @@ def test_the_start_page_has_what_the_readme_has(site):
   assert 'docs/images/architecture.svg' in page
 
 
+def test_pages_are_searched_without_a_server(site):
+  index = (site / 'search' / 'search_index.js').read_text(encoding='utf-8')
+  assert 'temperature' in index and 'minigpt.model.layers.gelu' in index
+
+
 def test_formulas_are_drawn_by_the_browser(site):
   page = (site / 'docs/lesson/4_attention.html').read_text(encoding='utf-8')
   assert '<math' in page and 'display="block"' in page and '<mfrac>' in page
