@@ -154,4 +154,5 @@ if __name__ == '__main__':
   logging.basicConfig(level=logging.WARNING, format='%(message)s')
   made = ROOT / 'build'
   make(made / 'site-source', made / 'docs')
-  print(made / 'docs' / 'index.html')
+  print(f'{made / "docs" / "index.html"}; to search it, too:')
+  print('  python -m http.server --bind 127.0.0.1 --directory build/docs')
