@@ -21,7 +21,7 @@ from minigpt.commands.flags import train as flags
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.errors import UsageError
 from minigpt.runtime import app
-from minigpt.training import distribution, run_setup
+from minigpt.training import distribution, rule_of_thumb, run_setup
 from minigpt.training.trainer import Observer, Stopped, Trainer, no_observer
 
 
@@ -35,6 +35,9 @@ def main() -> int:
     overrides = run_setup.resolve_overrides(overrides)
     setup = run_setup.new_setup(overrides, flags.PRESET.value)
     print(run_setup.describe(setup))
+    n_tokens = setup.data.train.n_tokens
+    minutes, gflops = flags.MINUTES.value, flags.GFLOPS.value
+    print(rule_of_thumb.describe(n_tokens, minutes, gflops))
     return 0
   if flags.WORKDIR.value is None:
     raise UsageError('--workdir is missing; say where the run is kept')

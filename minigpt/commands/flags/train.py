@@ -33,4 +33,20 @@ PROFILE_STEPS = flags.DEFINE_string(
 DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'describe the run and stop', flag_values=FLAGS
 )
+MINUTES = flags.DEFINE_float(
+  'minutes',
+  0.0,
+  'with --dry_run: propose what suits the text and so much time; 0: as much as '
+  'the text is worth',
+  lower_bound=0,
+  flag_values=FLAGS,
+)
+GFLOPS = flags.DEFINE_float(
+  'gflops',
+  100.0,
+  'with --dry_run: matmuls of this machine, GFLOP/s (`minigpt bench '
+  '--what=roofline` measures them)',
+  lower_bound=1e-9,
+  flag_values=FLAGS,
+)
 app.define_flags(FLAGS, GPTConfig, DataConfig, TrainConfig)

@@ -1,0 +1,88 @@
+"""What model suits a text and a time: a place to start from, no more.
+
+Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556): training takes 6 N D
+operations, and of a given number of them the least loss comes of about twenty
+tokens D for each parameter N. Muennighoff et al. 2023
+(https://arxiv.org/abs/2305.16264): up to four passes over a text are worth
+nearly as much as new text.
+"""
+
+import math
+from typing import NamedTuple
+
+_TOKENS_A_PARAMETER = 20
+_PASSES = 4
+_ASPECT = 64  # emb_dim of each layer, as GPT-2 124M has it
+_STEPS = 2000  # Fewer are too few to decay a learning rate over.
+_MOST_TOKENS_A_STEP = 2**19  # As GPT-3's smallest (Brown et al. 2020).
+
+
+class Proposal(NamedTuple):
+  """Settings of a run, by the names of its flags."""
+
+  n_layers: int
+  emb_dim: int
+  n_heads: int
+  vocab_size: int  # where it may be chosen
+  context_length: int
+  batch_size: int
+  steps: int
+
+  @property
+  def n_parameters(self) -> int:
+    """Counts the parameters of the blocks, which the rule is about."""
+    return 12 * self.n_layers * self.emb_dim**2
+
+  @property
+  def n_tokens(self) -> int:
+    """Counts the tokens that training sees."""
+    return self.steps * self.batch_size * self.context_length
+
+
+def propose(n_tokens: int, operations: float = math.inf) -> Proposal:
+  """Returns a model and a recipe.
+
+  Args:
+    n_tokens: of the training text.
+    operations: that there is time for.
+  """
+  seen = min(
+    _PASSES * n_tokens, math.sqrt(operations / 6 * _TOKENS_A_PARAMETER)
+  )
+  wanted = seen / _TOKENS_A_PARAMETER
+  # 12 L D^2 parameters with L = D / 64; multiples of 32 suit processors.
+  width = max(round((wanted * _ASPECT / 12) ** (1 / 3) / 32), 1) * 32
+  layers = max(round(wanted / (12 * width**2)), 1)
+  context = 64 if wanted < 1e6 else 256 if wanted < 5e7 else 1024
+  batch = min(seen / _STEPS, _MOST_TOKENS_A_STEP) / context
+  batch_size = max(round(batch), 1)
+  steps = max(round(seen / (batch_size * context)), 1)
+  # No more in the table of tokens than in the blocks.
+  tokens = 2 ** int(math.log2(max(12 * layers * width, 1)))
+  return Proposal(
+    layers,
+    width,
+    width // (32 if width % 64 else 64),
+    min(max(tokens, 512), 32768),
+    context,
+    batch_size,
+    steps,
+  )
+
+
+def describe(n_tokens: int, minutes: float, gflops: float) -> str:
+  """Says in two lines what suits a text.
+
+  Args:
+    n_tokens: of the training text.
+    minutes: there are to train; 0: as long as the text is worth.
+    gflops: matmuls of this machine, GFLOP/s.
+  """
+  found = propose(n_tokens, minutes * 60 * gflops * 1e9 or math.inf)
+  takes = 6 * found.n_parameters * found.n_tokens / (gflops * 1e9) / 60
+  flags = ' '.join(f'--{name}={v}' for name, v in found._asdict().items())
+  return (
+    f'rule of thumb for {n_tokens:,} tokens: {found.n_parameters:,} parameters '
+    f'in blocks, {found.n_tokens / n_tokens:.1f} passes, {takes:,.1f} min at '
+    f'{gflops:g} GFLOP/s (vocab_size: with bpe)\n  {flags}'
+  )
