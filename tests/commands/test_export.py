@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import helpers
+import pytest
 
 from minigpt.checkpoints import workdir
+from minigpt.commands import export as command
 from minigpt.tokenizers.char import CharTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,21 @@ def test_a_folder_without_a_name_is_refused(tmp_path, capsys):
     assert 'must end with a name in UTF-8' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('folder', ['.', '../tiny', 'below/..'])
+def test_a_compiled_twin_lies_beside_the_model(folder, tmp_path, monkeypatch):
+  base, made = tmp_path / 'tiny', []
+  (base / 'below').mkdir(parents=True)
+  monkeypatch.chdir(base)
+  monkeypatch.setattr(command, 'load_trained', lambda path: None)
+  monkeypatch.setattr(command, 'summary', str)
+  monkeypatch.setattr(
+    command, 'export', lambda trained, base, *_: made.append(base.resolve())
+  )
+  flags = ['--workdir=a', f'--export_dir={folder}', '--xla']
+  assert helpers.run_here('export', *flags) == 0
+  assert made == [base, tmp_path / 'tiny-xla']
+
+
 def test_the_program_and_its_faults(model, tmp_path):
   run, base = tmp_path / 'run', tmp_path / 'models' / 'tiny'
   characters = CharTokenizer('abcdefghijklmnopq')
@@ -39,7 +56,7 @@ def test_the_program_and_its_faults(model, tmp_path):
   base.mkdir(parents=True)
   program = ROOT / 'export.py'
   flags = [f'--workdir={run}', '--export_dir=.', '--version=3']
-  more = ['--serving_config', '--weights=bfloat16', '--xla']
+  more = ['--serving_config', '--weights=bfloat16']
   done = helpers.run(program, *flags, *more, cwd=base)
   assert done.returncode == 0, done.stderr
   assert str(base / '3') in done.stdout
@@ -47,7 +64,6 @@ def test_the_program_and_its_faults(model, tmp_path):
   assert 'docker run' in done.stdout
   assert (base / '3' / 'saved_model.pb').is_file()
   assert (base / 'batching.config').is_file()
-  assert (base.with_name('tiny-xla') / '3' / 'saved_model.pb').is_file()
   again = helpers.run(program, *flags, cwd=base)
   assert again.returncode == 1
   assert again.stderr.count('\n') == 1
