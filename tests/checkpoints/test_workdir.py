@@ -1,5 +1,7 @@
 """Work directories."""
 
+import json
+
 import pytest
 
 from minigpt.checkpoints import workdir
@@ -55,3 +57,12 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(
       workdir.check_has_checkpoints(tmp_path, last_step, 10)
   else:
     workdir.check_has_checkpoints(tmp_path, last_step, 10)
+
+
+def test_a_run_of_an_earlier_version_reads_its_text_as_it_is(run_dir, tmp_path):
+  """Or its line ends would be other ones when it is continued."""
+  fields = json.loads((run_dir / 'config.json').read_text())
+  assert fields['data'].pop('raw_text') is False
+  (tmp_path / 'config.json').write_text(json.dumps(fields))
+  assert workdir.load_config(tmp_path).data.raw_text
+  assert not workdir.load_config(run_dir).data.raw_text

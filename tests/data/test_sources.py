@@ -108,3 +108,5 @@ def test_the_tokenizer_comes_with_the_tokens(tokens):
   }
   with pytest.raises(UsageError, match='were made with word'):
     sources.resolve_tokenizer({**given, 'tokenizer': 'char'})
+  with pytest.raises(UsageError, match=r'--special: .* have a vocabulary'):
+    sources.resolve_tokenizer({**given, 'special': ('<a>',)})
