@@ -123,6 +123,17 @@ def test_a_vocabulary_is_learned_in_a_pass_of_its_own(
   assert tokenizer.decode(found[:]) == text
 
 
+def test_characters_are_set_apart_by_a_line_feed_that_no_text_has(tmp_path):
+  paths = [str(tmp_path / f'{name}.txt') for name in ('ab', 'cd')]
+  for path in paths:
+    Path(path).write_text(Path(path).stem)
+  tokenizer = make_tokenizer('char', paths)
+  assert tokenizer.characters == '\nabcd'
+  prepare(paths, tokenizer, tmp_path, 1, 1 << 20)
+  found = token_shards.open_tokens(tmp_path)
+  assert tokenizer.decode(found[:]) == 'ab\ncd\n'
+
+
 def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):
   tokenizers.save(tokenizers.build('char', 'abc'), tmp_path / 'c.json')
   with pytest.raises(UsageError, match='no end-of-text'):
