@@ -11,6 +11,7 @@ Exits with 0 only if nothing failed.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,10 @@ def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
   if flags.TARGET.value is None:
     if export_dir is None or flags.LOAD_TEST.value:
       raise UsageError('give --export_dir to check files, --target a server')
-    return lambda: IsolatedProcess(export_dir, flags.TIMEOUT.value)
+    python = flags.SERVER_PYTHON.value or sys.executable
+    return lambda: IsolatedProcess(export_dir, flags.TIMEOUT.value, python)
+  if flags.SERVER_PYTHON.value is not None:
+    raise UsageError('--server_python is for --export_dir without --target')
   endpoint = client.connect(
     flags.TARGET.value,
     flags.MODEL_NAME.value or '',

@@ -29,6 +29,7 @@ from minigpt.conformance.serving_session import (
   disable_xla,
   read_saved_model,
 )
+from minigpt.errors import InputError
 from minigpt.serving.endpoint import (
   Arrays,
   EndpointError,
@@ -45,16 +46,22 @@ _SIZE = struct.Struct('<Q')
 class IsolatedProcess:
   """An endpoint: a `ServingSession` in a process of its own, without XLA."""
 
-  def __init__(self, export_dir: str | Path, timeout: float = 300.0):
+  def __init__(
+    self,
+    export_dir: str | Path,
+    timeout: float = 300.0,
+    python: str = sys.executable,
+  ):
     """Starts the process and waits until the export is loaded.
 
     Args:
       export_dir: a version of a model.
       timeout: seconds to wait for each answer.
+      python: the interpreter, which may have another TensorFlow.
 
     Raises:
       UsageError: `timeout` is no time to wait.
-      InputError: `export_dir` holds no SavedModel.
+      InputError: `export_dir` holds no SavedModel, or `python` can't start.
       EndpointError: the export does not load.
     """
     export_dir = Path(export_dir)
@@ -63,7 +70,7 @@ class IsolatedProcess:
     definitions = read_saved_model(export_dir).signature_def
     self._signatures = read_signatures(definitions)
     self._log = tempfile.TemporaryFile()  # noqa: SIM115
-    self._process = _spawn(export_dir, self._log)
+    self._process = _spawn(python, export_dir, self._log)
     assert self._process.stdin and self._process.stdout  # Both are pipes.
     self._requests, self._answers = self._process.stdin, self._process.stdout
     try:
@@ -123,15 +130,18 @@ class IsolatedProcess:
     return EndpointError('CRASHED', f'the process ended with {how}{printed}')
 
 
-def _spawn(export_dir: Path, log: IO[bytes]) -> subprocess.Popen:
+def _spawn(python: str, export_dir: Path, log: IO[bytes]) -> subprocess.Popen:
   root = Path(__file__).parents[2]
-  return subprocess.Popen(
-    [sys.executable, '-m', __spec__.name, str(export_dir.resolve())],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=log,
-    env={**os.environ, 'PYTHONPATH': str(root), 'TF_CPP_MIN_LOG_LEVEL': '2'},
-  )
+  try:
+    return subprocess.Popen(
+      [python, '-m', __spec__.name, str(export_dir.resolve())],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=log,
+      env={**os.environ, 'PYTHONPATH': str(root), 'TF_CPP_MIN_LOG_LEVEL': '2'},
+    )
+  except OSError as error:
+    raise InputError(f'{python} cannot be started ({error.strerror})') from None
 
 
 def _send(stream: IO[bytes], *frames: bytes) -> None:

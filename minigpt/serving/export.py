@@ -14,7 +14,13 @@ from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
 from minigpt.runtime.atomic_io import folder_size
-from minigpt.serving import model_card, stablehlo, versions, warmup
+from minigpt.serving import (
+  model_card,
+  server_config,
+  stablehlo,
+  versions,
+  warmup,
+)
 from minigpt.serving.options import Options
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers import Tokenizer
@@ -124,6 +130,9 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
   tf.saved_model.save(server, str(scratch), signatures, without_gradients)
   for name, content in trained.tokenizer.assets().items():
     (scratch / 'assets' / name).write_bytes(content)
+  (scratch / server_config.BATCHING_FILE).write_text(
+    server_config.batching_config(options.batch_sizes)
+  )
   extra = scratch / 'assets.extra'
   extra.mkdir()
   try:

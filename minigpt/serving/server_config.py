@@ -4,11 +4,15 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import tensorflow as tf
 from google.protobuf import text_encoding
 
 from minigpt.runtime.atomic_io import write_text
 
 _ENQUEUED = 256  # batches
+# What a server with --enable_per_model_batching_parameters reads in a version
+# (kBatchingParamsFilename in tensorflow_serving's bundle_factory_util.cc).
+BATCHING_FILE = 'batching_params.pbtxt'
 
 
 def write_serving_config(
@@ -67,7 +71,8 @@ def docker_command(base: Path, name: str, xla: bool) -> str:
   options = [
     ('docker', 'run', '--rm', '-p', '8500:8500', '-p', '8501:8501'),
     ('--mount', f'type=bind,{source},{target},readonly'),
-    ('-e', f'MODEL_NAME={name}', 'tensorflow/serving:latest'),
+    # A server of an older TensorFlow may lack operations of this one.
+    ('-e', f'MODEL_NAME={name}', f'tensorflow/serving:{tf.__version__}'),
     (f'--model_config_file={folder}/models.config',),
     (f'--batching_parameters_file={folder}/batching.config',),
     ('--enable_batching=true',),

@@ -63,7 +63,8 @@ def test_the_program_and_its_faults(model, tmp_path):
   assert 'was not measured' in done.stdout
   assert 'docker run' in done.stdout
   assert (base / '3' / 'saved_model.pb').is_file()
-  assert (base / 'batching.config').is_file()
+  inside = (base / '3' / 'batching_params.pbtxt').read_text()
+  assert inside == (base / 'batching.config').read_text()
   again = helpers.run(program, *flags, cwd=base)
   assert again.returncode == 1
   assert again.stderr.count('\n') == 1

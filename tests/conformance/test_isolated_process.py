@@ -1,5 +1,8 @@
 """An export in a process of its own: answers, refusals, a process that dies."""
 
+import contextlib
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -68,3 +71,19 @@ def test_one_that_takes_too_long_is_ended(export_dir):
 def test_what_is_no_saved_model_starts_no_process(tmp_path):
   with pytest.raises(InputError, match='holds no SavedModel'):
     IsolatedProcess(tmp_path)
+
+
+def test_it_runs_under_the_interpreter_that_is_named(export_dir, tmp_path):
+  """A script stands for one, and notes that it was started."""
+  python = tmp_path / 'python'
+  python.write_text(
+    f'#!/bin/sh\ntouch {tmp_path}/started\nexec {sys.executable} "$@"\n'
+  )
+  python.chmod(0o755)
+  with contextlib.closing(
+    IsolatedProcess(export_dir, python=str(python))
+  ) as process:
+    assert process.predict('score', {'text': ['ab']})['num_tokens'] == [1]
+  assert (tmp_path / 'started').exists()
+  with pytest.raises(InputError, match=r'nowhere cannot be started \(No such'):
+    IsolatedProcess(export_dir, python=str(tmp_path / 'nowhere'))

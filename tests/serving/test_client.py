@@ -447,6 +447,7 @@ def test_the_command_against_a_server(server, tmp_path, capsys):
     ([target, name, '--protocol=tcp'], 2, 'unknown protocol'),
     ([], 2, 'give --export_dir'),
     (['--load_test'], 2, 'give --export_dir'),
+    ([target, name, '--server_python=x'], 2, '--server_python is for'),
     ([f'--export_dir={tmp_path}'], 1, 'holds no SavedModel'),
     ([target, name, f'--workdir={tmp_path}'], 1, 'holds no run'),
   ]

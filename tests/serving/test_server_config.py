@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from minigpt.serving import server_config, versions
 
@@ -33,6 +34,7 @@ def test_serving_config_is_what_the_server_parses(tmp_path):
   assert 'enable_large_batch_splitting { value: true }' in batching
   assert 'max_batch_size { value: 1024 }' in batching
   assert f'source={tmp_path},target=/models/sun' in command
+  assert f'tensorflow/serving:{tf.__version__}' in command
   assert 'xla' not in command
   assert '--xla_cpu_compilation_enabled=true' in server_config.docker_command(
     tmp_path, 'sun', True

@@ -21,6 +21,13 @@ MODEL_NAME = flags.DEFINE_string(
 PROTOCOL = flags.DEFINE_string(
   'protocol', 'grpc', "'grpc' or 'rest'", flag_values=FLAGS
 )
+SERVER_PYTHON = flags.DEFINE_string(
+  'server_python',
+  None,
+  'interpreter that runs the export of --export_dir, with the TensorFlow of a '
+  'server; else this one',
+  flag_values=FLAGS,
+)
 TIMEOUT = flags.DEFINE_float(
   'timeout', 300.0, 'seconds to wait for an answer', flag_values=FLAGS
 )
