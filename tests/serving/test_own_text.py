@@ -48,7 +48,7 @@ def own(tmp_path_factory):
   # The same command again finds the run that it made.
   helpers.open_tiny_run(folder / 'run', **given).__exit__(None, None, None)
   trained = load_trained(folder / 'run')
-  options = Options(max_new_tokens_limit=8, batch_sizes=())
+  options = Options(max_new_tokens_limit=8, batch_sizes=(1,))
   session = ServingSession(export(trained, folder / 'models', options).path)
   yield trained, session
   session.close()
