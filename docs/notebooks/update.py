@@ -39,13 +39,17 @@ def run(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     client.execute()
   finally:
     kernel.shutdown_kernel(now=True)
+  for cell in notebook.cells:
+    if 'outputs' in cell:  # What goes to stderr are log lines of libraries.
+      kept = [o for o in cell.outputs if o.get('name') != 'stderr']
+      cell.outputs = kept
   return notebook
 
 
 def printed(notebook: nbformat.NotebookNode) -> list[str]:
   """Returns what each cell of code prints."""
   return [
-    ''.join(o.text for o in cell.outputs if o.get('name') == 'stdout')
+    ''.join(output.get('text', '') for output in cell.outputs)
     for cell in notebook.cells
     if cell.cell_type == 'code'
   ]
