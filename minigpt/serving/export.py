@@ -123,11 +123,7 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     options.attention,
   )
   signatures = server.signatures()
-  # A gradient of a kernel is a function more to load, and nobody trains here.
-  without_gradients = tf.saved_model.SaveOptions(
-    experimental_custom_gradients=False
-  )
-  tf.saved_model.save(server, str(scratch), signatures, without_gradients)
+  tf.saved_model.save(server, str(scratch), signatures)
   for name, content in trained.tokenizer.assets().items():
     (scratch / 'assets' / name).write_bytes(content)
   (scratch / server_config.BATCHING_FILE).write_text(
