@@ -6,7 +6,6 @@ shard-00000.npy   token ids [N], one-dimensional and unsigned
 """
 
 import functools
-import resource
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -234,6 +233,10 @@ def open_tokens(folder: str | Path) -> TokenShards:
 
 def _most_maps() -> int:
   """Returns how many files stay mapped: some, of those that may be open."""
+  try:
+    import resource
+  except ImportError:  # Windows counts no file that is mapped.
+    return _MOST_MAPS
   may_be_open, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
   if may_be_open == resource.RLIM_INFINITY:
     return _MOST_MAPS

@@ -155,7 +155,7 @@ def test_beams_of_the_generator_are_the_best_of_the_search(complete):
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'num_beams': 0}, 'num_beams=0: it must be'),
+    ({'num_beams': 0}, 'num_beams=0: it must lie in'),
     ({'repetition_penalty': 0.0}, 'repetition_penalty=0.0: it must lie in'),
     ({'min_new_tokens': 17}, 'min_new_tokens=17: it must'),
     ({'banned': ('',)}, 'banned=.*: it must not be empty'),
