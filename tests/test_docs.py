@@ -49,6 +49,15 @@ TOY = {
     '--new_tokens=2',
     '--repeats=1',
   ],
+  'benchmarks/served.py': [
+    '--preset=mini',
+    '--vocab_size=20',
+    '--prompt_length=4',
+    '--new_tokens=3',
+    '--long_prompt=8',
+    '--formats=float32',
+    '--rounds=1',
+  ],
   'benchmarks/speculation.py': [
     '--places=1',
     '--prompt_length=8',
