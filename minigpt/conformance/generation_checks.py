@@ -21,12 +21,12 @@ from minigpt.conformance.subject import (
   compare_row,
   example_inputs,
   predict_example,
+  spell,
   split_rows,
 )
 from minigpt.generation.request import Request
 from minigpt.serving.client import generate, step_inputs, stream
 from minigpt.serving.sampling_inputs import sampling_inputs
-from minigpt.tokenizers import Tokenizer
 
 
 def text_of_tokens(model: ModelUnderTest) -> str:
@@ -37,16 +37,11 @@ def text_of_tokens(model: ModelUnderTest) -> str:
       shown = row['text_bytes'].decode('utf-8', 'replace').encode()
       compare_row(f'{name}: row {i}', row, {'text': shown})
       if tokenizer and 'tokens' in row:
-        spelled = _spell(tokenizer, row['tokens'])
+        spelled = spell(tokenizer, row['tokens'])
         # An export may end its answers at stop strings.
         if not spelled.startswith(row['text_bytes']):
           raise CheckError(f'{name}: row {i} is not what its tokens spell')
   return 'with the tokenizer' if tokenizer else 'no tokenizer at hand'
-
-
-def _spell(tokenizer: Tokenizer, ids: np.ndarray) -> bytes:
-  """Returns the bytes of generated tokens without the end of text."""
-  return tokenizer.decode_bytes(ids[ids != tokenizer.end_of_text])
 
 
 def _greedy_inputs(

@@ -18,6 +18,7 @@ from minigpt.conformance.subject import (
   CheckFunction,
   ModelUnderTest,
   compare_row,
+  spell,
   split_rows,
 )
 from minigpt.generation import decode
@@ -168,9 +169,7 @@ def _compare_tokens(model: ModelUnderTest, options: dict[str, Any]) -> str:
 
 def _ended_at_stop(ref: LoadedModel, row: Mapping[str, Any]) -> bool:
   """Tells whether a stop string of the export, unknown here, ended a row."""
-  ids = row['tokens']
-  spelled = ref.tokenizer.decode_bytes(ids[ids != ref.tokenizer.end_of_text])
-  return row['text_bytes'] != spelled
+  return row['text_bytes'] != spell(ref.tokenizer, row['tokens'])
 
 
 def _generate(

@@ -189,6 +189,11 @@ def predict_example(model: ModelUnderTest, name: str) -> Arrays:
   return model.endpoint.predict(name, example_inputs(model, name))
 
 
+def spell(tokenizer: Tokenizer, ids: np.ndarray) -> bytes:
+  """Returns the bytes of generated tokens without the end of text."""
+  return tokenizer.decode_bytes(ids[ids != tokenizer.end_of_text])
+
+
 def take_rows(inputs: Mapping[str, Any], index: list[int]) -> dict[str, Any]:
   """Returns the inputs with these of their rows, in this order."""
   return {

@@ -314,6 +314,18 @@ def read_text(path: str, raw: bool = False) -> str:
   return '\n'.join(map(''.join, documents(text_range)))
 
 
+def parts(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
+  """Yields the text of files piece by piece; no token spans a boundary.
+
+  Raises:
+    InputError: a file cannot be read, or is not what its name says.
+  """
+  for path in paths:
+    for text_range in split_file(path, sys.maxsize, raw):
+      for document in documents(text_range):
+        yield from document
+
+
 def drop_bad(paths: list[str]) -> list[str]:
   """Returns the files that can be read to their end; names and counts others.
 
@@ -332,10 +344,8 @@ def drop_bad(paths: list[str]) -> list[str]:
 def _fault(path: str) -> str:
   """Reads a file and drops it; returns what is wrong with it, and says so."""
   try:
-    for text_range in split_file(path, sys.maxsize):
-      for document in documents(text_range):
-        for _ in document:
-          pass
+    for _ in parts([path]):
+      pass
   except InputError as error:
     print(f'skipped: {error}', file=sys.stderr)
     return str(error)

@@ -2,19 +2,16 @@
 
 import itertools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from minigpt import tokenizers
-from minigpt.data.text_files import documents, is_compressed, split_file
+from minigpt.data.text_files import is_compressed, parts
 from minigpt.tokenizers import Tokenizer, bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
 
 # Text is about so many times as long as its compressed file.
 _COMPRESSION = 4
-
-
 SAMPLE_BYTES = 100 << 20
 
 
@@ -35,10 +32,10 @@ def learn(
     UsageError: there is no such kind, or the options make no sense.
     InputError: the text cannot be read, or is too little.
   """
-  texts = parts(paths, raw)
   if kind == 'bpe':
-    texts = sampled(texts, _share(paths, SAMPLE_BYTES))
-  elif kind == 'char':
+    return tokenizers.build(kind, _sample(paths, raw), **options)
+  texts = parts(paths, raw)
+  if kind == 'char':
     # It sets documents apart.
     texts = itertools.chain(texts, ['\n'])
   return tokenizers.build(kind, texts, **options)
@@ -65,17 +62,17 @@ def train_bpe(
     UsageError: size and special tokens make no sense.
     InputError: the text cannot be read, or is too little.
   """
-  bpe_trainer.check(vocab_size, special)
-  share = _share(paths, sample_bytes)
-  return bpe_trainer.train(
-    sampled(parts(paths, raw), share), vocab_size, special
-  )
+  sample = _sample(paths, raw, sample_bytes)
+  return bpe_trainer.train(sample, vocab_size, special)
 
 
-def _share(paths: Sequence[str], sample_bytes: int) -> float:
-  """Returns the share of the text that is looked at."""
+def _sample(
+  paths: Sequence[str], raw: bool, sample_bytes: int = SAMPLE_BYTES
+) -> Iterator[str]:
+  """Yields about so much of the text, taken evenly from all of it."""
   n_bytes = sum(map(_text_size, paths))
-  return min(1.0, sample_bytes / max(n_bytes, 1))
+  share = min(1.0, sample_bytes / max(n_bytes, 1))
+  return sampled(parts(paths, raw), share)
 
 
 def _text_size(path: str) -> int:
@@ -85,18 +82,6 @@ def _text_size(path: str) -> int:
   except OSError:  # Whoever reads it says so.
     return 0
   return size * _COMPRESSION if is_compressed(path) else size
-
-
-def parts(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
-  """Yields the text of files piece by piece; no token spans a boundary.
-
-  Raises:
-    InputError: a file cannot be read, or is not what its name says.
-  """
-  for path in paths:
-    for text_range in split_file(path, sys.maxsize, raw):
-      for document in documents(text_range):
-        yield from document
 
 
 def sampled(texts: Iterable[str], share: float) -> Iterator[str]:

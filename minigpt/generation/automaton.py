@@ -115,6 +115,11 @@ def token_table(automaton: Automaton, tokens: Sequence[bytes]) -> TokenTable:
   return TokenTable(state, n_after)
 
 
+def text_of(tokens: Sequence[bytes], end_of_text: int | None) -> list[bytes]:
+  """Returns the bytes of each token; `end_of_text` is no text."""
+  return [b'' if i == end_of_text else t for i, t in enumerate(tokens)]
+
+
 def stop_table(
   strings: Sequence[str], tokens: Sequence[bytes], end_of_text: int | None
 ) -> np.ndarray:  # -> int32 [S, V]
@@ -128,7 +133,6 @@ def stop_table(
     tokens: the bytes of each.
     end_of_text: a token that is no text.
   """
-  spelled = [b'' if i == end_of_text else t for i, t in enumerate(tokens)]
   automaton = build([string.encode() for string in strings])
-  next_state, n_after = token_table(automaton, spelled)
+  next_state, n_after = token_table(automaton, text_of(tokens, end_of_text))
   return np.where(n_after > 0, -n_after, next_state)

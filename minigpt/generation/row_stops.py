@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from minigpt.generation import automaton
 from minigpt.model.layers import sizes
 
 MAX_STRINGS = 16
@@ -41,7 +42,7 @@ class RowStops(NamedTuple):
 
 def spell(tokens: Sequence[bytes], end_of_text: int | None) -> Spelling:
   """Returns the bytes of tokens; `end_of_text` is no text."""
-  spelled = [b'' if i == end_of_text else t for i, t in enumerate(tokens)]
+  spelled = automaton.text_of(tokens, end_of_text)
   n_bytes = list(map(len, spelled))
   return Spelling(
     tf.constant(np.frombuffer(b''.join(spelled), np.uint8)),

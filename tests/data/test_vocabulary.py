@@ -1,10 +1,10 @@
 """A vocabulary from files, and the part of the text that it is learned from."""
 
-from minigpt.data import vocabulary
+from minigpt.data import text_files, vocabulary
 
 
 def test_parts_are_the_text_of_the_files(corpus_paths, documents):
-  assert ''.join(vocabulary.parts(corpus_paths)) == ''.join(documents)
+  assert ''.join(text_files.parts(corpus_paths)) == ''.join(documents)
 
 
 def test_a_share_is_taken_evenly():

@@ -4,13 +4,10 @@ import os
 
 from absl import flags
 
+from minigpt.commands.flags import text_files
+
 FLAGS = flags.FlagValues()
-INPUT = flags.DEFINE_multi_string(
-  'input',
-  [],
-  'a path, folder or glob of text; may be repeated',
-  flag_values=FLAGS,
-)
+INPUT, RAW_TEXT, SKIP_BAD_FILES = text_files.define(FLAGS)
 TOKENIZER = flags.DEFINE_string(
   'tokenizer',
   'gpt2',
@@ -44,18 +41,5 @@ SHARD_MB = flags.DEFINE_integer(
   64,
   'megabytes of text in one shard',
   lower_bound=1,
-  flag_values=FLAGS,
-)
-RAW_TEXT = flags.DEFINE_bool(
-  'raw_text',
-  False,
-  'keep byte order marks and the line ends of Windows, instead of dropping the '
-  'ones and making the others LF',
-  flag_values=FLAGS,
-)
-SKIP_BAD_FILES = flags.DEFINE_bool(
-  'skip_bad_files',
-  False,
-  'leave out files that cannot be read, instead of stopping',
   flag_values=FLAGS,
 )

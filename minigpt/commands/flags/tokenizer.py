@@ -2,13 +2,10 @@
 
 from absl import flags
 
+from minigpt.commands.flags import text_files
+
 FLAGS = flags.FlagValues()
-INPUT = flags.DEFINE_multi_string(
-  'input',
-  [],
-  'a path, folder or glob of text; may be repeated',
-  flag_values=FLAGS,
-)
+INPUT, RAW_TEXT, SKIP_BAD_FILES = text_files.define(FLAGS)
 VOCAB_SIZE = flags.DEFINE_integer(
   'vocab_size',
   None,
@@ -30,18 +27,5 @@ SAMPLE_MB = flags.DEFINE_integer(
   100,
   'of a longer text, about so many megabytes are looked at, taken evenly',
   lower_bound=1,
-  flag_values=FLAGS,
-)
-RAW_TEXT = flags.DEFINE_bool(
-  'raw_text',
-  False,
-  'keep byte order marks and the line ends of Windows, instead of dropping the '
-  'ones and making the others LF',
-  flag_values=FLAGS,
-)
-SKIP_BAD_FILES = flags.DEFINE_bool(
-  'skip_bad_files',
-  False,
-  'leave out files that cannot be read, instead of stopping',
   flag_values=FLAGS,
 )
