@@ -1,7 +1,7 @@
 # Not run yet: there was no docker where it was written.
 #
 #   docker build -t minigpt .
-#   docker run --rm -v "$PWD/runs:/work/runs" minigpt train --preset=mini \
+#   docker run --rm -v "$PWD/runs:/app/runs" minigpt train --preset=mini \
 #     --dataset=sample --workdir=runs/mini
 FROM python:3.11-slim AS build
 COPY . /src
@@ -11,9 +11,9 @@ FROM python:3.11-slim
 COPY --from=build /dist /dist
 RUN pip install --no-cache-dir "$(ls /dist/*.whl)[viz,serve,hf]" && rm -r /dist
 # What a container writes into a mounted folder belongs to an ordinary user.
-RUN useradd --create-home --uid 1000 minigpt && install -d -o minigpt /work
+RUN useradd --create-home --uid 1000 minigpt && install -d -o minigpt /app
 USER minigpt
-WORKDIR /work
+WORKDIR /app
 # The program is process 1, so that a stopped container ends as `kill` does: the
 # step is finished and saved.
 ENTRYPOINT ["minigpt"]
