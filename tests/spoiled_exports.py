@@ -17,16 +17,6 @@ def edit(path, change):
   file.write_bytes(saved.SerializeToString())
 
 
-def swap(signature, a, b):
-  """Returns a change of the graph: two outputs change places."""
-
-  def change(graph):
-    outputs = graph.signature_def[signature].outputs
-    outputs[a].name, outputs[b].name = outputs[b].name, outputs[a].name
-
-  return change
-
-
 def without(model, *names):
   """Returns the model with less known about it."""
   files = model.files._replace(**dict.fromkeys(names))
@@ -39,6 +29,24 @@ def on(model, export_dir):
     endpoint=ServingSession(export_dir),
     files=model.files._replace(export_dir=export_dir),
   )
+
+
+def beside(model, export_dir):
+  """Returns the model with other files beside it."""
+  return model._replace(files=model.files._replace(export_dir=export_dir))
+
+
+def answering(model, signature, change):
+  """Returns the model with `change` made to what one signature answers."""
+
+  class Other:
+    signatures = model.endpoint.signatures
+
+    def predict(self, name, inputs):
+      answer = model.endpoint.predict(name, inputs)
+      return change(answer) if name == signature else answer
+
+  return model._replace(endpoint=Other())
 
 
 def outcome(name, model):

@@ -66,13 +66,8 @@ def test_it_holds_all_files_and_the_console_script(site):
 
 def test_its_commands_work_from_another_directory(site, tmp_path):
   assert 'serve-check' in run(site, tmp_path, '--help')
-  run(site, tmp_path, 'train', '--workdir=run', *TINY)
+  workers = ['launch', '--workers=1', '--']
+  run(site, tmp_path, *workers, 'train', '--workdir=run', *TINY)
   flags = ['--workdir=run', '--max_new_tokens=4']
   assert run(site, tmp_path, 'generate', '--prompt=the', *flags)
   assert [path.name for path in tmp_path.iterdir()] == ['run']
-
-
-def test_it_launches_workers_without_a_checkout(site, tmp_path):
-  flags = ['--dry_run', '--preset=mini', '--dataset=sample']
-  found = run(site, tmp_path, 'launch', '--workers=1', '--', 'train', *flags)
-  assert '38,528' in found

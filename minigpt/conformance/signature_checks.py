@@ -116,18 +116,18 @@ def warmup_requests(model: ModelUnderTest) -> str:
   path = model.files.export_dir / WARMUP
   if not path.is_file():
     raise NotApplicableError(f'there is no {WARMUP}')
-  sizes = []
-  for number, (name, inputs) in enumerate(grpc_endpoint.warmup_records(path)):
+  records = list(grpc_endpoint.warmup_records(path))
+  if not 0 < len(records) <= _MOST_WARMUP_RECORDS:
+    raise CheckError(
+      f'{len(records)} records; a server takes 1 to {_MOST_WARMUP_RECORDS}'
+    )
+  for number, (name, inputs) in enumerate(records):
     try:
       model.endpoint.predict(name, inputs)
     except (EndpointError, UsageError) as error:
       raise CheckError(f'record {number}: {error}') from None
-    sizes.append(len(next(iter(inputs.values()))))
-  if not 0 < len(sizes) <= _MOST_WARMUP_RECORDS:
-    raise CheckError(
-      f'{len(sizes)} records; a server takes 1 to {_MOST_WARMUP_RECORDS}'
-    )
-  return f'{len(sizes)} records of {sorted(set(sizes))} rows'
+  sizes = {len(next(iter(inputs.values()))) for _, inputs in records}
+  return f'{len(records)} records of {sorted(sizes)} rows'
 
 
 def batch_invariance(model: ModelUnderTest) -> str:

@@ -123,7 +123,9 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     options.attention,
   )
   signatures = server.signatures()
-  tf.saved_model.save(server, str(scratch), signatures)
+  # Nobody takes gradients of an export.
+  plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+  tf.saved_model.save(server, str(scratch), signatures, plain)
   for name, content in trained.tokenizer.assets().items():
     (scratch / 'assets' / name).write_bytes(content)
   (scratch / server_config.BATCHING_FILE).write_text(

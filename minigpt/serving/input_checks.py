@@ -6,13 +6,24 @@ field.
 Shapes: B rows.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from minigpt.generation.row_stops import MAX_BYTES, MAX_STRINGS
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS, Range
-from minigpt.tokenizers import in_graph_base
 
 Tensors = dict[str, tf.Tensor]
+
+
+class Check(NamedTuple):
+  """A rule that an input must keep to."""
+
+  holds: tf.Tensor  # bool [B] or [B, T]
+  value: tf.Tensor  # of the same shape
+  field: str
+  rule: str
 
 
 def require(
@@ -22,19 +33,38 @@ def require(
 
   Otherwise it fails with INVALID_ARGUMENT, the field, a value, and the rule.
   """
-  wrong = tf.where(~holds)[:, 0]
-  message = tf.strings.join(
-    [
-      f'{field}=',
-      tf.strings.as_string(in_graph_base.first(tf.boolean_mask(value, ~holds))),
-      ' in row ',
-      tf.strings.as_string(in_graph_base.first(wrong)),
-      f': it {rule}',
-    ]
-  )
-  checked = tf.debugging.Assert(tf.reduce_all(holds), [message])
+  wrong = tf.where(~holds)[:1]
+  checked = _require_none(wrong, tf.gather_nd(value, wrong), field, rule)
   with tf.control_dependencies([checked]):
     return tf.identity(value)
+
+
+def require_all(checks: Sequence[Check]) -> list[tf.Tensor]:
+  """Returns the values [B], once each holds in all rows.
+
+  One assertion for all: a server prepares each operation of a signature.
+  """
+  wrong = tf.where(~tf.stack([check.holds for check in checks]))[:1]
+  which = wrong[:, 0]
+  values = tf.stack([tf.strings.as_string(check.value) for check in checks])
+  checked = _require_none(
+    wrong[:, 1:],
+    tf.gather_nd(values, wrong),
+    tf.gather([check.field for check in checks], which),
+    tf.gather([check.rule for check in checks], which),
+  )
+  with tf.control_dependencies([checked]):
+    return [tf.identity(check.value) for check in checks]
+
+
+def _require_none(wrong, value, field, rule):
+  """Asserts that there is no index in `wrong`, [0 or 1, rank]."""
+  row = tf.strings.as_string(wrong[:, 0])
+  if value.dtype != tf.string:
+    value = tf.strings.as_string(value)
+  message = [field, '=', value, ' in row ', row, ': it ', rule]
+  text = tf.strings.reduce_join(tf.strings.join(message))
+  return tf.debugging.Assert(tf.size(wrong) == 0, [text])
 
 
 def require_stops(stop: tf.Tensor) -> tf.Tensor:  # string [B, K] -> [B, K]
@@ -53,15 +83,22 @@ def require_stops(stop: tf.Tensor) -> tf.Tensor:  # string [B, K] -> [B, K]
 
 def same_rows(inputs: Tensors) -> Tensors:
   """Returns the inputs, once all have as many rows as the first."""
-  (first, *_), n_rows = inputs, [tf.shape(x)[0] for x in inputs.values()]
-  checks = [
-    tf.debugging.Assert(
-      n == n_rows[0], [f'{name} and {first} must have as many rows:', n, n_rows]
-    )
-    for name, n in zip(inputs, n_rows, strict=True)
-  ]
-  with tf.control_dependencies(checks):
+  names = list(inputs)
+  n_rows = tf.stack([_n_rows(x) for x in inputs.values()])
+  other = tf.where(n_rows != n_rows[0])[:1, 0]
+  text = tf.strings.join(
+    [
+      tf.strings.reduce_join(tf.gather(names, other)),
+      f' and {names[0]} must have as many rows:',
+    ]
+  )
+  checked = tf.debugging.Assert(tf.size(other) == 0, [text, n_rows])
+  with tf.control_dependencies([checked]):
     return {name: tf.identity(x) for name, x in inputs.items()}
+
+
+def _n_rows(x: tf.Tensor) -> tf.Tensor:
+  return tf.size(x) if x.shape.rank == 1 else tf.shape(x)[0]
 
 
 def require_same_slots(values: tf.Tensor, n_slots: tf.Tensor) -> tf.Tensor:
@@ -90,9 +127,10 @@ def complete_options(given: Tensors, n_rows: tf.Tensor, limit: int) -> Tensors:
   } | given
   # The export's own limit is tighter than the one of a request.
   own = SAMPLING_FIELDS['max_new_tokens']._replace(range=Range(1, limit))
-  for name, field in (SAMPLING_FIELDS | {'max_new_tokens': own}).items():
-    if field.range:
-      value = options[name]
-      holds = field.accepts(value, options)
-      options[name] = require(holds, value, name, field.range.rule)
-  return options
+  checks = [
+    Check(field.accepts(options[name], options), options[name], name, rule)
+    for name, field in (SAMPLING_FIELDS | {'max_new_tokens': own}).items()
+    if field.range and (rule := field.range.rule)
+  ]
+  checked = zip(checks, require_all(checks), strict=True)
+  return options | {check.field: value for check, value in checked}

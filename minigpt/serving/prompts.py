@@ -53,20 +53,15 @@ class PromptReader(tf.Module):
     """
     text = _short(text, field)
     in_graph_base.check_utf8(text, field)
-    ids = self.tokenizer.encode(text, field)
-    length = tf.cast(ids.row_lengths(), tf.int32)
+    encoded = self.tokenizer.encode(text, field)
+    ids, length = encoded.to_tensor(), tf.cast(encoded.row_lengths(), tf.int32)
     if self._boundary is None:
       length = require(
         length > 0, length, f'length of {field}', 'must hold a character'
       )
     else:
-      empty = tf.cast(length == 0, tf.int32)
-      # Rows with a token keep theirs: their piece of `ends` is empty.
-      ends = tf.fill([tf.reduce_sum(empty)], self._boundary)
-      ends = tf.RaggedTensor.from_row_lengths(ends, tf.cast(empty, tf.int64))
-      ids = tf.concat([ids, ends], 1)
-      length += empty
-    return self._kept(ids.to_tensor(), length, limit)
+      ids, length = _fill_empty(ids, length, self._boundary)
+    return self._kept(ids, length, limit)
 
   def ids(self, ids: tf.Tensor, length: tf.Tensor) -> Prompt:
     """Takes tokens, int32 [B, T], and how many of each row count."""
@@ -101,6 +96,15 @@ def _short(text: tf.Tensor, field: str) -> tf.Tensor:
   checked = require(n_bytes <= _MOST_BYTES, n_bytes, f'length of {field}', rule)
   with tf.control_dependencies([checked]):
     return tf.identity(text)
+
+
+def _fill_empty(ids: tf.Tensor, length: tf.Tensor, boundary: int):
+  """Gives each row without a token the boundary: int32 [B, T], int32 [B]."""
+  # Where no row has a token, there is no column yet.
+  ids = tf.pad(ids, [[0, 0], [0, tf.cast(sizes(ids)[1] == 0, tf.int32)]])
+  first = tf.where(length == 0, boundary, ids[:, 0])
+  ids = tf.concat([first[:, None], ids[:, 1:]], 1)
+  return ids, tf.maximum(length, 1)
 
 
 def keep_end(ids: tf.Tensor, length: tf.Tensor, limit: int) -> Prompt:

@@ -27,7 +27,9 @@ class CharInGraph(in_graph_base.InGraphTokenizer):
     known = tf.gather(self.codes, ids) == codes.flat_values
     if self.unknown is not None:
       return codes.with_flat_values(tf.where(known, ids, self.unknown))
-    unseen = in_graph_base.first(tf.boolean_mask(codes.flat_values, ~known))
+    unseen = in_graph_base.first(
+      tf.gather(codes.flat_values, tf.where(~known)[:, 0])
+    )
     message = tf.strings.join(
       [field, ': character ', _describe(unseen), ' is not in the vocabulary']
     )

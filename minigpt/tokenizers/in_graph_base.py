@@ -169,7 +169,6 @@ class InGraphTokenizer(tf.Module, abc.ABC):
       string [B].
     """
     with tf.device('CPU'):
-      kept = tf.RaggedTensor.from_tensor(ids, lengths)
-      tokens = tf.gather(self.tokens, kept.flat_values)
-      rows = row_ids(kept.row_splits)
-      return tf.strings.unsorted_segment_join(tokens, rows, kept.nrows())
+      is_kept = tf.sequence_mask(lengths, tf.shape(ids)[1])
+      tokens = tf.gather(self.tokens, tf.where(is_kept, ids, 0))
+      return tf.strings.reduce_join(tf.where(is_kept, tokens, ''), 1)

@@ -1,6 +1,5 @@
 """An export in a process of its own: answers, refusals, a process that dies."""
 
-import contextlib
 import sys
 
 import numpy as np
@@ -14,10 +13,28 @@ from minigpt.serving.endpoint import EndpointError
 
 
 @pytest.fixture(scope='module')
-def process(export_dir):
-  process = IsolatedProcess(str(export_dir))
+def python(tmp_path_factory):
+  """A script stands for an interpreter, and notes that it was started."""
+  path = tmp_path_factory.mktemp('bin') / 'python'
+  started = path.with_name('started')
+  path.write_text(f'#!/bin/sh\ntouch {started}\nexec {sys.executable} "$@"\n')
+  path.chmod(0o755)
+  return path
+
+
+@pytest.fixture(scope='module')
+def process(export_dir, python):
+  process = IsolatedProcess(str(export_dir), python=str(python))
   yield process
   process.close()
+
+
+def test_it_runs_under_the_interpreter_that_is_named(
+  process, python, export_dir
+):
+  assert python.with_name('started').exists()
+  with pytest.raises(InputError, match=r'nowhere cannot be started \(No such'):
+    IsolatedProcess(export_dir, python=str(python.with_name('nowhere')))
 
 
 def test_it_answers_as_a_session_does(process, checked):
@@ -37,7 +54,7 @@ def test_a_refused_request_leaves_it_running(process):
   assert process.predict('score', {'text': ['ab']})['num_tokens'] == [1]
 
 
-def test_it_refuses_jit_functions_as_the_server_does(tmp_path):
+def test_it_refuses_jit_functions_and_its_death_is_one_error(tmp_path):
   module = tf.Module()
   module.f = tf.function(
     lambda x: {'y': 2 * x},
@@ -49,16 +66,9 @@ def test_it_refuses_jit_functions_as_the_server_does(tmp_path):
   try:
     with pytest.raises(EndpointError, match='disabled'):
       process.predict('serving_default', {'x': [1.0]})
-  finally:
-    process.close()
-
-
-def test_a_process_that_dies_is_one_error(export_dir):
-  process = IsolatedProcess(export_dir)
-  try:
     process._process.kill()
     with pytest.raises(EndpointError, match=r'CRASHED: .*SIGKILL'):
-      process.predict('score', {'text': ['a']})
+      process.predict('serving_default', {'x': [1.0]})
   finally:
     process.close()
 
@@ -71,19 +81,3 @@ def test_one_that_takes_too_long_is_ended(export_dir):
 def test_what_is_no_saved_model_starts_no_process(tmp_path):
   with pytest.raises(InputError, match='holds no SavedModel'):
     IsolatedProcess(tmp_path)
-
-
-def test_it_runs_under_the_interpreter_that_is_named(export_dir, tmp_path):
-  """A script stands for one, and notes that it was started."""
-  python = tmp_path / 'python'
-  python.write_text(
-    f'#!/bin/sh\ntouch {tmp_path}/started\nexec {sys.executable} "$@"\n'
-  )
-  python.chmod(0o755)
-  with contextlib.closing(
-    IsolatedProcess(export_dir, python=str(python))
-  ) as process:
-    assert process.predict('score', {'text': ['ab']})['num_tokens'] == [1]
-  assert (tmp_path / 'started').exists()
-  with pytest.raises(InputError, match=r'nowhere cannot be started \(No such'):
-    IsolatedProcess(export_dir, python=str(tmp_path / 'nowhere'))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from spoiled_exports import edit, failure, on, outcome, without
+from spoiled_exports import beside, edit, failure, on, outcome, without
 
 from minigpt.conformance import signature_checks
 from minigpt.conformance.subject import ModelFiles
@@ -51,7 +51,7 @@ def test_a_warmup_record_that_fails_is_found(checked, copy):
   with tf.io.TFRecordWriter(str(path)) as writer:
     writer.write(first)
     writer.write(log.SerializeToString())
-  detail = failure('warm-up requests', on(checked, copy))
+  detail = failure('warm-up requests', beside(checked, copy))
   assert detail.startswith('record 1: INVALID_ARGUMENT')
   assert 'top_p=7' in detail
 
@@ -59,7 +59,7 @@ def test_a_warmup_record_that_fails_is_found(checked, copy):
 def test_a_damaged_warmup_file_is_found(checked, copy):
   path = copy / signature_checks.WARMUP
   path.write_bytes(path.read_bytes()[:-7])
-  assert 'is damaged' in failure('warm-up requests', on(checked, copy))
+  assert 'is damaged' in failure('warm-up requests', beside(checked, copy))
 
 
 def test_a_lost_output_is_found(checked, copy):
