@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import new_file
+from minigpt.errors import InputError, UsageError
+from minigpt.runtime.atomic_io import check_writable, new_file
 from minigpt.training.metrics import read_metrics
 
 # By default, the day is in these, and in no others.
@@ -35,14 +35,35 @@ def new_figure(width: float, height: float) -> Any:
   Raises:
     InputError: matplotlib is not installed.
   """
+  _check_can_draw()
+  from matplotlib.figure import Figure  # Optional, and slow to import.
+
+  return Figure(figsize=(width, height), layout='constrained')
+
+
+def _check_can_draw() -> None:
   if not can_draw():
     raise InputError(
       "pictures need matplotlib: pip install 'minigpt[viz]', or "
       'pip install matplotlib'
     )
-  from matplotlib.figure import Figure  # Optional, and slow to import.
 
-  return Figure(figsize=(width, height), layout='constrained')
+
+def check_output(flag: str, path: str | Path) -> None:
+  """Makes sure, before long work, that its picture can be drawn and written.
+
+  Args:
+    flag: the name of what `path` was given with.
+    path: the file.
+
+  Raises:
+    UsageError: its name ends in no known format.
+    InputError: it cannot be written, or matplotlib is not installed.
+  """
+  if Path(path).suffix not in FORMATS:
+    raise UsageError(f'{flag}={path}: it must end in {", ".join(FORMATS)}')
+  _check_can_draw()
+  check_writable(path)
 
 
 def curve(

@@ -1,22 +1,47 @@
 """Perplexity, bits per byte and accuracy on running text.
 
-Shapes: N tokens in all.
+Shapes: N tokens in all, B batch, T tokens in each window.
 """
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from minigpt.analysis.scoring import TOKENS_PER_BATCH, Watch, unwatched
 from minigpt.checkpoints.loading import LoadedModel
-from minigpt.data.batches import eval_batches, eval_starts
+from minigpt.compiler import jit
+from minigpt.data.batches import EvalBatch, eval_batches, eval_starts
 from minigpt.data.token_shards import Tokens
 from minigpt.tokenizers import Tokenizer
-from minigpt.training.validation import compiled_eval_step, evaluate_batches
+from minigpt.training.validation import (
+  Evaluation,
+  compiled_eval_step,
+  evaluate_batches,
+  score_tokens,
+)
 
 _COUNTED_AT_ONCE = 1 << 20  # Tokens; more would take much memory.
 _LARGEST_LOSS = 700  # exp of more is no float64.
+
+
+class PositionSums(NamedTuple):
+  """Sums over the tokens at each position of their windows, f64 [T] each.
+
+  A token at position t is scored after the t + 1 tokens before it.
+  """
+
+  loss: np.ndarray  # nats
+  squared_loss: np.ndarray
+  hits: np.ndarray  # tokens that were the most likely
+  n_tokens: np.ndarray
+
+  def evaluation(self) -> Evaluation:
+    """Returns the means over all positions."""
+    n = self.n_tokens.sum()
+    return Evaluation(float(self.loss.sum() / n), float(self.hits.sum() / n))
 
 
 def evaluate_text(
@@ -41,12 +66,52 @@ def evaluate_text(
     n_bytes: of the text after the first token; None counts those of the tokens.
       Where some are unknown, bits per byte are None.
   """
+  step = compiled_eval_step(model.weights, model.config, 'float32')
+  found = evaluate_batches(step, _batches(tokens, window, stride, watch))
+  return _describe(model, tokens, found, n_bytes)
+
+
+def evaluate_positions(
+  model: LoadedModel,
+  tokens: Tokens,
+  window: int,
+  stride: int,
+  watch: Watch = unwatched,
+  n_bytes: int | None = None,
+) -> tuple[dict[str, Any], PositionSums]:
+  """Returns what `evaluate_text` does, and the sums by position behind it."""
+  step = _compiled_position_step(model)
+  sums = np.zeros([len(PositionSums._fields), window])
+  for batch in _batches(tokens, window, stride, watch):
+    sums += step(*batch).numpy()
+  found = PositionSums(*sums)
+  return _describe(model, tokens, found.evaluation(), n_bytes), found
+
+
+def _compiled_position_step(model: LoadedModel) -> Any:
+  @jit.compiled
+  def position_step(windows, weights):  # int [B, T + 1], [B, T] -> [4, T]
+    loss, hits = score_tokens(windows, model.weights, model.config)
+    per_token = loss, tf.square(loss), hits, 1.0
+    return tf.stack([tf.reduce_sum(weights * part, 0) for part in per_token])
+
+  return position_step
+
+
+def _batches(
+  tokens: Tokens, window: int, stride: int, watch: Watch
+) -> Iterable[EvalBatch]:
+  """Returns the batches that score a text, watched."""
   batch_size = max(1, TOKENS_PER_BATCH // window)
   n_windows = len(eval_starts(len(tokens), window, stride))
   batches = eval_batches(tokens, window, batch_size, stride)
-  step = compiled_eval_step(model.weights, model.config, 'float32')
-  n_batches = math.ceil(n_windows / batch_size)
-  found = evaluate_batches(step, watch(batches, n_batches))
+  return watch(batches, math.ceil(n_windows / batch_size))
+
+
+def _describe(
+  model: LoadedModel, tokens: Tokens, found: Evaluation, n_bytes: int | None
+) -> dict[str, Any]:
+  """Returns what was found, by the names that it is shown with."""
   n_scored = len(tokens) - 1
   if n_bytes is None:
     n_bytes = count_bytes(model.tokenizer, tokens, first=1)

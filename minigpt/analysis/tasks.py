@@ -30,7 +30,7 @@ _LARGEST_LOSS = 700  # exp of more is no float64.
 def multiple_choice(
   model: LoadedModel, choices: Sequence[Choice], watch: Watch = unwatched
 ) -> dict[str, Any]:
-  """Returns how often the right ending is the most likely one.
+  """Returns how often the right ending is the most likely one, and by chance.
 
   `accuracy` compares the log-probabilities of whole endings (Zellers et al.
   2019), `accuracy_norm` their quotients by the endings' lengths in characters
@@ -60,6 +60,7 @@ def multiple_choice(
   return {
     'accuracy': float(hits / len(choices)),
     'accuracy_norm': float(hits_norm / len(choices)),
+    'chance': float(np.mean([1 / len(c.endings) for c in choices])),
     'examples': len(choices),
   }
 

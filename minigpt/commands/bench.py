@@ -4,7 +4,8 @@
 
 Weights and tokens are random. The first call, which compiles, and one more are
 not part of the times. The share of the roofline is the time that the counted
-work would take at this machine's measured rates, over the time it took.
+work would take at this machine's measured rates, over the time it took; --plot
+draws both.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minigpt.analysis import figures
 from minigpt.commands.flags import bench as flags
 from minigpt.compiler import backend
 from minigpt.config import (
@@ -23,10 +25,17 @@ from minigpt.config import (
 from minigpt.errors import UsageError, unknown
 from minigpt.kernels.quantize import quantize
 from minigpt.model.transformer import GPT
-from minigpt.profiling import machine, roofline, timing, workloads
+from minigpt.profiling import (
+  machine,
+  roofline,
+  roofline_figure,
+  timing,
+  workloads,
+)
+from minigpt.profiling.roofline import Result, Roofline
 from minigpt.profiling.workloads import Workload
 from minigpt.runtime import app
-from minigpt.runtime.atomic_io import write_text
+from minigpt.runtime.atomic_io import check_writable, write_text
 from minigpt.serving import stablehlo
 
 
@@ -43,10 +52,11 @@ def main() -> None:
   mode = backend.resolve_mode(recipe.compile, recipe.compute_dtype, trains)
   if flags.STABLEHLO.value:
     return _write(Path(flags.STABLEHLO.value), config, recipe)
+  measured = _measure(config, recipe, mode)
   results = {
     **_describe(config, recipe),
     'compile': mode,
-    **_measure(config, recipe, mode),
+    **measured._asdict(),
   }
   for name, value in results.items():
     shown = f'{value:,.4g}' if isinstance(value, float) else value
@@ -55,6 +65,8 @@ def main() -> None:
   if flags.JSON.value:
     about = _about(config, recipe)
     write_text(flags.JSON.value, json.dumps({**results, **about}) + '\n')
+  if flags.PLOT.value:
+    figures.save(_figure(measured, recipe), flags.PLOT.value)
 
 
 def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
@@ -107,21 +119,43 @@ def _write(folder: Path, config: GPTConfig, recipe: TrainConfig) -> None:
 
 def _measure(
   config: GPTConfig, recipe: TrainConfig, mode: str
-) -> dict[str, Any]:
+) -> Result | Roofline:
   """Times the workload, and compares it with the roofline."""
   dtype, repeats = recipe.compute_dtype, flags.REPEATS.value
   if flags.WHAT.value == 'roofline':
-    return _roofline(dtype, repeats)._asdict()
+    return _roofline(dtype, repeats)
   workload = _workload(config, recipe, mode)
   timed = timing.measure(workload, repeats)
   # After it, as large operands would count as the workload's memory.
   limits = _roofline(dtype, repeats)
-  return roofline.compare(workload, timed, limits)._asdict()
+  return roofline.compare(workload, timed, limits)
 
 
-def _roofline(dtype: str, repeats: int) -> roofline.Roofline:
+def _roofline(dtype: str, repeats: int) -> Roofline:
   """Measures what this machine reaches with the weights of --weights."""
   return roofline.measure_roofline(dtype, repeats, flags.WEIGHTS.value)
+
+
+def _figure(measured: Result | Roofline, recipe: TrainConfig) -> Any:
+  """Draws what was measured beneath the roofline."""
+  number = recipe.compute_dtype
+  if flags.WEIGHTS.value != 'float32':
+    number = f'{flags.WEIGHTS.value} weights, {number}'
+  title = f'{machine.processor()}, {number}'
+  name = f'{flags.WHAT.value} of {flags.PRESET.value}'
+  return roofline_figure.draw(measured, name, title)
+
+
+def _check_outputs() -> None:
+  """Makes sure that what is measured can be written."""
+  if flags.PLOT.value and flags.STABLEHLO.value:
+    raise UsageError(
+      '--plot: --stablehlo times nothing that could be drawn; give only one'
+    )
+  if flags.JSON.value:
+    check_writable(flags.JSON.value)
+  if flags.PLOT.value:
+    figures.check_output('plot', flags.PLOT.value)
 
 
 def _check(config: GPTConfig) -> None:
@@ -148,6 +182,7 @@ def _check(config: GPTConfig) -> None:
       f'--weights={flags.WEIGHTS.value} is for prefill and decode; training '
       'keeps float32 weights, so choose --compute_dtype'
     )
+  _check_outputs()
 
 
 def _workload(config: GPTConfig, recipe: TrainConfig, mode: str) -> Workload:

@@ -9,18 +9,27 @@ Tasks: `text` (perplexity and bits per byte of running text; without --dataset
 the run's own validation part), `choice` (HellaSwag's JSONL), `last_word`
 (LAMBADA's), `pairs` (prompts and completions). The results are also added to
 evaluations.jsonl in the directory of the model.
+
+--plot draws them: of a text, the loss after each number of tokens; of examples,
+the newest accuracy on each task in evaluations.jsonl, with its uncertainty.
 """
 
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
-from minigpt.analysis import perplexity, tasks
+from minigpt.analysis import (
+  evaluation_figures,
+  figures,
+  perplexity,
+  tasks,
+)
+from minigpt.analysis.perplexity import PositionSums
 from minigpt.checkpoints.loading import LoadedModel, load
 from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
@@ -46,19 +55,25 @@ def main() -> None:
     raise UsageError('--workdir is missing; say which model to measure')
   if flags.LIMIT.value < 0:
     raise UsageError(f'limit={flags.LIMIT.value}: it must be 0 or more')
+  if flags.PLOT.value:
+    figures.check_output('plot', flags.PLOT.value)
   path = Path(flags.WORKDIR.value)
   model = load(path)
   # As variables, or XLA would copy the weights into each of its programs.
   weights = tf.nest.map_structure(tf.Variable, model.weights)
   model = model._replace(weights=weights)
   measure = _measure_text if flags.TASK.value == 'text' else _measure_examples
-  results = _describe(model) | measure(model)
+  measured, sums = measure(model)
+  results = _describe(model) | measured
   if flags.JSON.value:
     print(json.dumps(results))
   else:
     for name, value in results.items():
       print(f'{name:<22} {_readable(value)}')
-  _record(path, results)
+  file = path / 'evaluations.jsonl'
+  _record(file, results)
+  if flags.PLOT.value:
+    figures.save(_figure(results, sums, file), flags.PLOT.value)
 
 
 def _describe(model: LoadedModel) -> dict[str, Any]:
@@ -72,7 +87,11 @@ def _describe(model: LoadedModel) -> dict[str, Any]:
   }
 
 
-def _measure_text(model: LoadedModel) -> dict[str, Any]:
+# What was measured; of a text that is to be drawn, also where in its windows.
+_Measured: TypeAlias = tuple[dict[str, Any], PositionSums | None]
+
+
+def _measure_text(model: LoadedModel) -> _Measured:
   """Measures perplexity on running text."""
   window = flags.WINDOW.value or model.config.context_length
   stride = _stride(model, window)
@@ -85,9 +104,12 @@ def _measure_text(model: LoadedModel) -> dict[str, Any]:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
   text = _read_text(model)
   tokens, n_bytes = _encode(model, text)
-  return {'window': window, 'stride': stride} | perplexity.evaluate_text(
-    model, tokens, window, stride, watch, n_bytes
-  )
+  arguments = model, tokens, window, stride, watch, n_bytes
+  shape = {'window': window, 'stride': stride}
+  if not flags.PLOT.value:
+    return shape | perplexity.evaluate_text(*arguments), None
+  found, sums = perplexity.evaluate_positions(*arguments)
+  return shape | found, sums
 
 
 def _stride(model: LoadedModel, window: int) -> int:
@@ -136,7 +158,7 @@ def _encode(
   return tokens, n_bytes
 
 
-def _measure_examples(model: LoadedModel) -> dict[str, Any]:
+def _measure_examples(model: LoadedModel) -> _Measured:
   """Measures a task on the examples of --dataset."""
   if flags.DATASET.value is None:
     raise UsageError(
@@ -144,7 +166,7 @@ def _measure_examples(model: LoadedModel) -> dict[str, Any]:
     )
   read, measure = _EXAMPLES[flags.TASK.value]
   examples = read(flags.DATASET.value)[: flags.LIMIT.value or None]
-  return measure(model, examples, watch)
+  return measure(model, examples, watch), None
 
 
 def _readable(value: Any) -> str:
@@ -153,9 +175,19 @@ def _readable(value: Any) -> str:
   return f'{value:.4f}' if isinstance(value, float) else str(value)
 
 
-def _record(path: Path, results: dict[str, Any]) -> None:
+def _figure(
+  results: dict[str, Any], sums: PositionSums | None, file: Path
+) -> Any:
+  """Draws a text's loss by position, or the accuracies recorded in `file`."""
+  if sums:
+    title = f'{flags.WORKDIR.value} on {flags.DATASET.value or "its own text"}'
+    return evaluation_figures.loss_by_position(sums, title)
+  recorded = evaluation_figures.newest(file, results['checkpoint'])
+  return evaluation_figures.accuracies(recorded, f'{flags.WORKDIR.value}')
+
+
+def _record(file: Path, results: dict[str, Any]) -> None:
   """Adds a line to evaluations.jsonl, or raises InputError."""
-  file = path / 'evaluations.jsonl'
   try:
     with open_to_append(file) as lines:
       lines.write(json.dumps(results) + '\n')

@@ -28,6 +28,10 @@ def main() -> None:
     raise UsageError(
       f'output={output}: it must end in .html, {", ".join(figures.FORMATS)}'
     )
+  if output.suffix == '.html':
+    atomic_io.check_writable(output)
+  else:
+    figures.check_output('output', output)
   config, weights, tokenizer, _ = loading.load(flags.WORKDIR.value)
   ids = encode_prompt(tokenizer, flags.PROMPT.value)
   found = inspect(ids, weights, config)

@@ -54,6 +54,18 @@ class Result(NamedTuple):
   share_of_roofline: float
   note: str  # what to think of these figures; empty where that is plain
 
+  @property
+  def limits(self) -> Roofline:
+    """Returns what the machine reached beside it."""
+    return Roofline(
+      self.roofline_gflops * 1e9, self.roofline_gbytes_per_s * 1e9
+    )
+
+  @property
+  def intensity(self) -> float:
+    """Returns the operations for each byte."""
+    return self.gflop_per_unit / self.gbyte_per_unit
+
 
 def measure_roofline(
   compute_dtype: str, repeats: int, weights: str = 'float32', n: int = 2048

@@ -45,13 +45,32 @@ def new_file(path: str | Path) -> Iterator[Path]:
     fsync(scratch)
     scratch.replace(path)
   except OSError as error:
-    raise InputError(
-      f'{path} could not be written ({reason(error)}); free space, or choose '
-      'another folder'
-    ) from None
+    raise _unwritable(path, error) from None
   finally:
     if scratch:
       scratch.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+  """Makes sure, before long work, that its file can be written; writes none.
+
+  Raises:
+    InputError: it cannot.
+  """
+  path = Path(path)
+  try:
+    if path.is_dir():
+      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    _create_beside(path, _touch).unlink()
+  except OSError as error:
+    raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+  return InputError(
+    f'{path} could not be written ({reason(error)}); free space, or choose '
+    'another folder'
+  )
 
 
 @contextlib.contextmanager

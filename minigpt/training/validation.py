@@ -39,6 +39,19 @@ class EvalHistory(NamedTuple):
     return EvalHistory(min(self.best_loss, loss), n_worse)
 
 
+def score_tokens(
+  windows: tf.Tensor,
+  p: Params,
+  config: GPTConfig,
+  segments: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:  # int [B, T + 1] -> [B, T], [B, T]
+  """Returns the loss of each token, and 1 where it was the most likely."""
+  logits = gpt(windows[:, :-1], p, config, segments=segments)
+  targets = windows[:, 1:]
+  hits = tf.equal(tf.argmax(logits, -1, targets.dtype), targets)
+  return cross_entropy(logits, targets), tf.cast(hits, tf.float32)
+
+
 def compiled_eval_step(
   params: Params, config: GPTConfig, compute_dtype: str, compile: str = 'auto'
 ) -> tf.types.experimental.PolymorphicFunction:
@@ -46,10 +59,7 @@ def compiled_eval_step(
 
   def eval_step(windows, weights, segments=None):  # [B, T + 1], [B, T] -> [3]
     p = cast(params, compute_dtype)
-    logits = gpt(windows[:, :-1], p, config, segments=segments)
-    targets = windows[:, 1:]
-    hits = tf.equal(tf.argmax(logits, -1, targets.dtype), targets)
-    per_token = [cross_entropy(logits, targets), tf.cast(hits, tf.float32), 1.0]
+    per_token = (*score_tokens(windows, p, config, segments), 1.0)
     return tf.stack([tf.reduce_sum(weights * part) for part in per_token])
 
   return jit.compiled(eval_step, backend.resolve_mode(compile, compute_dtype))

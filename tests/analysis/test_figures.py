@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigpt.analysis import figures
-from minigpt.errors import InputError
+from minigpt.errors import InputError, UsageError
 
 pytest.importorskip('matplotlib')
 
@@ -67,6 +67,23 @@ def test_a_missing_matplotlib_is_said(monkeypatch):
   monkeypatch.setattr(figures, 'can_draw', lambda: False)
   with pytest.raises(InputError, match='pip install'):
     figures.new_figure(1, 1)
+
+
+def test_pictures_that_cannot_be_are_known_before_the_work(
+  tmp_path, monkeypatch
+):
+  figures.check_output('plot', tmp_path / 'a.png')
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(UsageError, match=r'plot=a.jpg: it must end in .png'):
+    figures.check_output('plot', 'a.jpg')
+  (tmp_path / 'b.svg').mkdir()
+  with pytest.raises(
+    InputError, match=r'b.svg could not be written \(Is a dir'
+  ):
+    figures.check_output('plot', tmp_path / 'b.svg')
+  monkeypatch.setattr(figures, 'can_draw', lambda: False)
+  with pytest.raises(InputError, match='pip install'):
+    figures.check_output('plot', tmp_path / 'a.png')
 
 
 def test_a_suffix_chooses_the_format(tmp_path):

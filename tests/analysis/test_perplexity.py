@@ -13,7 +13,9 @@ from minigpt.analysis import perplexity
 from minigpt.checkpoints import huggingface
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.config import GPTConfig
+from minigpt.model.layers import cross_entropy
 from minigpt.model.params import init_params
+from minigpt.model.transformer import gpt
 
 GOLDEN = helpers.ROOT / 'tests' / 'golden'
 
@@ -77,6 +79,24 @@ def test_the_end_of_a_text_is_no_text():
   assert (found['tokens'], found['bytes']) == (5, 4)
   bits = found['loss'] * 5 / math.log(2)
   assert found['bits_per_byte'] == pytest.approx(bits / 4)
+
+
+def test_positions_have_the_sums_of_their_tokens():
+  model = word_model()
+  tokens = np.array([0, 1, 3, 2, 1, 0])
+  found, sums = perplexity.evaluate_positions(model, tokens, 3, 3)
+  # Two windows; the second is cut short.
+  assert sums.n_tokens.tolist() == [2, 2, 1]
+  loss = np.zeros(6)
+  for first in (0, 3):
+    ids = tokens[None, first : first + 4]
+    logits = gpt(ids[:, :-1], model.weights, model.config)
+    loss[first : first + ids.shape[1] - 1] = cross_entropy(logits, ids[:, 1:])
+  by_window = loss.reshape(2, 3)
+  assert sums.loss == pytest.approx(by_window.sum(0), rel=1e-5)
+  assert sums.squared_loss == pytest.approx((by_window**2).sum(0), rel=1e-5)
+  assert found['loss'] == pytest.approx(loss.sum() / 5, rel=1e-5)
+  assert found['accuracy'] == sums.hits.sum() / 5
 
 
 def test_unknown_words_count_as_the_bytes_that_they_have():

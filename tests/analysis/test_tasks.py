@@ -23,6 +23,7 @@ def test_choices_by_sum_and_by_length(letters, monkeypatch):
   assert tasks.multiple_choice(letters, choices) == {
     'accuracy': 1 / 3,
     'accuracy_norm': 1.0,
+    'chance': 4 / 9,
     'examples': 3,
   }
 

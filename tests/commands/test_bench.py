@@ -21,11 +21,11 @@ TOY = (
 
 @pytest.mark.parametrize('what', ['roofline', 'decode'])
 def test_the_program_reports_figures(what, tmp_path):
-  file = tmp_path / 'figures.json'
-  done = helpers.run(
-    '-m', 'minigpt', 'bench', f'--what={what}', f'--json={file}', *TOY
-  )
+  file, plot = tmp_path / 'figures.json', tmp_path / 'roofline.svg'
+  flags = [f'--what={what}', f'--json={file}', f'--plot={plot}', *TOY]
+  done = helpers.run('-m', 'minigpt', 'bench', *flags)
   assert done.returncode == 0, done.stderr
+  assert '<svg' in plot.read_text()
   figures = json.loads(file.read_text())
   assert figures['what'] == what
   if what == 'roofline':
@@ -51,6 +51,8 @@ def test_the_program_reports_figures(what, tmp_path):
     (['--repeats=0'], 'repeats=0: it must be 1 or more'),
     (['--device=cude'], "unknown device 'cude': did you mean 'cuda'?"),
     (['--device=cuda'], '--device=cuda: this machine is what is timed'),
+    (['--plot=a.jpg'], 'plot=a.jpg: it must end in .png, .svg, .pdf'),
+    (['--plot=a.svg', '--stablehlo=a'], '--plot: --stablehlo times nothing'),
   ],
   ids=lambda value: value if isinstance(value, str) else '',
 )

@@ -71,10 +71,28 @@ def test_a_run_is_measured_as_it_measured_itself(tmp_path, capsys):
     return json.loads(capsys.readouterr().out)
 
   assert evaluate_here()['loss'] == pytest.approx(best)
-  assert evaluate_here('--window=4')['stride'] == 1
+  plot = tmp_path / 'plot.svg'
+  assert evaluate_here('--window=4', f'--plot={plot}')['stride'] == 1
+  assert '<svg' in plot.read_text()
   apart = evaluate_here('--stride=0')
   assert (apart['window'], apart['stride']) == (8, 8)
   assert apart['loss'] != pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('plot', 'code', 'said'),
+  [
+    ('plot.jpg', 2, 'plot.jpg: it must end in .png, .svg, .pdf'),
+    ('missing/plot.svg', 1, 'plot.svg could not be written (No such file'),
+  ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_the_work(
+  tmp_path, capsys, plot, code, said
+):
+  argv = [f'--workdir={tmp_path}/none', f'--plot={tmp_path}/{plot}']
+  assert helpers.run_here('evaluate', *argv) == code
+  [line] = capsys.readouterr().err.splitlines()
+  assert said in line
 
 
 def test_tokens_of_another_vocabulary_are_refused(tmp_path, model, capsys):

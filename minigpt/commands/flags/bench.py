@@ -33,6 +33,12 @@ REPEATS = flags.DEFINE_integer(
 JSON = flags.DEFINE_string(
   'json', None, 'file for the figures', flag_values=FLAGS
 )
+PLOT = flags.DEFINE_string(
+  'plot',
+  None,
+  'picture of the roofline with the measurement: .png, .svg or .pdf',
+  flag_values=FLAGS,
+)
 STABLEHLO = flags.DEFINE_string(
   'stablehlo',
   None,

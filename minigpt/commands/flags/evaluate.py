@@ -41,6 +41,12 @@ LIMIT = flags.DEFINE_integer(
   'measure on the first examples (of a text: tokens); 0: on all',
   flag_values=FLAGS,
 )
+PLOT = flags.DEFINE_string(
+  'plot',
+  None,
+  'picture of the results: .png, .svg or .pdf',
+  flag_values=FLAGS,
+)
 JSON = flags.DEFINE_bool(
   'json', False, 'print one JSON object', flag_values=FLAGS
 )
