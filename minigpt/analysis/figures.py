@@ -12,7 +12,6 @@ import numpy as np
 
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import check_writable, new_file
-from minigpt.training.metrics import read_metrics
 
 # By default, the day is in these, and in no others.
 _UNDATED: dict[str, dict[str, Any]] = {
@@ -21,7 +20,6 @@ _UNDATED: dict[str, dict[str, Any]] = {
   '.pdf': {'CreationDate': None},
 }
 FORMATS = tuple(_UNDATED)
-_MOST_POINTS = 1000  # In a curve; more of them only blur it.
 
 
 def can_draw() -> bool:
@@ -64,64 +62,6 @@ def check_output(flag: str, path: str | Path) -> None:
     raise UsageError(f'{flag}={path}: it must end in {", ".join(FORMATS)}')
   _check_can_draw()
   check_writable(path)
-
-
-def curve(
-  metrics: list[dict[str, Any]], key: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-  """Returns steps and values of a metric, f64 [n] each; None where it has none.
-
-  Of a long run, neighbouring steps are averaged.
-  """
-  points = np.array([(m['step'], m[key]) for m in metrics if key in m])
-  if not points.size:
-    return None
-  parts = np.array_split(points, min(len(points), _MOST_POINTS))
-  steps, values = np.array([part.mean(0) for part in parts]).T
-  return steps, values
-
-
-_LOSSES: tuple[tuple[str, str, dict[str, Any]], ...] = (
-  ('train_loss', 'training', {'linewidth': 1, 'alpha': 0.8}),
-  ('val_loss', 'validation', {'marker': 'o', 'markersize': 3}),
-)
-
-
-def losses(runs: Sequence[str | Path]) -> Any:
-  """Draws the loss curves of work directories.
-
-  One run has training and validation loss in one panel; several have a panel
-  for each, where every run keeps its colour.
-
-  Returns:
-    A matplotlib figure.
-
-  Raises:
-    InputError: a run has no metrics yet, or matplotlib is not installed.
-  """
-  names = [Path(run).name for run in runs]
-  n_panels = 1 if len(runs) == 1 else 2
-  figure = new_figure(3 + 4 * n_panels, 4)
-  panels = figure.subplots(
-    1, n_panels, sharex=True, sharey=True, squeeze=False
-  )[0]
-  for i, run in enumerate(runs):
-    metrics = read_metrics(Path(run) / 'metrics.jsonl')
-    if not metrics:
-      raise InputError(f'{run} holds no metrics.jsonl with a step in it')
-    for j, (key, what, style) in enumerate(_LOSSES):
-      if points := curve(metrics, key):
-        color = f'C{j if n_panels == 1 else i % 10}'
-        label = what if n_panels == 1 else names[i]
-        panels[j % n_panels].plot(*points, label=label, color=color, **style)
-  titles = [what for _, what, _ in _LOSSES] if n_panels > 1 else names
-  for panel, title in zip(panels, titles, strict=True):
-    panel.set_title(title)
-    panel.set_xlabel('step')
-    panel.grid(alpha=0.3)
-    panel.legend()
-  panels[0].set_ylabel('loss (nats per token)')
-  return figure
 
 
 def attention(
@@ -191,6 +131,16 @@ def _label_axes(axes: Any, labels: Sequence[str]) -> None:
   names = [name.replace('$', r'\$') for name in labels]
   axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90)
   axes.set_yticks(range(len(names)), names, fontsize=7)
+
+
+def write_numbers_out(axis: Any) -> None:
+  """Labels a logarithmic axis with 0.5, 1, 2 ..., not with powers of ten."""
+
+  def minor(value: float, _: object) -> str:
+    return f'{value:,g}' if f'{value:e}'[0] in '25' else ''
+
+  axis.set_major_formatter(lambda value, _: f'{value:,g}')
+  axis.set_minor_formatter(minor)
 
 
 def save(figure: Any, path: str | Path) -> list[Path]:

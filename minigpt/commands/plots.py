@@ -1,4 +1,4 @@
-"""Draws the loss curves of one or many runs.
+"""Draws losses, learning rates and gradient norms of one or many runs.
 
   python -m minigpt plots runs/*
 
@@ -7,15 +7,15 @@ Writes losses.png and losses.svg; --output names another file.
 
 from pathlib import Path
 
-from minigpt.analysis import figures
+from minigpt.analysis import figures, run_figures
 from minigpt.commands.flags import plots as flags
 from minigpt.errors import UsageError
 
 
 def main(runs: list[str]) -> None:
-  """Draws the losses of `runs`, the work directories among the arguments."""
+  """Draws the curves of `runs`, the work directories among the arguments."""
   if not runs:
     raise UsageError('name at least one work directory')
-  figure = figures.losses([Path(run) for run in runs])
+  figure = run_figures.curves([Path(run) for run in runs])
   for picture in figures.save(figure, Path(flags.OUTPUT.value)):
     print(picture)

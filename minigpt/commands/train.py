@@ -16,7 +16,7 @@ With TF_CONFIG set, it is one of several workers (see `minigpt launch`).
 import time
 from pathlib import Path
 
-from minigpt.analysis import figures, tensorboard
+from minigpt.analysis import figures, run_figures, tensorboard
 from minigpt.commands.flags import train as flags
 from minigpt.config import DataConfig, GPTConfig, TrainConfig
 from minigpt.errors import UsageError
@@ -71,11 +71,11 @@ def _observer(path: Path) -> Observer:
 
 
 def _finish(trainer: Trainer, started: float) -> None:
-  """Draws the losses of a finished run, and prints its summary."""
+  """Draws the curves of a finished run, and prints its summary."""
   if trainer.workers.is_chief:
     summary = trainer.summary(time.monotonic() - started)
     if figures.can_draw():
-      figures.save(figures.losses([trainer.path]), trainer.path / 'loss')
+      figures.save(run_figures.curves([trainer.path]), trainer.path / 'loss')
     print(summary)
   # The chief serves the others' collectives, so it leaves with the last.
   trainer.workers.barrier()

@@ -45,7 +45,8 @@ def draw(measured: Result | Roofline, name: str, title: str) -> Any:
   axes.set_xlabel('operations for each byte moved')
   axes.set_ylabel('GFLOP/s')
   axes.grid(alpha=0.3)
-  _write_numbers_out(axes)
+  for axis in (axes.xaxis, axes.yaxis):
+    figures.write_numbers_out(axis)
   return figure
 
 
@@ -106,9 +107,3 @@ def _draw_result(axes: Any, result: Result, name: str) -> None:
     fontsize=9,
   )
   axes.set_ylim(bottom=min(axes.get_ylim()[0], gflops(result.highest_ms) / 6))
-
-
-def _write_numbers_out(axes: Any) -> None:
-  """Shows ticks as 0.1 and 100, not as powers of ten."""
-  for axis in (axes.xaxis, axes.yaxis):
-    axis.set_major_formatter(lambda value, _: f'{value:,g}')

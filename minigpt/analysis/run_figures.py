@@ -1,0 +1,144 @@
+"""Pictures of how runs went, from their metrics.jsonl.
+
+Shapes: n points of a curve.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigpt.analysis import figures
+from minigpt.errors import InputError
+from minigpt.training.metrics import Record, read_metrics
+
+_MOST_POINTS = 1000  # In a curve; more of them only blur it.
+_OF_STEPS = {'linewidth': 1, 'alpha': 0.8}
+_OF_EVALUATIONS = {'marker': 'o', 'markersize': 3}
+
+
+class _Line(NamedTuple):
+  """A metric that is drawn."""
+
+  key: str  # in metrics.jsonl
+  label: str
+  style: dict[str, Any]
+  color: str = 'C0'  # of a run alone
+
+
+class _Panel(NamedTuple):
+  """What is drawn over the same axes."""
+
+  title: str
+  unit: str
+  lines: tuple[_Line, ...]
+  is_log: bool = False
+
+
+class _Run(NamedTuple):
+  """A work directory's name and metrics."""
+
+  name: str
+  metrics: list[Record]
+
+
+_NATS = 'nats per token'
+_TRAIN_LOSS = _Line('train_loss', 'training', _OF_STEPS)
+_VAL_LOSS = _Line('val_loss', 'validation', _OF_EVALUATIONS, 'C1')
+_ACCURACY = _Line('val_accuracy', 'validation', _OF_EVALUATIONS, 'C1')
+_RATE = _Line('learning_rate', 'learning rate', {})
+_NORM = _Line('grad_norm', 'gradient norm', _OF_STEPS)
+_OF_BOTH = (
+  _Panel('learning rate', '', (_RATE,)),
+  # Logarithmic, as a spike may be a hundred times the rest.
+  _Panel('gradient norm', 'before clipping', (_NORM,), is_log=True),
+)
+_ONE_RUN = (
+  _Panel('loss', _NATS, (_TRAIN_LOSS, _VAL_LOSS)),
+  _Panel('accuracy', 'share of tokens', (_ACCURACY,)),
+  *_OF_BOTH,
+)
+# The first two have the same scale.
+_MANY_RUNS = (
+  _Panel('training loss', _NATS, (_TRAIN_LOSS,)),
+  _Panel('validation loss', _NATS, (_VAL_LOSS,)),
+  *_OF_BOTH,
+)
+
+
+def curve(
+  metrics: list[Record], key: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns steps and values of a metric, f64 [n] each; None where it has none.
+
+  Of a long run, neighbouring steps are averaged.
+  """
+  points = np.array([(m['step'], m[key]) for m in metrics if key in m])
+  if not points.size:
+    return None
+  parts = np.array_split(points, min(len(points), _MOST_POINTS))
+  steps, values = np.array([part.mean(0) for part in parts]).T
+  return steps, values
+
+
+def curves(runs: Sequence[str | Path]) -> Any:
+  """Draws losses, learning rates and gradient norms of work directories.
+
+  One run has both losses in one panel, and its accuracy; several have a panel
+  for each loss, and every run keeps its colour. What no run has recorded has no
+  panel.
+
+  Returns:
+    A matplotlib figure.
+
+  Raises:
+    InputError: a run has no metrics yet, or matplotlib is not installed.
+  """
+  found = [_Run(Path(run).name, _read(run)) for run in runs]
+  recorded = {key for run in found for m in run.metrics for key in m}
+  panels = [
+    panel
+    for panel in (_ONE_RUN if len(runs) == 1 else _MANY_RUNS)
+    if any(line.key in recorded for line in panel.lines)
+  ]
+  n_rows, n_columns = (len(panels) + 1) // 2, min(len(panels), 2)
+  figure = figures.new_figure(1 + 4.5 * n_columns, 1 + 2.7 * n_rows)
+  grid = figure.subplots(n_rows, n_columns, sharex=True, squeeze=False)
+  for axes, panel in zip(grid.flat, panels, strict=False):
+    _draw(axes, panel, found)
+  for axes in grid.flat[len(panels) :]:
+    axes.remove()
+  if len(runs) > 1 and n_columns > 1:
+    grid[0, 1].sharey(grid[0, 0])
+  if len(runs) == 1:
+    figure.suptitle(found[0].name)
+  return figure
+
+
+def _read(run: str | Path) -> list[Record]:
+  metrics = read_metrics(Path(run) / 'metrics.jsonl')
+  if not metrics:
+    raise InputError(f'{run} holds no metrics.jsonl with a step in it')
+  return metrics
+
+
+def _draw(axes: Any, panel: _Panel, runs: list[_Run]) -> None:
+  """Draws a panel: of one run its lines, of several one line for each."""
+  alone = len(runs) == 1
+  for i, run in enumerate(runs):
+    for line in panel.lines:
+      if points := curve(run.metrics, line.key):
+        color = line.color if alone else f'C{i % 10}'
+        label = line.label if alone else run.name
+        axes.plot(*points, label=label, color=color, **line.style)
+  axes.set_title(panel.title, fontsize=10)
+  axes.set_ylabel(panel.unit)
+  if panel.is_log:
+    axes.set_yscale('log')
+    figures.write_numbers_out(axes.yaxis)
+  axes.grid(alpha=0.3)
+  axes.set_xlabel('step')
+  axes.tick_params(labelbottom=True)  # Another may stand below, or none.
+  if len(axes.get_lines()) > 1:
+    axes.legend(fontsize=8)
