@@ -3,23 +3,46 @@
 import base64
 import html
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from minigpt.analysis.introspection import Inspection, TopTokens, label
+from minigpt.analysis.introspection import (
+  Inspection,
+  TopTokens,
+  head_habits,
+  label,
+)
+from minigpt.analysis.run_figures import PANELS, Panel, curve
 from minigpt.tokenizers import Tokenizer
+from minigpt.training.metrics import Record
+
+_POINTS = 300  # Of a curve: as many as its picture has room for.
 
 
-def render(found: Inspection, tokenizer: Tokenizer, title: str) -> str:
-  """Returns the page; its template is `report.html` in this package."""
+def render(
+  found: Inspection,
+  tokenizer: Tokenizer,
+  title: str,
+  metrics: Sequence[Record] = (),
+) -> str:
+  """Returns the page; its template is `report.html` in this package.
+
+  Args:
+    found: what the page shows.
+    tokenizer: of the model.
+    title: of the page.
+    metrics: of the run that made the model, to show how it went.
+  """
   page = (
     resources.files('minigpt.analysis')
     .joinpath('report.html')
     .read_text('utf-8')
   )
-  data = json.dumps(page_data(found, tokenizer), separators=(',', ':'))
+  shown = page_data(found, tokenizer) | {'run': run_data(metrics)}
+  data = json.dumps(shown, separators=(',', ':'))
   # The only sequence that could end the element the data stands in.
   data = data.replace('<', '\\u003c')
   return page.replace('{{title}}', html.escape(title)).replace('{{data}}', data)
@@ -35,10 +58,7 @@ def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
     return label(int(ids), tokenizer)
 
   def top(found: TopTokens) -> dict[str, Any]:
-    return {
-      'tokens': labels(found.ids),
-      'probs': np.round(found.probs.astype(np.float64), 5).tolist(),
-    }
+    return {'tokens': labels(found.ids), 'probs': _rounded(found.probs, 5)}
 
   # The future is exactly zero, so only the lower triangle travels.
   row, column = np.tril_indices(n_tokens)
@@ -48,8 +68,47 @@ def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
     'heads': n_heads,
     'ids': found.ids.tolist(),
     'tokens': labels(found.ids),
-    'surprise': np.round(found.surprise.astype(np.float64), 4).tolist(),
+    'surprise': _rounded(found.surprise, 4),
     'next': top(found.next_tokens),
     'lens': top(TopTokens(*(part[..., :5] for part in found.lens))),
+    'norms': _rounded(found.norms, 3),
+    'habits': {
+      name: _rounded(weight, 3)
+      for name, weight in head_habits(found.attention).items()
+    },
     'attention': base64.b64encode(past.astype('<f4').tobytes()).decode(),
   }
+
+
+def run_data(metrics: Sequence[Record]) -> list[dict[str, Any]]:
+  """Returns the curves of a run; none where it has no metrics."""
+  panels = [(panel, _lines(panel, list(metrics))) for panel in PANELS]
+  return [
+    {
+      'title': panel.title,
+      'unit': panel.unit,
+      'log': panel.is_log,
+      'look': panel.look_for,
+      'lines': lines,
+    }
+    for panel, lines in panels
+    if lines
+  ]
+
+
+def _lines(panel: Panel, metrics: list[Record]) -> list[dict[str, Any]]:
+  found = [(line, curve(metrics, line.key, _POINTS)) for line in panel.lines]
+  return [
+    {
+      'label': line.label,
+      'color': line.color,
+      'steps': _rounded(points[0], 1),
+      'values': [float(f'{value:.5g}') for value in points[1]],
+    }
+    for line, points in found
+    if points
+  ]
+
+
+def _rounded(values: np.ndarray, digits: int) -> Any:
+  return np.round(values.astype(np.float64), digits).tolist()

@@ -4,7 +4,7 @@ Shapes: T tokens, L layers, H heads, V vocabulary, K most likely tokens.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +33,7 @@ class Inspection(NamedTuple):
   surprise: np.ndarray  # f32 [T - 1], nats; of each token after the first
   next_tokens: TopTokens  # [T, K], after each token
   lens: TopTokens  # [L + 1, T, K], after the embedding and each block
+  norms: np.ndarray  # f32 [L + 1, T], of the residual stream at the same places
 
 
 def inspect(
@@ -66,6 +67,7 @@ def inspect(
     cross_entropy(logits[0, :-1], ids[1:]).numpy(),
     top_tokens(logits[0], k),
     logit_lens((x[0] for x in stream), p, config, k),
+    np.stack([tf.norm(x[0], axis=-1).numpy() for x in stream]),
   )
 
 
@@ -93,6 +95,31 @@ def logit_lens(
     top_tokens(unembed(layernorm(x, p.ln_f), p, config), k) for x in stream
   ]
   return TopTokens(*map(np.stack, zip(*said, strict=True)))
+
+
+def head_habits(
+  attention: np.ndarray,
+) -> dict[str, np.ndarray]:  # [L, H, T, T] -> [L, H] each
+  """Returns the mean weight of each head on places that many heads look at.
+
+  The previous token and the token itself (Clark et al. 2019, section 3.1); the
+  first token, where heads look that have nothing to look for (Xiao et al. 2023,
+  attention sinks). The first two tokens look at no other place, and do not
+  count; where there are no more, there are no habits.
+  """
+  n = attention.shape[-1]
+  looking = np.arange(2, n)
+  if not looking.size:
+    return {}
+  seen: dict[str, Any] = {
+    'the previous token': looking - 1,
+    'itself': looking,
+    'the first': 0,
+  }
+  return {
+    name: attention[..., looking, places].mean(-1)
+    for name, places in seen.items()
+  }
 
 
 _VISIBLE = str.maketrans({' ': '·', '\n': '⏎', '\t': '⇥', '\r': '␍'})

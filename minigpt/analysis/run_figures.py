@@ -18,7 +18,7 @@ _OF_STEPS = {'linewidth': 1, 'alpha': 0.8}
 _OF_EVALUATIONS = {'marker': 'o', 'markersize': 3}
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
   """A metric that is drawn."""
 
   key: str  # in metrics.jsonl
@@ -27,13 +27,14 @@ class _Line(NamedTuple):
   color: str = 'C0'  # of a run alone
 
 
-class _Panel(NamedTuple):
+class Panel(NamedTuple):
   """What is drawn over the same axes."""
 
   title: str
   unit: str
-  lines: tuple[_Line, ...]
+  lines: tuple[Line, ...]
   is_log: bool = False
+  look_for: str = ''
 
 
 class _Run(NamedTuple):
@@ -44,40 +45,65 @@ class _Run(NamedTuple):
 
 
 _NATS = 'nats per token'
-_TRAIN_LOSS = _Line('train_loss', 'training', _OF_STEPS)
-_VAL_LOSS = _Line('val_loss', 'validation', _OF_EVALUATIONS, 'C1')
-_ACCURACY = _Line('val_accuracy', 'validation', _OF_EVALUATIONS, 'C1')
-_RATE = _Line('learning_rate', 'learning rate', {})
-_NORM = _Line('grad_norm', 'gradient norm', _OF_STEPS)
-_OF_BOTH = (
-  _Panel('learning rate', '', (_RATE,)),
-  # Logarithmic, as a spike may be a hundred times the rest.
-  _Panel('gradient norm', 'before clipping', (_NORM,), is_log=True),
+_TRAIN_LOSS = Line('train_loss', 'training', _OF_STEPS)
+_VAL_LOSS = Line('val_loss', 'validation', _OF_EVALUATIONS, 'C1')
+_ACCURACY = Line('val_accuracy', 'validation', _OF_EVALUATIONS, 'C1')
+_RATE = Panel(
+  'learning rate',
+  '',
+  (Line('learning_rate', 'learning rate', {}),),
+  look_for='a rise over the warm-up, then a fall to the last step; a run that '
+  'was stopped before its time has not come down.',
 )
-_ONE_RUN = (
-  _Panel('loss', _NATS, (_TRAIN_LOSS, _VAL_LOSS)),
-  _Panel('accuracy', 'share of tokens', (_ACCURACY,)),
-  *_OF_BOTH,
+# Logarithmic, as a spike may be a hundred times the rest.
+_NORM = Panel(
+  'gradient norm',
+  'before clipping',
+  (Line('grad_norm', 'gradient norm', _OF_STEPS),),
+  is_log=True,
+  look_for='a level that stays about the same; a norm that grows or jumps is '
+  'training that becomes unstable: try a lower learning rate.',
+)
+# Of one run; several have a panel for each of their losses.
+PANELS = (
+  Panel(
+    'loss',
+    _NATS,
+    (_TRAIN_LOSS, _VAL_LOSS),
+    look_for='a fall that flattens out; a training loss that rises means that '
+    'the learning rate is too high, a validation loss that rises alone that '
+    'the text is learned by heart.',
+  ),
+  Panel(
+    'accuracy',
+    'share of tokens',
+    (_ACCURACY,),
+    look_for='a rise for as long as the validation loss falls; the share of '
+    'tokens that the model held for the most likely.',
+  ),
+  _RATE,
+  _NORM,
 )
 # The first two have the same scale.
 _MANY_RUNS = (
-  _Panel('training loss', _NATS, (_TRAIN_LOSS,)),
-  _Panel('validation loss', _NATS, (_VAL_LOSS,)),
-  *_OF_BOTH,
+  Panel('training loss', _NATS, (_TRAIN_LOSS,)),
+  Panel('validation loss', _NATS, (_VAL_LOSS,)),
+  _RATE,
+  _NORM,
 )
 
 
 def curve(
-  metrics: list[Record], key: str
+  metrics: list[Record], key: str, most: int = _MOST_POINTS
 ) -> tuple[np.ndarray, np.ndarray] | None:
   """Returns steps and values of a metric, f64 [n] each; None where it has none.
 
-  Of a long run, neighbouring steps are averaged.
+  Of a long run, neighbouring steps are averaged, so that n is at most `most`.
   """
   points = np.array([(m['step'], m[key]) for m in metrics if key in m])
   if not points.size:
     return None
-  parts = np.array_split(points, min(len(points), _MOST_POINTS))
+  parts = np.array_split(points, min(len(points), most))
   steps, values = np.array([part.mean(0) for part in parts]).T
   return steps, values
 
@@ -99,7 +125,7 @@ def curves(runs: Sequence[str | Path]) -> Any:
   recorded = {key for run in found for m in run.metrics for key in m}
   panels = [
     panel
-    for panel in (_ONE_RUN if len(runs) == 1 else _MANY_RUNS)
+    for panel in (PANELS if len(runs) == 1 else _MANY_RUNS)
     if any(line.key in recorded for line in panel.lines)
   ]
   n_rows, n_columns = (len(panels) + 1) // 2, min(len(panels), 2)
@@ -123,7 +149,7 @@ def _read(run: str | Path) -> list[Record]:
   return metrics
 
 
-def _draw(axes: Any, panel: _Panel, runs: list[_Run]) -> None:
+def _draw(axes: Any, panel: Panel, runs: list[_Run]) -> None:
   """Draws a panel: of one run its lines, of several one line for each."""
   alone = len(runs) == 1
   for i, run in enumerate(runs):

@@ -3,8 +3,9 @@ r"""Shows what a model makes of a prompt, as a page or a picture.
   python -m minigpt inspect --workdir=runs/s --prompt="ROMEO: But soft" \
     --output=report.html
 
-The page shows attention maps, next-token probabilities, the logit lens and
-each token's surprise. A .png, .svg or .pdf output shows the attention maps, of
+The page shows attention maps, next-token probabilities, the logit lens, each
+token's surprise, the residual stream's length and the curves of the run, and
+says what to look for. A .png, .svg or .pdf output shows the attention maps, of
 all layers and heads or only of --layer and --head.
 """
 
@@ -17,6 +18,7 @@ from minigpt.commands.flags import inspect as flags
 from minigpt.errors import UsageError
 from minigpt.runtime import atomic_io
 from minigpt.tokenizers import encode_prompt
+from minigpt.training.metrics import read_metrics
 
 
 def main() -> None:
@@ -37,7 +39,9 @@ def main() -> None:
   found = inspect(ids, weights, config)
   if output.suffix == '.html':
     title = f'{flags.WORKDIR.value}: {flags.PROMPT.value}'
-    atomic_io.write_text(output, html_report.render(found, tokenizer, title))
+    metrics = read_metrics(Path(flags.WORKDIR.value) / 'metrics.jsonl')
+    page = html_report.render(found, tokenizer, title, metrics)
+    atomic_io.write_text(output, page)
   else:
     labels = [label(int(i), tokenizer) for i in found.ids]
     layers = _chosen('layer', flags.LAYER.value, config.n_layers)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.analysis.introspection import inspect, label
+from minigpt.analysis.introspection import head_habits, inspect, label
 from minigpt.errors import UsageError
 from minigpt.model.loss import loss_fn
 from minigpt.model.transformer import gpt
@@ -50,6 +50,26 @@ def test_the_most_likely_tokens_come_first(found, params, prompted):
   np.testing.assert_allclose(
     found.next_tokens.probs, np.take_along_axis(probs, best, -1), rtol=1e-5
   )
+
+
+def test_norms_are_those_of_the_residual_stream(found, params):
+  assert found.norms.shape == (3, 7)
+  x = params.wte.numpy()[found.ids] + params.wpe.numpy()[:7]
+  np.testing.assert_allclose(found.norms[0], np.linalg.norm(x, axis=-1))
+  assert not np.allclose(found.norms[1], found.norms[2])
+
+
+def test_habits_are_the_mean_weights_on_known_places():
+  previous = np.eye(5, k=-1)
+  mixed = np.zeros([5, 5])
+  # The first two rows do not count.
+  mixed[2:, 0], mixed[range(2, 5), range(2, 5)] = 0.75, 0.25
+  mixed[1, 0] = 1
+  habits = head_habits(np.array([[previous, mixed]]))
+  assert habits['the previous token'].tolist() == [[1, 0]]
+  assert habits['itself'].tolist() == [[0, 0.25]]
+  assert habits['the first'].tolist() == [[0, 0.75]]
+  assert head_habits(np.ones([1, 1, 2, 2])) == {}
 
 
 def test_the_lens_ends_in_what_the_model_says(found, params):
