@@ -2,7 +2,7 @@
 
 A `Writer` is an observer of a `Trainer`: it is called after every call of the
 train step, and writes scalars for each; at evaluations also a sample,
-attention maps and histograms of the parameters.
+attention maps and histograms of the parameters; and once the model's graph.
 """
 
 import importlib.util
@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from minigpt.analysis.introspection import inspect
 from minigpt.checkpoints import workdir
+from minigpt.compiler import dispatch
 from minigpt.errors import UsageError
 from minigpt.model.params import named_leaves
+from minigpt.model.transformer import gpt
 from minigpt.training.metrics import Record
 from minigpt.training.optimizers import Moments, update_rules
 from minigpt.training.trainer import Observer, Trainer, no_observer
@@ -67,6 +69,7 @@ class Writer:
   def __call__(self, trainer: Trainer, records: list[Record]) -> None:
     """Writes the records of one call, and what an evaluation shows."""
     is_first = self._writer is None
+    is_new = is_first and not any(Path(self._path).glob('*.tfevents.*'))
     if is_first or records[0]['step'] <= self._step:
       _purge(self._path, records[0]['step'])
       self._writer = tf.summary.create_file_writer(self._path)
@@ -74,6 +77,8 @@ class Writer:
     with self._writer.as_default():
       if is_first:
         _write_settings(trainer)
+      if is_new:  # TensorBoard warns of a second graph.
+        tf.summary.graph(model_graph(trainer))
       for record in records:
         _write_scalars(record)
       if 'val_loss' in records[-1]:
@@ -114,6 +119,19 @@ def _write_settings(trainer: Trainer) -> None:
   api.hparams(
     {n: ' '.join(v) if isinstance(v, tuple) else v for n, v in values}
   )
+
+
+def model_graph(trainer: Trainer) -> tf.Graph:
+  """Returns the forward pass as its definitions write it, in nested scopes."""
+  config = trainer.config.model
+  params = trainer.state.full_params(trainer.state.params)
+
+  def forward(tokens):  # int [1, T] -> [1, T, V]
+    with dispatch.name_scopes():
+      return gpt(tokens, params, config)
+
+  tokens = tf.TensorSpec([1, config.context_length], tf.int32, 'tokens')
+  return tf.function(forward).get_concrete_function(tokens).graph
 
 
 def _write_scalars(record: dict[str, Any]) -> None:

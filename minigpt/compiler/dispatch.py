@@ -9,11 +9,15 @@ Packages of implementations are plugins: the first declared backend loads them
 by name, so that no order of imports matters.
 """
 
+import contextlib
+import contextvars
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+
+import tensorflow as tf
 
 from minigpt.compiler import backend
 
@@ -21,6 +25,20 @@ P = ParamSpec('P')
 R = TypeVar('R')
 
 PLUGINS = ('minigpt.kernels',)
+_named: contextvars.ContextVar[bool] = contextvars.ContextVar('named')
+
+
+@contextlib.contextmanager
+def name_scopes() -> Iterator[None]:
+  """Puts the nodes of each operation traced within into a scope of its name.
+
+  For graphs that somebody looks at; a program does not gain by it.
+  """
+  token = _named.set(True)
+  try:
+    yield
+  finally:
+    _named.reset(token)
 
 
 def always(**arguments: Any) -> bool:
@@ -112,7 +130,11 @@ class Op(Generic[P, R]):
 
   def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
     """Runs the definition, or what is registered for backend and arguments."""
-    return self.chosen(*args, **kwargs)(*args, **kwargs)
+    function = self.chosen(*args, **kwargs)
+    if not _named.get(False):
+      return function(*args, **kwargs)
+    with tf.name_scope(self.definition.__name__):
+      return function(*args, **kwargs)
 
 
 @functools.cache

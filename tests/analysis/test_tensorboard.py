@@ -96,6 +96,27 @@ def test_evaluations_show_sample_maps_and_histograms(run, events):
     assert bins[:, 2].sum() == leaf.shape.num_elements()
 
 
+def test_the_graph_of_the_model_is_there_once(run, events, tmp_path):
+  graph = tf.compat.v1.GraphDef.FromString(events.Graph().SerializeToString())
+  scopes = {node.name.rpartition('/')[0] for node in graph.node}
+  assert {
+    'embedding_lookup',
+    'block/layernorm',
+    'block/dot_product_attention',
+    'block/mlp/gelu',
+    'embedding_logits',
+  } <= scopes
+  [head] = [n for n in graph.node if n.name == 'block/mlp/linear_1/MatMul']
+  assert head.input[0].startswith('block/mlp/gelu/')
+  # A run that continues has it already.
+  first = tmp_path / 'events.out.tfevents.1'
+  first.touch()
+  tensorboard.Writer(tmp_path)(run, [{'step': 1, 'train_loss': 1.0}])
+  assert b'dot_product_attention' not in b''.join(
+    file.read_bytes() for file in tmp_path.iterdir()
+  )
+
+
 def test_hyperparameters_are_there(events):
   assert events.PluginTagToContent('hparams')
 

@@ -50,6 +50,16 @@ def test_nobody_compiles_eager_code_and_functions_of_the_users(double):
   assert seen == ['definition']
 
 
+def test_scopes_have_the_names_of_operations():
+  with tf.Graph().as_default() as graph:
+    x = tf.zeros([2, 2])
+    layers.gelu(x)
+    assert not any('gelu' in op.name for op in graph.get_operations())
+    with dispatch.name_scopes():
+      layers.gelu(x)
+    assert 'gelu/Tanh' in [op.name for op in graph.get_operations()]
+
+
 def test_an_overload_is_taken_in_every_backend(double):
   assert double('a') == 'of text'
   for mode in ('xla', 'hybrid', 'graph'):
