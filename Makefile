@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format docs lesson notebooks pictures update wheel clean
+.PHONY: demo test lint format docs lesson notebooks pictures update wheel older clean
 
 demo: .venv/ready
 	@echo '== 1. Train: 1,000 steps on the Python sources of this machine.'
@@ -63,6 +63,13 @@ pictures: .venv/ready
 
 wheel: .venv/ready
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+# An export under an older TensorFlow, as a server's often is.
+older: build/older/ready
+	.ci/older check
+
+build/older/ready: .venv/ready
+	.ci/older install
 
 .venv/ready: setup.cfg pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv

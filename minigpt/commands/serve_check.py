@@ -52,8 +52,7 @@ def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
   if flags.TARGET.value is None:
     if export_dir is None or flags.LOAD_TEST.value:
       raise UsageError('give --export_dir to check files, --target a server')
-    python = flags.SERVER_PYTHON.value or sys.executable
-    return lambda: IsolatedProcess(export_dir, flags.TIMEOUT.value, python)
+    return lambda: _isolated(export_dir)
   if flags.SERVER_PYTHON.value is not None:
     raise UsageError('--server_python is for --export_dir without --target')
   endpoint = client.connect(
@@ -64,6 +63,15 @@ def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
   )
   endpoint.signatures()  # Fails with one line where there is no such model.
   return lambda: endpoint
+
+
+def _isolated(export_dir: Path) -> Endpoint:
+  """Returns the export in a process of its own."""
+  python = flags.SERVER_PYTHON.value or sys.executable
+  endpoint = IsolatedProcess(export_dir, flags.TIMEOUT.value, python)
+  if flags.SERVER_PYTHON.value and not flags.JSON.value:
+    print(f'under TensorFlow {endpoint.tensorflow}', flush=True)
+  return endpoint
 
 
 def _load_test(endpoint: Endpoint) -> int:

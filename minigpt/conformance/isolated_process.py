@@ -44,7 +44,11 @@ _SIZE = struct.Struct('<Q')
 
 
 class IsolatedProcess:
-  """An endpoint: a `ServingSession` in a process of its own, without XLA."""
+  """An endpoint: a `ServingSession` in a process of its own, without XLA.
+
+  Attributes:
+    tensorflow: the version of TensorFlow that runs there.
+  """
 
   def __init__(
     self,
@@ -74,7 +78,7 @@ class IsolatedProcess:
     assert self._process.stdin and self._process.stdout  # Both are pipes.
     self._requests, self._answers = self._process.stdin, self._process.stdout
     try:
-      self._receive_answer()
+      self.tensorflow = self._receive_answer().decode()
     except BaseException:
       self.close()
       raise
@@ -189,7 +193,7 @@ def _serve(export_dir: str, requests: IO[bytes], answers: IO[bytes]) -> None:
   def load() -> bytes:
     nonlocal session
     session = ServingSession(export_dir)
-    return b''
+    return tf.__version__.encode()
 
   def predict(name: bytes, data: bytes) -> bytes:
     assert session is not None

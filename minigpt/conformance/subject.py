@@ -95,8 +95,10 @@ def prepare(
   first = np.arange(3, dtype=np.int32)
   inputs = {'ids': first[:, None], 'prompt_len': np.ones_like(first)}
   inputs |= sampling_inputs(Request(temperature=1.0, seed=1), 3)
-  # An export has its own limit of new tokens, which no signature tells.
-  for n_new in (8, 4, 2, 1):
+  context = files.context_length or 2**31
+  # Prompts of which a few more tokens fit into the context. An export has its
+  # own limit of new tokens, which no signature tells.
+  for n_new in [n for n in (8, 4, 2) if n + min(n, 4) <= context] + [1]:
     inputs['max_new_tokens'] = np.maximum(n_new // (1 + first), 1)
     try:
       generated = endpoint.predict('generate_ids', inputs)

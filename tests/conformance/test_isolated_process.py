@@ -33,6 +33,7 @@ def test_it_runs_under_the_interpreter_that_is_named(
   process, python, export_dir
 ):
   assert python.with_name('started').exists()
+  assert process.tensorflow == tf.__version__
   with pytest.raises(InputError, match=r'nowhere cannot be started \(No such'):
     IsolatedProcess(export_dir, python=str(python.with_name('nowhere')))
 

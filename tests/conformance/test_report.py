@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from minigpt.conformance import report
+from minigpt.conformance import report, subject
 from minigpt.conformance.report import Report
 from minigpt.conformance.serving_session import ServingSession
-from minigpt.conformance.subject import Check
+from minigpt.conformance.subject import Check, ModelFiles
 from minigpt.errors import InputError
 
 
@@ -24,6 +24,13 @@ def test_the_run_tells_more(run_dir):
   assert files.export_dir is None
   assert files.context_length == 12
   assert files.reference.tokenizer is files.tokenizer
+
+
+def test_prompts_leave_room_for_tokens_in_a_small_context(session):
+  small = subject.prepare(session, ModelFiles(context_length=8))
+  assert small.ids.shape == (3, 4)
+  smallest = subject.prepare(session, ModelFiles(context_length=1))
+  assert smallest.ids.shape == (3, 1)
 
 
 def test_an_export_of_another_program_has_no_card(copy):

@@ -1,7 +1,9 @@
 """What the server is configured with."""
 
 import csv
+import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,23 @@ def test_any_name_reaches_the_server(tmp_path, name):
   assert fields[1:3] == [f'source={tmp_path}/{name}', f'target=/models/{name}']
   assert f'MODEL_NAME={name}' in words
   assert f'--model_config_file=/models/{name}/models.config' in words
+
+
+def test_compose_starts_the_server_as_the_printed_command_does(tmp_path):
+  command = server_config.docker_command(tmp_path, 'sun', False)
+  printed = [w for w in shlex.split(command) if '_' in w and '=' in w]
+  compose = (ROOT / 'docker' / 'compose.yaml').read_text()
+  options = re.findall(r'^ +- (--.*)$', compose, re.MULTILINE)
+  named = [option.replace('${MODEL}', 'sun') for option in options]
+  assert named == [word for word in printed if word.startswith('--')]
+
+
+def test_the_script_for_the_real_server_is_bash_and_needs_an_export(tmp_path):
+  script = ROOT / 'docker' / 'try_server.sh'
+  done = subprocess.run(
+    [script, tmp_path], capture_output=True, text=True, cwd=tmp_path
+  )
+  assert done.returncode == 2
+  assert done.stderr.startswith('usage: ')
+  assert not (tmp_path / 'try_server.log').exists()
+  subprocess.run(['bash', '-n', script], check=True)
