@@ -3,7 +3,7 @@ r"""Exports a model for TensorFlow Serving, or for other runtimes.
   python -m minigpt export --workdir=runs/s --export_dir=models/shakespeare
 
 Writes the next version, models/shakespeare/1: a SavedModel that takes text and
-returns text. docs/serving.md describes its signatures.
+returns text. docs/reference/signatures.md has its signatures.
 
   python -m minigpt export --workdir=runs/s --export_dir=artifacts/s \
     --format=stablehlo

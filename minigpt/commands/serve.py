@@ -3,7 +3,7 @@
   python -m minigpt serve --export_dir=models/shakespeare
 
 It computes in the same process, or with --target on a TensorFlow Serving
-server. docs/serving.md has the routes. SIGTERM and Ctrl-C end it when the
+server. docs/reference/http.md has the routes. SIGTERM and Ctrl-C end it when the
 answers that have begun are complete.
 """
 

@@ -1,7 +1,7 @@
 """The model as a SavedModel: text in, text out, on an unmodified server.
 
 Every signature takes named tensors whose first dimension is the batch, and
-answers with such tensors; docs/serving.md describes them.
+answers with such tensors; docs/reference/signatures.md describes them.
 
 An unmodified TensorFlow Serving compiles nothing with XLA, so nothing here asks
 for it, unless the export is made for XLA: then its loop over tokens is one

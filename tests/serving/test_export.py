@@ -100,9 +100,9 @@ REFERS_TO = {
 
 
 def test_documented_signatures_are_those_of_the_graph(int8):
-  """The table in docs/serving.md against the card, name for name."""
+  """The table of docs/reference/signatures.md against the card, name for name."""
   card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
-  text = (ROOT / 'docs' / 'serving.md').read_text()
+  text = (ROOT / 'docs/reference/signatures.md').read_text()
   rows = {
     line.split('|')[1].strip(' `'): line
     for line in text.splitlines()
