@@ -93,8 +93,7 @@ def _about(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
     },
     'model': dataclasses.asdict(config),
     'repeats': flags.REPEATS.value,
-    'versions': machine.versions(),
-    'machine': machine.describe(),
+    **machine.about(),
   }
 
 

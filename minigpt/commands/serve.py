@@ -3,8 +3,8 @@
   python -m minigpt serve --export_dir=models/shakespeare
 
 It computes in the same process, or with --target on a TensorFlow Serving
-server. docs/reference/http.md has the routes. SIGTERM and Ctrl-C end it when the
-answers that have begun are complete.
+server. docs/reference/http.md has the routes. SIGTERM and Ctrl-C end it when
+the answers that have begun are complete.
 """
 
 from pathlib import Path

@@ -100,7 +100,7 @@ REFERS_TO = {
 
 
 def test_documented_signatures_are_those_of_the_graph(int8):
-  """The table of docs/reference/signatures.md against the card, name for name."""
+  """The table of the reference against the card, name for name."""
   card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
   text = (ROOT / 'docs/reference/signatures.md').read_text()
   rows = {
