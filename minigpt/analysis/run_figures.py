@@ -47,7 +47,9 @@ class _Run(NamedTuple):
 _NATS = 'nats per token'
 _TRAIN_LOSS = Line('train_loss', 'training', _OF_STEPS)
 _VAL_LOSS = Line('val_loss', 'validation', _OF_EVALUATIONS, 'C1')
-_ACCURACY = Line('val_accuracy', 'validation', _OF_EVALUATIONS, 'C1')
+# In runs given in epochs.
+_TRAIN_ACCURACY = Line('train_eval_accuracy', 'training', _OF_EVALUATIONS)
+_VAL_ACCURACY = Line('val_accuracy', 'validation', _OF_EVALUATIONS, 'C1')
 _RATE = Panel(
   'learning rate',
   '',
@@ -77,7 +79,7 @@ PANELS = (
   Panel(
     'accuracy',
     'share of tokens',
-    (_ACCURACY,),
+    (_TRAIN_ACCURACY, _VAL_ACCURACY),
     look_for='a rise for as long as the validation loss falls; the share of '
     'tokens that the model held for the most likely.',
   ),

@@ -28,7 +28,9 @@ class TrainConfig:
 
   steps: int = option(1000, 'optimizer steps in the whole run')
   epochs: float = option(
-    0.0, 'length of the run as passes over the windows; sets --steps'
+    0.0,
+    'length of the run as passes over the windows; sets --steps, and evaluates '
+    'after each pass',
   )
   batch_size: int = option(12, 'windows in one gradient')
   grad_accum: int = option(1, 'gradients averaged into one optimizer step')
@@ -63,7 +65,9 @@ class TrainConfig:
   steps_per_call: int = option(
     1, 'optimizer steps inside one compiled loop; faster for small models'
   )
-  eval_every: int = option(250, 'steps between evaluations; 0: only at the end')
+  eval_every: int = option(
+    250, 'steps between evaluations; 0: only at the end, and after each epoch'
+  )
   eval_batches: int = option(0, 'batches per evaluation; 0: the whole split')
   eval_stride: int = option(
     0, 'distance between evaluated windows; 0: context_length'

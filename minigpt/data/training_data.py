@@ -1,6 +1,7 @@
 """What a run trains on and is evaluated on: its text, read and tokenized."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
@@ -46,11 +47,37 @@ class TrainingData(NamedTuple):
     self, batch_size: int, context_length: int, stride: int, limit: int
   ) -> Iterator[EvalBatch | PackedBatch]:
     """Yields the validation part; see `batches.eval_batches`."""
+    return _eval_batches(self.val, batch_size, context_length, stride, limit)
+
+  def train_eval_batches(
+    self, batch_size: int, context_length: int, stride: int, limit: int
+  ) -> Iterator[EvalBatch | PackedBatch]:
+    """Yields as many batches of the training part, evenly spread over it.
+
+    As many as `eval_batches` yields, so that both take the same time.
+    """
+    train = self.train
+    part = train.tokens if isinstance(train, Windows) else train
     if isinstance(self.val, PackedExamples):
-      return sequence_packing.packed_eval_batches(self.val, batch_size, limit)
-    return batches.eval_batches(
-      self.val, context_length, batch_size, stride, limit
-    )
+      n_examples = self.val.n_examples
+    else:
+      stride = stride or context_length
+      starts = batches.eval_starts(len(self.val), context_length, stride)
+      n_examples = len(starts)
+    limit = limit or math.ceil(n_examples / batch_size)
+    return _eval_batches(part, batch_size, context_length, stride, limit)
+
+
+def _eval_batches(
+  part: Tokens | PackedExamples,
+  batch_size: int,
+  context_length: int,
+  stride: int,
+  limit: int,
+) -> Iterator[EvalBatch | PackedBatch]:
+  if isinstance(part, PackedExamples):
+    return sequence_packing.packed_eval_batches(part, batch_size, limit)
+  return batches.eval_batches(part, context_length, batch_size, stride, limit)
 
 
 # Is called with the fingerprint of the text before it is looked at further.

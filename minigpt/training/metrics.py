@@ -23,7 +23,8 @@ from minigpt.runtime.json_io import parse_json
 
 _SECONDS_BETWEEN_LINES = 10.0
 # What metrics.jsonl holds of a step; `val_loss` and `val_accuracy` only after
-# an evaluation.
+# an evaluation; `epoch`, `train_eval_loss` and `train_eval_accuracy` only at
+# the end of an epoch.
 Record: TypeAlias = dict[str, Any]
 
 
@@ -213,24 +214,28 @@ class ProgressBar:
     step = record['step']
     per_step = (time.monotonic() - self._started) / (step - self._first_step)
     left = f'{clock(per_step * (self._steps - step))} left'
-    done = f'{self._epoch(step)}step {step}/{self._steps}'
+    done = f'{self._epoch(record)}step {step}/{self._steps}'
     return f'{done}  {_brief(record)}  {left}'
 
-  def _epoch(self, step: int) -> str:
+  def _epoch(self, record: Record) -> str:
     """Returns how many epochs are done, of a run whose length they are."""
     if not self._epochs:
       return ''
-    done = round(self._epochs * step / self._steps, 2)
+    share = record['step'] / self._steps
+    done = record.get('epoch', round(self._epochs * share, 2))
     return f'epoch {done:g}/{self._epochs:g}  '
 
 
 def _brief(m: Record) -> str:
-  val = ''
+  loss = f'loss {m["train_loss"]:.4f}'
+  if 'train_eval_loss' in m:
+    accuracy = m['train_eval_accuracy']
+    loss = f'train {m["train_eval_loss"]:.4f}  acc {accuracy:.3f}'
   if 'val_loss' in m:
-    val = f'  val {m["val_loss"]:.4f}  acc {m["val_accuracy"]:.3f}'
+    loss += f'  val {m["val_loss"]:.4f}  acc {m["val_accuracy"]:.3f}'
   return (
-    f'loss {m["train_loss"]:.4f}{val}  lr {m["learning_rate"]:.1e}  '
-    f'grad {m["grad_norm"]:.2f}  {m["tokens_per_second"]:,.0f} tokens/s'
+    f'{loss}  lr {m["learning_rate"]:.1e}  grad {m["grad_norm"]:.2f}  '
+    f'{m["tokens_per_second"]:,.0f} tokens/s'
   )
 
 

@@ -1,9 +1,11 @@
 """A run as an object: it trains, evaluates, samples, and recovers."""
 
+import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,6 +29,7 @@ from minigpt.training.single_worker import SingleWorker
 from minigpt.training.stability import Broken, first_broken, first_nonfinite
 from minigpt.training.step import Batch, compile_mode
 from minigpt.training.validation import (
+  Evaluation,
   compiled_eval_step,
   eval_batch_size,
   evaluate_batches,
@@ -65,6 +68,7 @@ class Trainer(RunState):
     generator: continues prompts with the weights of the last step.
     train_steps, eval_step: the compiled programs.
     say: prints a message.
+    epoch_steps: steps of an epoch, where the run is given in them; else 0.
   """
 
   def __init__(
@@ -87,6 +91,7 @@ class Trainer(RunState):
     super().__init__(path, config, workers)
     self.data = data
     self.say = say
+    self.epoch_steps = _epoch_steps(config.train, data.train.n_examples)
     self._first_step = 0  # where this process began
     self._make_programs()
 
@@ -143,8 +148,7 @@ class Trainer(RunState):
         broken = first_broken(records, log.losses, recipe.spike_guard)
         if broken:
           return broken
-        if self._is_due(recipe.eval_every):
-          records[-1] |= self.evaluate()
+        records[-1] |= self._evaluate_if_due()
         self.check_folder()
         # A save that failed ends the run now, not at the next save.
         self.checkpointer.check()
@@ -152,7 +156,7 @@ class Trainer(RunState):
         observe(self, records)
         log.show(records[-1])
         early_end = self._early_end(stop)
-        if early_end or self._is_due(save_interval(recipe)):
+        if early_end or self._saves():
           # The checkpoint counts on the metrics up to its step.
           log.sync()
           self.save(records[-1])
@@ -204,7 +208,12 @@ class Trainer(RunState):
       self.step,
       last,
       recipe.steps_per_call,
-      [recipe.eval_every, recipe.sample_every, save_interval(recipe)],
+      [
+        recipe.eval_every,
+        self.epoch_steps,
+        recipe.sample_every,
+        recipe.checkpoint_every,
+      ],
     )
     batches = train_batches(
       self.data.train,
@@ -235,11 +244,22 @@ class Trainer(RunState):
       for i, step in enumerate(steps)
     ]
 
-  def _is_due(self, every: int) -> bool:
-    """Tells whether the step is a multiple of `every`, or the last one."""
+  def _is_due(self, every: int | Fraction) -> bool:
+    """Tells whether a multiple of `every` ends in the step, or the run does."""
     return self.step == self.recipe.steps or bool(
-      every and self.step % every == 0
+      every and self.step // every > (self.step - 1) // every
     )
+
+  def _is_evaluated(self) -> bool:
+    """Tells whether the step ends in an evaluation."""
+    return self._is_due(self.recipe.eval_every) or self._is_due(
+      self.epoch_steps
+    )
+
+  def _saves(self) -> bool:
+    """Tells whether the step ends in a checkpoint."""
+    every = self.recipe.checkpoint_every
+    return self._is_due(every) if every else self._is_evaluated()
 
   # Numbers that break.
 
@@ -291,18 +311,44 @@ class Trainer(RunState):
 
   def evaluate(self) -> dict[str, float]:
     """Scores the validation part, and adds its loss to the history."""
+    found = self._score(self.data.eval_batches)
+    self.history = self.history.after(found.loss)
+    return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
+
+  def evaluate_training(self) -> dict[str, float]:
+    """Scores as much of the training part as `evaluate` does of validation.
+
+    Without dropout and after the step, unlike the loss that the step reports.
+    """
+    found = self._score(self.data.train_eval_batches)
+    return {
+      'train_eval_loss': found.loss,
+      'train_eval_accuracy': found.accuracy,
+    }
+
+  def _score(self, make_batches: Callable[..., Iterator]) -> Evaluation:
+    """Scores what `make_batches` yields, together with the other workers."""
     recipe, context = self.recipe, self.config.model.context_length
-    batches = self.data.eval_batches(
+    batches = make_batches(
       eval_batch_size(recipe.batch_size, context),
       context,
       recipe.eval_stride,
       recipe.eval_batches,
     )
-    found = evaluate_batches(
+    return evaluate_batches(
       self.eval_step, self.workers.shard(batches), self.workers.reduce_sum
     )
-    self.history = self.history.after(found.loss)
-    return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
+
+  def _evaluate_if_due(self) -> Record:
+    """Returns what belongs into the record of the step, if it is evaluated."""
+    found: Record = self.evaluate() if self._is_evaluated() else {}
+    if self.epoch_steps and self._is_due(self.epoch_steps):
+      is_last = self.step == self.recipe.steps
+      n_epochs = (
+        self.recipe.epochs if is_last else self.step // self.epoch_steps
+      )
+      found |= {'epoch': float(n_epochs), **self.evaluate_training()}
+    return found
 
   def continuation(self) -> str:
     """Continues the first tokens of the validation part."""
@@ -351,13 +397,26 @@ def _describe_best(best: Checkpoint | None) -> str:
   return f'best validation loss {loss:.4f} at step {best.step:,}'
 
 
+def _epoch_steps(recipe: TrainConfig, n_examples: int) -> Fraction:
+  """Returns the steps of an epoch, which need not be whole; 0: none is shown.
+
+  Args:
+    recipe: of the run; without `epochs` its epochs are not shown.
+    n_examples: windows, or packed sequences, of an epoch.
+  """
+  per_step = recipe.batch_size * recipe.grad_accum
+  return Fraction(n_examples if recipe.epochs else 0, per_step)
+
+
 def save_interval(recipe: TrainConfig) -> int:
-  """Returns the steps between checkpoints; 0: only at the end."""
-  return recipe.checkpoint_every or recipe.eval_every
+  """Returns the most steps between checkpoints; 0: only at the end."""
+  epoch = math.ceil(recipe.steps / recipe.epochs) if recipe.epochs else 0
+  intervals = [n for n in (recipe.eval_every, epoch) if n]
+  return recipe.checkpoint_every or min(intervals, default=0)
 
 
 def plan_calls(
-  first: int, last: int, length: int, every: list[int]
+  first: int, last: int, length: int, every: Sequence[int | Fraction]
 ) -> list[range]:
   """Splits steps into calls that end where something else is due.
 
@@ -365,11 +424,13 @@ def plan_calls(
     first: the first step.
     last: the step after the last one.
     length: the most steps in a call.
-    every: each call ends at the multiples of these; 0 has none.
+    every: each call ends in the steps in which multiples of these end; 0 has
+      none.
   """
   calls = []
   while first < last:
-    stops = [first + length, last, *(n * (first // n + 1) for n in every if n)]
-    calls.append(range(first, min(stops)))
-    first = min(stops)
+    due = [math.ceil(n * (first // n + 1)) for n in every if n]
+    stop = min(first + length, last, *due)
+    calls.append(range(first, stop))
+    first = stop
   return calls

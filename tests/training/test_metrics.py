@@ -121,8 +121,22 @@ EVALUATED = {
   ],
 )
 def test_a_run_given_in_epochs_shows_them(epochs, begin):
+  assert shown(EVALUATED, epochs).startswith(begin)
+
+
+def test_the_end_of_an_epoch_shows_both_parts():
+  ends = {'epoch': 2.0, 'train_eval_loss': 1.125, 'train_eval_accuracy': 0.75}
+  # Which began in the step before, so that its number would be 2.06.
+  record = EVALUATED | ends | {'step': 35}
+  assert shown(record, 10.0).startswith(
+    'epoch 2/10  step 35/170  train 1.1250  acc 0.750  val 1.2500  acc 0.500  '
+  )
+
+
+def shown(record, epochs):
   lines = []
   bar = metrics.ProgressBar(0, 170, lines.append, epochs)
-  bar.step(EVALUATED, important=True)
+  bar.step(record, important=True)
   bar.close()
-  assert len(lines) == 1 and lines[0].startswith(begin)
+  [line] = lines
+  return line

@@ -1,20 +1,29 @@
 import json
 import os
+import re
 import shutil
 import signal
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from minigpt.checkpoints import checkpoint, loading, workdir
+from minigpt.config import TrainConfig
 from minigpt.errors import InputError
 from minigpt.model.params import named_leaves
 from minigpt.runtime import atomic_io
 from minigpt.training.metrics import say_nothing
 from minigpt.training.run_setup import open_run
-from minigpt.training.trainer import Finished, Stopped, Trainer, plan_calls
-from minigpt.training.validation import EvalHistory
+from minigpt.training.trainer import (
+  Finished,
+  Stopped,
+  Trainer,
+  plan_calls,
+  save_interval,
+)
+from minigpt.training.validation import EvalHistory, evaluate
 
 SMALL = {
   'emb_dim': 16,
@@ -62,6 +71,55 @@ def test_calls_stop_at_every_event():
     (16, 20),
   ]
   assert plan_calls(20, 20, 5, [4]) == []
+  # Epochs of 2.5 steps end in the steps 3, 5, 8 and 10; those of 0.4 in each.
+  calls = plan_calls(0, 11, 9, [Fraction(5, 2)])
+  assert [c.stop for c in calls] == [3, 5, 8, 10, 11]
+  assert len(plan_calls(0, 4, 9, [Fraction(2, 5)])) == 4
+
+
+@pytest.mark.parametrize(
+  ('changes', 'most'),
+  [
+    ({'eval_every': 7}, 7),
+    ({'eval_every': 0}, 0),
+    ({'eval_every': 0, 'epochs': 2.5, 'steps': 24}, 10),
+    ({'eval_every': 7, 'epochs': 2.5, 'steps': 24}, 7),
+    ({'checkpoint_every': 50, 'epochs': 2.5, 'steps': 24}, 50),
+  ],
+)
+def test_checkpoints_come_with_evaluations(changes, most):
+  assert save_interval(TrainConfig(**changes)) == most
+
+
+def test_a_run_in_epochs_is_evaluated_after_each(tmp_path):
+  """On both parts; 41 windows in batches of 8 are 5.125 steps an epoch."""
+  said = []
+  changes = {**SMALL, 'epochs': 2.5, 'eval_every': 4}
+  changes |= dict(batch_size=8, val_fraction=0.3, compile='graph')
+  del changes['steps']
+  with open_run(
+    tmp_path / 'run', changes, preset='mini', say=said.append
+  ) as run:
+    assert run.data.train.n_examples == 41
+    run.train()
+  metrics = read_metrics(run.path)
+  assert len(metrics) == 13
+  epochs = {m['step']: m['epoch'] for m in metrics if 'epoch' in m}
+  assert epochs == {6: 1, 11: 2, 13: 2.5}
+  evaluated = [m['step'] for m in metrics if 'val_loss' in m]
+  assert evaluated == [4, 6, 8, 11, 12, 13]
+  assert ['train_eval_loss' in m for m in metrics] == [
+    m['step'] in epochs for m in metrics
+  ]
+  found = evaluate(run.eval_step, run.data.train.tokens, 16, 256)
+  assert metrics[-1]['train_eval_loss'] == pytest.approx(found.loss)
+  assert metrics[-1]['train_eval_accuracy'] == pytest.approx(found.accuracy)
+  assert metrics[-1]['val_loss'] != pytest.approx(found.loss, rel=1e-3)
+  [line] = [line for line in said if line.startswith('epoch 2/2.5  step 11/13')]
+  for part in ('train', 'val'):
+    assert re.search(rf'{part} \d\.\d{{4}}  acc 0\.\d{{3}}  ', line)
+  saved = checkpoint.list_checkpoints(workdir.checkpoints(run.path))
+  assert [c.step for c in saved][-3:] == [11, 12, 13]
 
 
 def test_a_run_leaves_what_the_documentation_says(finished):
