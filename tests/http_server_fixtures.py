@@ -23,13 +23,19 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def serve(endpoint, limits=Limits(), bounds=Bounds(), **more):  # noqa: B008
+def serve(
+  endpoint,
+  limits=Limits(),  # noqa: B008
+  bounds=Bounds(),  # noqa: B008
+  max_connections=300,
+  **more,
+):
   """Serves the random model of the session until the block ends."""
   tokenizer = CharTokenizer('\0\n abcdefghijkl\u00df\u0301')
   model = Model(MODEL, endpoint, tokenizer, 12, **more)
   service = Service(model, limits, bounds)
   listening = run.listen('127.0.0.1', 0)
-  server = run.server(service, max_connections=300, grace_seconds=10)
+  server = run.server(service, max_connections, grace_seconds=10)
   thread = threading.Thread(target=server.run, args=([listening],))
   thread.start()
   try:

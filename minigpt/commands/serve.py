@@ -8,20 +8,17 @@ the answers that have begun are complete.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from minigpt.commands.flags import serve as flags
-from minigpt.conformance import report
 from minigpt.conformance.serving_session import (
   ServingSession,
   read_saved_model,
 )
 from minigpt.errors import InputError, UsageError
 from minigpt.generation.request import Request
-from minigpt.runtime.json_io import read_json
-from minigpt.serving import chunks, client, versions
+from minigpt.serving import chunks, client, export_files, versions
 from minigpt.serving.endpoint import Endpoint
 
 _AT_LEAST_ONE = (
@@ -88,14 +85,10 @@ def _model(export_dir: Path):
   from minigpt.http_server.service import Model
 
   read_saved_model(export_dir)  # Rejects other files before work begins.
-  files = report.read_files(export_dir, None)
-  card_path = export_dir / 'assets.extra' / 'model.json'
-  if files.tokenizer is None or files.context_length is None:
-    raise InputError(f'{export_dir} was not exported by minigpt')
+  files = export_files.read(export_dir)
   template = flags.CHAT_TEMPLATE.value
   render = chat_template.load(template) if template else None
-  card = read_json(card_path)
-  name = flags.MODEL_NAME.value or str(card['name'])
+  name = flags.MODEL_NAME.value or files.name
   endpoint = _endpoint(export_dir, name)
   if not chunks.has_chunks(endpoint):
     raise InputError(
@@ -107,20 +100,10 @@ def _model(export_dir: Path):
     endpoint,
     files.tokenizer,
     files.context_length,
-    created=int(card_path.stat().st_mtime),
+    created=files.created,
     template=render,
-    stop=(*_exported_stops(card, card_path), *flags.STOP.value),
+    stop=(*files.stop, *flags.STOP.value),
   )
-
-
-def _exported_stops(card: dict[str, Any], path: Path) -> tuple[str, ...]:
-  """Returns what `export --stop` gave; chunks of tokens know none of it."""
-  stop = card.get('stop', [])
-  if not isinstance(stop, list) or not all(
-    isinstance(each, str) and each for each in stop
-  ):
-    raise InputError(f'{path}: stop={stop!r:.60} is no list of texts')
-  return tuple(stop)
 
 
 def _warm_up(endpoint: Endpoint) -> None:

@@ -33,12 +33,26 @@ def main() -> int:
   workdir = Path(flags.WORKDIR.value) if flags.WORKDIR.value else None
   if export_dir:
     read_saved_model(export_dir)  # Rejects other files before work begins.
+  if flags.LOAD_TEST.value:
+    _check_load()
   open_endpoint = _endpoint(export_dir)
   if flags.LOAD_TEST.value:
     return _load_test(open_endpoint())
   found = report.run_checks(open_endpoint, export_dir, workdir, _show)
   print(report.to_json(found) if flags.JSON.value else report.summary(found))
   return 0 if found.passed else 1
+
+
+def _check_load() -> None:
+  """Raises UsageError for a load that makes no sense."""
+  if not 1 <= flags.CONCURRENCY.value <= load_test.MAX_CONCURRENCY:
+    raise UsageError(
+      f'--concurrency={flags.CONCURRENCY.value}: it must lie in '
+      f'[1, {load_test.MAX_CONCURRENCY}]; each request has a thread'
+    )
+  if flags.REQUESTS.value < 1:
+    raise UsageError(f'--requests={flags.REQUESTS.value}: it must be 1 or more')
+  Request(flags.MAX_NEW_TOKENS.value).check()
 
 
 def _show(check: Check) -> None:
@@ -76,9 +90,7 @@ def _isolated(export_dir: Path) -> Endpoint:
 
 def _load_test(endpoint: Endpoint) -> int:
   """Measures a server under load; returns 1 where a request failed."""
-  if flags.CONCURRENCY.value < 1 or flags.REQUESTS.value < 1:
-    raise UsageError('--concurrency and --requests must be 1 or more')
-  request = Request(flags.MAX_NEW_TOKENS.value, temperature=1.0).check()
+  request = Request(flags.MAX_NEW_TOKENS.value, temperature=1.0)
   with contextlib.closing(endpoint):
     prompts = subject.prepare(endpoint).prompts
 

@@ -2,7 +2,12 @@
 
 import dataclasses
 
-from minigpt.config.validation import check_fraction, check_not_negative, option
+from minigpt.config.validation import (
+  as_strings,
+  check_fraction,
+  check_not_negative,
+  option,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,5 +67,6 @@ class DataConfig:
 
   def __post_init__(self) -> None:
     """Checks the fields."""
+    object.__setattr__(self, 'special', tuple(as_strings(self.special)))
     check_fraction(self, 'val_fraction')
     check_not_negative(self, 'stride')

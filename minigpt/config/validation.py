@@ -2,12 +2,13 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from minigpt.errors import UsageError
 
 Config = TypeVar('Config')
+Strings = TypeVar('Strings', bound=Iterable[str])
 # What JSON calls the types of fields.
 _TYPE_NAMES = {
   bool: 'true or false',
@@ -24,6 +25,11 @@ _LIMIT = 2**31
 def option(default: Any, text: str) -> Any:
   """Returns a dataclass field that the commands make a flag of."""
   return dataclasses.field(default=default, metadata={'help': text})
+
+
+def as_strings(values: Strings) -> Strings | list[str]:
+  """Returns strings; a lone one is one of them, not all of its characters."""
+  return [values] if isinstance(values, str) else values
 
 
 def check(holds: bool, problem: str, remedy: str) -> None:

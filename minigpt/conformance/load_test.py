@@ -11,6 +11,9 @@ import numpy as np
 
 from minigpt.serving.endpoint import EndpointError
 
+# Each of the requests that are under way has a thread and a connection.
+MAX_CONCURRENCY = 1024
+
 
 class LoadResult(NamedTuple):
   """How a server did under load; times in seconds."""
@@ -41,7 +44,7 @@ def load_test(
   Args:
     send: returns when its request is answered, or raises EndpointError.
     n_requests: 1 or more.
-    concurrency: 1 or more.
+    concurrency: from 1 to `MAX_CONCURRENCY`.
   """
 
   def send_timed(i: int) -> float | str:

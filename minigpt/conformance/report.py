@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from minigpt.conformance.subject import (
 )
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import folder_size
-from minigpt.runtime.json_io import read_json
+from minigpt.serving import export_files
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
@@ -106,8 +105,10 @@ def read_files(
     InputError: a file is damaged, or there is no run.
   """
   path = Path(export_dir) if export_dir else None
-  card = _read_card(path) if path else {}
-  known = ModelFiles(path)
+  known, card = ModelFiles(path), {}
+  if path:
+    card = export_files.read_card(path)
+    known = known._replace(stop=export_files.stops(card, path))
   if sizes := card.get('batch_sizes'):
     known = known._replace(largest_batch=max(sizes))
   if workdir is None:
@@ -124,12 +125,6 @@ def read_files(
     context_length=model.config.context_length,
     reference=parity_checks.as_exported(model, card.get('weights', 'float32')),
   )
-
-
-def _read_card(export_dir: Path) -> dict[str, Any]:
-  """Reads the model card; it is empty where another program exported."""
-  path = export_dir / 'assets.extra' / 'model.json'
-  return read_json(path) if path.exists() else {}
 
 
 def _read_tokenizer(export_dir: Path) -> Tokenizer | None:

@@ -50,6 +50,7 @@ class ModelFiles(NamedTuple):
   tokenizer: Tokenizer | None = None  # of the export or of the run
   context_length: int | None = None
   reference: LoadedModel | None = None  # with weights as exported
+  stop: tuple[str, ...] = ()  # texts that end every answer of `generate`
   largest_batch: int = max(Options().batch_sizes)  # that a server forms
 
 

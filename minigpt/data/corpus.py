@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt import tokenizers
+from minigpt.config.validation import as_strings
 from minigpt.data import token_shards, vocabulary
 from minigpt.data.shard_writer import (
   fill_shards,
@@ -44,7 +45,7 @@ def input_paths(patterns: list[str], skip_bad_files: bool = False) -> list[str]:
   if not patterns:
     raise UsageError('--input is missing; give it paths or globs of text')
   found: set[str] = set()
-  for pattern in patterns:
+  for pattern in as_strings(patterns):
     if not (paths := matching_files(pattern)):
       raise InputError(f'{pattern}: no such file; check --input')
     found.update(paths)
@@ -101,7 +102,7 @@ def prepare(
     UsageError: the directory is of other text or another tokenizer.
     InputError: the text cannot be read, or the tokens cannot be written.
   """
-  folder = Path(folder)
+  folder, paths = Path(folder), as_strings(paths)
   sweep(folder)
   _begin(paths, tokenizer, folder, shard_bytes, raw)
   ranges = (r for path in paths for r in split_file(path, shard_bytes, raw))

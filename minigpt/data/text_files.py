@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple, cast
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import InputError
 
 _READ = 1 << 20  # Bytes read at a time.
@@ -320,7 +321,7 @@ def parts(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
   Raises:
     InputError: a file cannot be read, or is not what its name says.
   """
-  for path in paths:
+  for path in as_strings(paths):
     for text_range in split_file(path, sys.maxsize, raw):
       for document in documents(text_range):
         yield from document

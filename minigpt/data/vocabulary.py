@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from minigpt import tokenizers
+from minigpt.config.validation import as_strings
 from minigpt.data.text_files import is_compressed, parts
 from minigpt.tokenizers import Tokenizer, bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
@@ -70,7 +71,7 @@ def _sample(
   paths: Sequence[str], raw: bool, sample_bytes: int = SAMPLE_BYTES
 ) -> Iterator[str]:
   """Yields about so much of the text, taken evenly from all of it."""
-  n_bytes = sum(map(_text_size, paths))
+  n_bytes = sum(map(_text_size, as_strings(paths)))
   share = min(1.0, sample_bytes / max(n_bytes, 1))
   return sampled(parts(paths, raw), share)
 

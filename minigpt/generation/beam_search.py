@@ -9,6 +9,7 @@ https://huggingface.co/docs/transformers/generation_strategies
 Shapes: B rows, W beams, N new tokens, V vocabulary.
 """
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -17,8 +18,8 @@ from minigpt.config import GPTConfig
 from minigpt.generation import decode, logits_processors
 from minigpt.model.params import Params
 
-# A score that loses against every other; finite, as it is added.
-_LOWEST = -1e9
+# Loses against every score that is one, whatever the penalty.
+_LOWEST = -math.inf
 
 
 class Beams(NamedTuple):

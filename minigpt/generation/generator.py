@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from minigpt.compiler import backend, jit
 from minigpt.config import GPTConfig
+from minigpt.config.validation import as_strings
 from minigpt.errors import UsageError
 from minigpt.generation import (
   beam_search,
@@ -159,6 +160,7 @@ class Generator:
       InputError: a prompt holds what the tokenizer doesn't know.
     """
     request.check()
+    prompts = as_strings(prompts)
     if request.speculate and self._rounds_activations:
       raise UsageError(
         f'speculate={request.speculate}: weights=w8a8 round several tokens '

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import UsageError
 from minigpt.generation.sampling_fields import (
   SAMPLING_FIELDS,
@@ -17,6 +18,9 @@ from minigpt.generation.sampling_fields import (
 MAX_DRAFT = 64
 _MAX_BEAMS = 1024
 _LONE = re.compile('[\ud800-\udfff]')  # Surrogates, which are no text.
+# Then n ** penalty and log p / n ** penalty are float32 numbers for as many
+# tokens n as a context can hold.
+_MAX_LENGTH_PENALTY = 5.0
 _LARGEST = float(np.finfo(np.float32).max)
 # Options that change logits before a token is chosen.
 _PROCESSORS = (*names_of_stage('logits'), 'logit_bias', 'banned')
@@ -35,6 +39,11 @@ class Request(SamplingOptions):
   num_beams: int = 1  # from 2 on, nothing is sampled: temperature is ignored
   length_penalty: float = 1.0  # of beams; see `beam_search`
   speculate: int = 0  # longest draft of `prompt_lookup`, which keeps the text
+
+  def __post_init__(self) -> None:
+    """Takes a lone string as one of its kind."""
+    for name in 'stop', 'banned':
+      object.__setattr__(self, name, as_strings(getattr(self, name)))
 
   @property
   def changes_logits(self) -> bool:
@@ -79,9 +88,9 @@ class Request(SamplingOptions):
       f'must be numbers up to {_LARGEST:.3g}',
     )
     yield (
-      abs(self.length_penalty) <= _LARGEST,
+      abs(self.length_penalty) <= _MAX_LENGTH_PENALTY,
       'length_penalty',
-      f'must be a number up to {_LARGEST:.3g}',
+      f'must lie in [{-_MAX_LENGTH_PENALTY:g}, {_MAX_LENGTH_PENALTY:g}]',
     )
     yield (
       1 <= self.num_beams <= _MAX_BEAMS,

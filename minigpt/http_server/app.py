@@ -6,7 +6,7 @@ The one module that imports Starlette.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from starlette.responses import (
   StreamingResponse,
 )
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from minigpt.http_server import answers, protocol
 from minigpt.http_server.errors import HttpError
@@ -54,7 +55,7 @@ def make(service: Service) -> Starlette:
       Route(path, routes.counted(path, handler), methods=[method])
       for path, (method, handler) in table.items()
     ],
-    exception_handlers={HTTPException: _unknown},
+    exception_handlers={HTTPException: _unknown, Exception: _failed},
     lifespan=lifespan,
   )
 
@@ -63,12 +64,33 @@ async def _unknown(request: Request, error: Exception) -> Response:
   """Answers what no route takes, in the API's form."""
   assert isinstance(error, HTTPException)
   message = f'{request.method} {request.url.path:.100}: {error.detail}'
-  return _error(HttpError(error.status_code, message))
+  return _error(HttpError(error.status_code, message), error.headers)
 
 
-def _error(error: HttpError) -> Response:
-  headers = {'Retry-After': '1'} if error.status in (429, 503) else {}
-  return JSONResponse(error.body(), error.status, headers)
+async def _failed(request: Request, error: Exception) -> Response:
+  """Answers where there is a bug; Uvicorn logs its traceback."""
+  return _error(HttpError(500, f'{type(error).__name__} in the server'))
+
+
+def _error(
+  error: HttpError, headers: Mapping[str, str] | None = None
+) -> Response:
+  waits = {'Retry-After': '1'} if error.status in (429, 503) else {}
+  return JSONResponse(error.body(), error.status, {**waits, **(headers or {})})
+
+
+def limited(app: ASGIApp, is_full: Callable[[], bool]) -> ASGIApp:
+  """Returns an application that refuses requests while `is_full`."""
+  refusal = _error(
+    HttpError(503, 'too many connections; try again later'),
+    {'Connection': 'close'},
+  )
+
+  async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    is_refused = scope['type'] == 'http' and is_full()
+    await (refusal if is_refused else app)(scope, receive, send)
+
+  return answer
 
 
 class Routes:

@@ -3,13 +3,17 @@
 The one module that imports Uvicorn.
 """
 
+import json
 import signal
 import socket
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from minigpt.errors import InputError
 from minigpt.http_server import app
+from minigpt.http_server.errors import HttpError
 from minigpt.http_server.service import Service
 
 
@@ -37,20 +41,44 @@ def server(
     max_connections: beyond them, requests get 503.
     grace_seconds: how long answers that have begun may take at the end.
   """
-  return uvicorn.Server(
+
+  def is_full() -> bool:
+    state = serving.server_state
+    return max(len(state.connections), len(state.tasks)) > max_connections
+
+  serving = uvicorn.Server(
     uvicorn.Config(
-      app.make(service),
-      http='h11',
+      app.limited(app.make(service), is_full),
+      http=_Protocol,
       ws='none',
       loop='asyncio',
       lifespan='on',
       log_level='warning',
       access_log=False,
       server_header=False,
-      limit_concurrency=max_connections,
       timeout_graceful_shutdown=grace_seconds,
     )
   )
+  return serving
+
+
+class _Protocol(H11Protocol):
+  """HTTP whose refusal of what is no HTTP has the form of the API."""
+
+  def send_400_response(self, msg: str) -> None:
+    body = json.dumps(HttpError(400, msg).body()).encode()
+    headers = {
+      'content-type': 'application/json',
+      'content-length': str(len(body)),
+      'connection': 'close',
+    }
+    for event in (
+      h11.Response(status_code=400, headers=[*headers.items()]),
+      h11.Data(data=body),
+      h11.EndOfMessage(),
+    ):
+      self.transport.write(self.conn.send(event))
+    self.transport.close()
 
 
 def run(serving: uvicorn.Server, listening: socket.socket) -> None:

@@ -10,10 +10,12 @@ each.
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import UsageError, unknown
 from minigpt.generation import automaton
 from minigpt.generation.detokenizer import Detokenizer
@@ -23,6 +25,7 @@ from minigpt.serving import chunks
 from minigpt.serving.endpoint import (
   Arrays,
   Endpoint,
+  EndpointError,
   check_timeout,
   malformed,
 )
@@ -47,7 +50,8 @@ def connect(
 
   Args:
     target: 'host:port'; a server has one port for each protocol.
-    timeout: seconds for each request, until the last byte of its answer.
+    timeout: seconds for each call, until the last byte of its answer; the first
+      one asks for the signatures, too.
 
   Raises:
     UsageError: an argument makes no sense.
@@ -88,16 +92,21 @@ def generate(
     EndpointError: the server gives no answer, or refuses a prompt.
   """
   version = needed_version(_check(request))
+  prompts = as_strings(prompts)
   options = sampling_inputs(request, len(prompts), version)
   name = signature_name('generate', version)
-  if version > 1 and name not in endpoint.signatures():
-    # Named by option: users know these, not the versions of signatures.
+  try:
+    answer = endpoint.predict(name, {'prompt': list(prompts), **options})
+  except EndpointError as error:
     later = {*options} - {*fields_of(1)}
+    is_missing = error.kind == 'NOT_FOUND' and name not in endpoint.signatures()
+    if not (later and is_missing):
+      raise
+    # Named by option: users know these, not the versions of signatures.
     raise UsageError(
       f'{", ".join(sorted(later))}: the model was exported before there was '
       'such an option; export it again, or leave it out'
-    )
-  answer = endpoint.predict(name, {'prompt': list(prompts), **options})
+    ) from None
   with malformed(f'no answer of {name}'):
     return [
       _read_row(*row, stop=request.stop)
@@ -151,6 +160,7 @@ def stream(
   request: Request,
   tokenizer: Tokenizer,
   context_length: int,
+  stop: Sequence[str] = (),
 ) -> Iterator[str]:
   """Continues one prompt; yields text as soon as it is certain.
 
@@ -161,6 +171,8 @@ def stream(
   Args:
     tokenizer: of the model; its file is among the assets of the export.
     context_length: of the model.
+    stop: texts that end every answer of the model, which a chunk knows nothing
+      of; `export_files.read` tells them.
 
   Raises:
     UsageError, EndpointError, InputError: as `generate` does.
@@ -170,6 +182,7 @@ def stream(
     yield generate(endpoint, [prompt], request)[0].text
     return
   size = min(chunks.SIZE, chunks.limit(endpoint))
+  request = replace(request, stop=(*request.stop, *as_strings(stop)))
   text = Detokenizer(tokenizer, request.stop)
   ids = encode_prompt(tokenizer, prompt)[-context_length:]
   row = chunks.Row(ids, request)

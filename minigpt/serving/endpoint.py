@@ -5,6 +5,7 @@ own: whoever asks cannot tell which, and so checks and clients fit them all.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -67,6 +68,27 @@ def check_timeout(timeout: float) -> float:
       f'{_LONGEST_WAIT:.0f} seconds'
     )
   return timeout
+
+
+class Deadline:
+  """When a call must be over, whatever requests it is made of."""
+
+  def __init__(self, timeout: float):
+    """Sets it so many seconds from now."""
+    self._timeout = timeout
+    self._end = time.monotonic() + timeout
+
+  def left(self) -> float:
+    """Returns the seconds that are left; EndpointError where none are."""
+    seconds = self._end - time.monotonic()
+    if seconds <= 0:
+      raise self.error()
+    return seconds
+
+  def error(self) -> EndpointError:
+    """Returns what says that it has passed."""
+    message = f'no answer within {self._timeout:g} s'
+    return EndpointError('DEADLINE_EXCEEDED', message)
 
 
 class Signature(NamedTuple):

@@ -54,7 +54,7 @@ def export(
     InputError: the version exists, or cannot be written; then nothing of it
       is left behind.
   """
-  options.check()
+  options = options.check()
   versions.check_base(base)
   versions.check_keep(keep)
   p = quantize(

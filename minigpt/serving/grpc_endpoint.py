@@ -4,7 +4,6 @@ The one module that imports `tensorflow-serving-api`, and only where `api` is
 called: `pip install 'minigpt[serve]'`.
 """
 
-import functools
 import math
 import types
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ import tensorflow as tf
 from minigpt.errors import InputError
 from minigpt.serving.endpoint import (
   Arrays,
+  Deadline,
   EndpointError,
   Signature,
   check_shape,
@@ -93,35 +93,38 @@ class GrpcEndpoint:
     self._api = api()
     self._model = model
     self._timeout = timeout
+    self._signatures: dict[str, Signature] | None = None
     self._channel = self._api.grpc.insecure_channel(target, _OPTIONS)
-
-  @functools.cached_property
-  def _signatures(self) -> dict[str, Signature]:
-    request = self._api.MetadataRequest(metadata_field=['signature_def'])
-    request.model_spec.name = self._model
-    data = self._call('GetModelMetadata', request)
-    with malformed('no signatures in the metadata'):
-      answer = self._api.MetadataResponse.FromString(data)
-      definitions = self._api.SignatureDefMap()
-      if not answer.metadata['signature_def'].Unpack(definitions):
-        raise ValueError('they are of another type')
-      return read_signatures(definitions.signature_def)
 
   def signatures(self) -> dict[str, Signature]:
     """Returns the signatures; they are asked for once."""
+    return self._known_signatures(Deadline(self._timeout))
+
+  def _known_signatures(self, deadline: Deadline) -> dict[str, Signature]:
+    if self._signatures is None:
+      request = self._api.MetadataRequest(metadata_field=['signature_def'])
+      request.model_spec.name = self._model
+      data = self._call(deadline, 'GetModelMetadata', request)
+      with malformed('no signatures in the metadata'):
+        answer = self._api.MetadataResponse.FromString(data)
+        definitions = self._api.SignatureDefMap()
+        if not answer.metadata['signature_def'].Unpack(definitions):
+          raise ValueError('they are of another type')
+        self._signatures = read_signatures(definitions.signature_def)
     return self._signatures
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
     """Runs one signature; see `Endpoint`."""
     # Asked of the server once; without it, types would be guessed.
-    spec = pick(self._signatures, signature)
+    deadline = Deadline(self._timeout)
+    spec = pick(self._known_signatures(deadline), signature)
     request = self._api.PredictRequest()
     request.model_spec.name = self._model
     request.model_spec.signature_name = signature
     arrays = to_arrays(signature, spec, inputs)
     for name, array in arrays.items():
       request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-    data = self._call('Predict', request)
+    data = self._call(deadline, 'Predict', request)
     n_rows = count_rows(spec, arrays)
     with malformed(f'no answer of {signature}'):
       outputs = self._api.PredictResponse.FromString(data).outputs
@@ -134,11 +137,11 @@ class GrpcEndpoint:
     """Closes the channel."""
     self._channel.close()
 
-  def _call(self, method: str, request: Any) -> bytes:
+  def _call(self, deadline: Deadline, method: str, request: Any) -> bytes:
     # The stub would log a traceback where it can't read an answer.
     ask = self._channel.unary_unary(f'{_SERVICE}/{method}')
     try:
-      return ask(request.SerializeToString(), timeout=self._timeout)
+      return ask(request.SerializeToString(), timeout=deadline.left())
     except self._api.grpc.RpcError as error:
       raise EndpointError(error.code().name, error.details() or '') from None
 

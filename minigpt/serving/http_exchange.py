@@ -10,14 +10,14 @@ import queue
 import socket
 import threading
 
-from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.endpoint import Deadline, EndpointError
 
 _PIECE = 1 << 20  # bytes
 
 
 def exchange(
   target: str,
-  timeout: float,
+  deadline: Deadline,
   method: str,
   path: str,
   body: bytes | None = None,
@@ -26,7 +26,7 @@ def exchange(
 
   Args:
     target: 'host:port'.
-    timeout: seconds, from looking up the host to the answer's last byte.
+    deadline: by which the answer's last byte must have come.
     method: of HTTP, as in 'GET'.
     path: of the resource.
     body: of the request.
@@ -34,22 +34,22 @@ def exchange(
   Raises:
     EndpointError: there is no answer, or what comes is no HTTP.
   """
-  connection = _Connection(target, timeout=timeout)
+  connection = _Connection(target, timeout=deadline.left())
   outcomes: queue.SimpleQueue[tuple[int, bytes] | EndpointError]
   outcomes = queue.SimpleQueue()
 
   def ask() -> None:
     try:
-      outcomes.put(_ask(connection, method, path, body))
+      outcomes.put(_ask(connection, deadline, method, path, body))
     except EndpointError as error:
       outcomes.put(error)
 
   threading.Thread(target=ask, daemon=True).start()
   try:
-    outcome = outcomes.get(timeout=timeout)
+    outcome = outcomes.get(timeout=deadline.left())
   except queue.Empty:
     connection.hang_up()
-    outcome = _too_late(timeout)
+    outcome = deadline.error()
   if isinstance(outcome, EndpointError):
     raise outcome
   return outcome
@@ -72,7 +72,11 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _ask(
-  connection: _Connection, method: str, path: str, body: bytes | None
+  connection: _Connection,
+  deadline: Deadline,
+  method: str,
+  path: str,
+  body: bytes | None,
 ) -> tuple[int, bytes]:
   where = f'{connection.host}:{connection.port}'
   try:
@@ -80,7 +84,7 @@ def _ask(
     response = connection.getresponse()
     return response.status, _read(response)
   except TimeoutError:
-    failure = _too_late(connection.timeout)
+    failure = deadline.error()
   except http.client.HTTPException as error:
     failure = EndpointError('MALFORMED', f'{where}: no HTTP ({error!r:.100})')
   except OSError as error:
@@ -101,7 +105,3 @@ def _read(response: http.client.HTTPResponse) -> bytes:
   if response.length:
     raise http.client.IncompleteRead(body, response.length)
   return body
-
-
-def _too_late(timeout: float | None) -> EndpointError:
-  return EndpointError('DEADLINE_EXCEEDED', f'no answer within {timeout:g} s')

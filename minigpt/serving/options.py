@@ -27,7 +27,7 @@ class Options(NamedTuple):
   attention: bool = False  # also export the signature `attention`
 
   def check(self) -> 'Options':
-    """Returns the options, or raises UsageError."""
+    """Returns the options, with a lone stop as a tuple; or UsageError."""
     if self.weights not in STORED_WEIGHTS:
       raise unknown('weights', self.weights, STORED_WEIGHTS)
     if not 1 <= self.max_new_tokens_limit <= _MOST_NEW_TOKENS:
@@ -45,5 +45,5 @@ class Options(NamedTuple):
       raise UsageError(
         f'eval_batches={self.eval_batches}: it must be 0 or more'
       )
-    Request(stop=self.stop).check()
-    return self
+    stop = Request(stop=self.stop).check().stop
+    return self._replace(stop=tuple(stop))

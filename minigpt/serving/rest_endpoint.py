@@ -1,7 +1,6 @@
 """A model of a server, through TensorFlow Serving's HTTP API."""
 
 import base64
-import functools
 import json
 import urllib.parse
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from google.protobuf import json_format
 
 from minigpt.serving.endpoint import (
   Arrays,
+  Deadline,
   EndpointError,
   Signature,
   check_shape,
@@ -45,40 +45,50 @@ class RestEndpoint:
   def __init__(self, target: str, model: str, timeout: float):
     self._target = target
     self._timeout = timeout
+    self._signatures: dict[str, Signature] | None = None
     self._path = f'/v1/models/{urllib.parse.quote(model, safe="")}'
-
-  @functools.cached_property
-  def _signatures(self) -> dict[str, Signature]:
-    answer = self._call('GET', '/metadata')
-    with malformed('no signatures in the metadata'):
-      fields = answer['metadata']['signature_def']['signature_def']
-      graph = json_format.ParseDict(
-        {'signature_def': fields}, tf.compat.v1.MetaGraphDef()
-      )
-      return read_signatures(graph.signature_def)
 
   def signatures(self) -> dict[str, Signature]:
     """Returns the signatures; they are asked for once."""
+    return self._known_signatures(Deadline(self._timeout))
+
+  def _known_signatures(self, deadline: Deadline) -> dict[str, Signature]:
+    if self._signatures is None:
+      answer = self._call(deadline, 'GET', '/metadata')
+      with malformed('no signatures in the metadata'):
+        fields = answer['metadata']['signature_def']['signature_def']
+        graph = json_format.ParseDict(
+          {'signature_def': fields}, tf.compat.v1.MetaGraphDef()
+        )
+        self._signatures = read_signatures(graph.signature_def)
     return self._signatures
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
     """Runs one signature; see `Endpoint`."""
-    spec = pick(self._signatures, signature)
+    deadline = Deadline(self._timeout)
+    spec = pick(self._known_signatures(deadline), signature)
     arrays = to_arrays(signature, spec, inputs)
     body = {
       'signature_name': signature,
       'inputs': {name: _to_json(array) for name, array in arrays.items()},
     }
-    answer = self._call('POST', ':predict', json.dumps(body).encode())
+    data = json.dumps(body).encode()
+    answer = self._call(deadline, 'POST', ':predict', data)
     with malformed(f'no answer of {signature}'):
       return _read_outputs(answer['outputs'], spec, count_rows(spec, arrays))
 
   def close(self) -> None:
     """Does nothing: each request has a connection of its own."""
 
-  def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
+  def _call(
+    self,
+    deadline: Deadline,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+  ) -> Any:
     status, text = exchange(
-      self._target, self._timeout, method, self._path + path, body
+      self._target, deadline, method, self._path + path, body
     )
     try:
       answer = json.loads(text)

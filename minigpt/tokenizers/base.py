@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def code_points(text: str) -> np.ndarray:  # -> uint32 [T]
 def learnable(parts: Iterable[str]) -> Iterator[str]:
   """Yields the parts of a text; InputError where it is empty or no Unicode."""
   is_empty = True
-  for part in parts:
+  for part in as_strings(parts):
     if part:
       check_learnable(part)
       is_empty = False

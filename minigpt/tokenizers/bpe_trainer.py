@@ -8,6 +8,7 @@ of pairs as frequent, the one with lower ids comes first.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import InputError, UsageError
 from minigpt.tokenizers import base, byte_pairs, special
 from minigpt.tokenizers.bpe import BPETokenizer
@@ -36,6 +37,8 @@ def train(
     InputError: `rustbpe` is not installed, or the text is empty, holds a lone
       surrogate, or has too few different pairs.
   """
+  parts = as_strings(parts)
+  special_tokens = as_strings(special_tokens)
   vocab_size = check(vocab_size, special_tokens)
   n_special = len(special_tokens) + 1
   n_mergeable = vocab_size - n_special

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.runtime import atomic_io
 from minigpt.runtime.json_io import read_json
@@ -49,7 +50,7 @@ def build(
       vocabulary is neither cached nor can be downloaded.
   """
   _check(kind, special, unknown_character)
-  parts = [text] if isinstance(text, str) else text
+  parts = as_strings(text)
   if kind == 'bpe':
     return bpe_trainer.train(parts, vocab_size, special)
   tokenizer = _make(kind, parts, unknown_character)

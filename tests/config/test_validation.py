@@ -93,3 +93,9 @@ def test_json_becomes_a_config():
   assert type(found.learning_rate) is float
   found = validation.from_json(DataConfig, {'special': ['<a>', '<b>']})
   assert found == DataConfig(special=('<a>', '<b>'))
+
+
+def test_a_lone_string_is_no_list_of_characters():
+  assert validation.as_strings('ab') == ['ab']
+  assert validation.as_strings(('ab', 'c')) == ('ab', 'c')
+  assert DataConfig(special='<a>').special == ('<a>',)

@@ -25,6 +25,7 @@ from minigpt.generation.sampling_fields import SAMPLING_FIELDS
     {'logit_bias': {3: float('inf')}},
     {'length_penalty': float('nan')},
     {'length_penalty': float('-inf')},
+    {'length_penalty': 5.1},
     {'top_p': 0.0},
     {'top_p': 1.5},
     {'stop': ['']},
@@ -71,3 +72,8 @@ def test_options_have_one_value_for_each_sequence():
     assert options[name].dtype == field.dtype
   assert options['top_p'].tolist() == [0.5] * 3
   assert options['seed'].tolist() == [7, 8, 9]
+
+
+def test_a_lone_string_is_one_stop():
+  request = Request(stop='ab', banned='cd').check()
+  assert request == Request(stop=['ab'], banned=['cd'])

@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 from http_server_fixtures import MODEL, Gate, serve, wait_until
 
-from minigpt.commands import serve as command
-from minigpt.errors import InputError
 from minigpt.generation.request import Request
 from minigpt.http_server.scheduler import Limits
 from minigpt.http_server.service import Bounds
@@ -187,6 +185,34 @@ def test_a_longer_prompt_keeps_its_end_where_it_may(session):
     )
     assert long.json()['choices'] == end.json()['choices']
     assert post(served, ASK | {'prompt': 'l' * 21}).status_code == 400
+
+
+def test_what_is_no_http_is_refused_in_the_form_of_the_api(embedded):
+  address = urllib.parse.urlsplit(embedded.url)
+  with socket.create_connection((address.hostname, address.port)) as link:
+    link.sendall(b'hello\r\n\r\n')
+    head, body = link.makefile('rb').read().split(b'\r\n\r\n')
+  assert head.startswith(b'HTTP/1.1 400')
+  assert json.loads(body)['error']['type'] == 'invalid_request_error'
+
+
+def test_beyond_the_connections_and_at_a_bug_errors_have_their_form(session):
+  with serve(session, max_connections=1) as served:
+    address = urllib.parse.urlsplit(served.url)
+    with socket.create_connection((address.hostname, address.port)):
+      answer = httpx.get(f'{served.url}/health')
+    assert answer.status_code == 503 and answer.headers['retry-after']
+    assert 'too many connections' in error(answer)['message']
+
+    def broken(*counts):
+      raise AssertionError
+
+    served.service.metrics.text = broken
+    # The first connection may not have been missed yet.
+    wait_until(lambda: httpx.get(f'{served.url}/health').status_code == 200)
+    answer = httpx.get(f'{served.url}/metrics')
+    assert answer.status_code == 500
+    assert error(answer)['message'] == 'AssertionError in the server'
 
 
 def test_health_and_metrics(embedded):
@@ -444,15 +470,6 @@ def test_the_command_refuses_what_it_cannot_serve(export_dir, tmp_path, capsys):
       out, err = capsys.readouterr()
       assert (found, out) == (code, ''), (argv, out, err)
       assert words in err and len(err.splitlines()) == 1, (argv, err)
-
-
-def test_what_ends_every_answer_of_an_export_does_so_in_chunks(tmp_path):
-  path = tmp_path / 'model.json'
-  assert command._exported_stops({'stop': ['a', '\n']}, path) == ('a', '\n')
-  assert command._exported_stops({}, path) == ()
-  for bad in ('ab', [''], [1], None):
-    with pytest.raises(InputError, match=r'model\.json: stop='):
-      command._exported_stops({'stop': bad}, path)
 
 
 def test_memory_is_flat_over_many_requests_errors_among_them(embedded):

@@ -15,8 +15,8 @@ from minigpt.conformance import signature_checks, subject
 from minigpt.conformance.load_test import load_test
 from minigpt.errors import UsageError
 from minigpt.generation.request import Request
-from minigpt.serving import client
-from minigpt.serving.endpoint import EndpointError
+from minigpt.serving import client, export_files
+from minigpt.serving.endpoint import Deadline, EndpointError, pick
 from minigpt.tokenizers.char import CharTokenizer
 
 pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
@@ -120,7 +120,8 @@ class OldExport:
     return {name: s for name, s in found.items() if '_v' not in name}
 
   def predict(self, signature, inputs):
-    assert '_v' not in signature and 'min_p' not in inputs
+    pick(self.signatures(), signature)
+    assert 'min_p' not in inputs
     return self._endpoint.predict(signature, inputs)
 
 
@@ -133,6 +134,38 @@ def test_an_export_of_old_is_asked_for_what_it_knows(server):
     client.generate(
       OldExport(endpoint), ['abc'], dataclasses.replace(request, min_p=0.1)
     )
+
+
+def test_a_lone_prompt_is_one(server):
+  endpoint = connect(server, 'grpc')
+  assert len(client.generate(endpoint, 'abc', Request(max_new_tokens=1))) == 1
+
+
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_a_first_answer_has_one_time_with_the_signatures(
+  server, protocol, monkeypatch
+):
+  endpoint, deadlines = connect(server, protocol), []
+  call = endpoint._call
+
+  def noted(deadline, *request):
+    deadlines.append(deadline)
+    return call(deadline, *request)
+
+  monkeypatch.setattr(endpoint, '_call', noted)
+  endpoint.predict('score', {'text': ['ab']})
+  assert len(deadlines) == 2 and deadlines[0] is deadlines[1]
+
+
+def test_a_deadline_passes(monkeypatch):
+  clock = [5.0]
+  monkeypatch.setattr('time.monotonic', lambda: clock[0])
+  deadline = Deadline(3.0)
+  clock[0] = 7.5
+  assert deadline.left() == 0.5
+  clock[0] = 8.0
+  with pytest.raises(EndpointError, match=r'DEADLINE_EXCEEDED: .*within 3 s'):
+    deadline.left()
 
 
 def test_generate_ends_at_the_first_stop_string(server):
@@ -159,6 +192,18 @@ def test_a_stream_is_what_generate_writes_even_beyond_the_context(
     )
     assert ''.join(pieces) == whole.text
     assert len(pieces) >= 3 and len(pieces[0]) == 1
+
+
+def test_what_ends_the_answers_of_an_export_ends_a_stream(server, export_dir):
+  endpoint, files = connect(server, 'grpc'), export_files.read(export_dir)
+  (whole,) = client.generate(endpoint, ['ab'], HOW)
+  of_model = files.tokenizer, files.context_length
+  for request, stop, n_kept in (
+    (HOW, whole.text[4:6], 4),
+    (dataclasses.replace(HOW, stop=whole.text[2:4]), [whole.text[4:6]], 2),
+  ):
+    pieces = client.stream(endpoint, 'ab', request, *of_model, stop)
+    assert ''.join(pieces) == whole.text[:n_kept]
 
 
 # Bad input.
@@ -440,7 +485,8 @@ def test_the_command_against_a_server(server, tmp_path, capsys):
     ([*load, small], 0, 'errors: none'),
     ([*load, small, '--json'], 0, '"requests": 6'),
     ([*load, '--max_new_tokens=10'], 1, 'errors: 6 INVALID_ARGUMENT'),
-    ([*load, '--requests=0'], 2, '--requests must be 1 or more'),
+    ([*load, '--requests=0'], 2, '--requests=0: it must be 1 or more'),
+    ([*load, '--concurrency=1025'], 2, 'it must lie in [1, 1024]'),
     (['--target=127.0.0.1:1', name], 1, 'UNAVAILABLE'),
     ([target, '--model_name=hamlet'], 1, 'hamlet'),
     ([target], 2, 'the model name is empty'),

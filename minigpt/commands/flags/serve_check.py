@@ -35,7 +35,7 @@ LOAD_TEST = flags.DEFINE_bool(
   'load_test', False, 'measure the server under load instead', flag_values=FLAGS
 )
 CONCURRENCY = flags.DEFINE_integer(
-  'concurrency', 4, 'requests at a time', flag_values=FLAGS
+  'concurrency', 4, 'requests at a time, up to 1024', flag_values=FLAGS
 )
 REQUESTS = flags.DEFINE_integer(
   'requests', 100, 'requests in all', flag_values=FLAGS
