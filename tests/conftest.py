@@ -4,6 +4,7 @@ Fixtures import what they need, as pytest's controlling process reads this file
 and has no use for TensorFlow.
 """
 
+import gc
 import os
 import signal
 
@@ -104,8 +105,23 @@ def pytest_configure():
       signal.signal(number, handler)
 
 
+def pytest_collection(session):
+  """Spares the garbage collector what test files import, as commands do."""
+  gc.disable()
+
+
 def pytest_collection_modifyitems(items):
   items.sort(key=_rank)
+
+
+def pytest_collection_finish(session):
+  gc.freeze()
+  gc.enable()
+
+
+def pytest_sessionfinish(session):
+  """What is left goes with the process; pytest would search it five times."""
+  gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -45,6 +45,7 @@ TOY = {
   'minigpt serve-check': ['--json'],
   'minigpt bench': [
     '--preset=mini',
+    '--n_layers=1',
     '--prompt_length=8',
     '--new_tokens=2',
     '--repeats=1',
@@ -87,6 +88,8 @@ INSTEAD = {
   '--context_length=512': '--context_length=16',
   '--context_length=1024': '--context_length=16',
   '--prompt_length=512': '--prompt_length=8',
+  '--batch_sizes=1,8': '--batch_sizes=1',
+  '--xla': '--rounds=1',  # Compiling takes longest; `minigpt bench` does it.
 }
 # Commands that may stand in a block; anything else fails it.
 RECORD = """

@@ -3,8 +3,6 @@
 The process switches XLA off, which can't be undone, and a crash in it is an
 error here. Requests and answers go through its pipes as frames: a size, then
 that many bytes.
-
-  python -m minigpt.conformance.isolated_process EXPORT_DIR
 """
 
 import functools
@@ -41,6 +39,12 @@ from minigpt.serving.endpoint import (
 )
 
 _SIZE = struct.Struct('<Q')
+_PROGRAM = """
+from minigpt.runtime import startup
+with startup.outside_garbage_collection():
+  from minigpt.conformance import isolated_process
+isolated_process.main()
+"""
 
 
 class IsolatedProcess:
@@ -138,7 +142,7 @@ def _spawn(python: str, export_dir: Path, log: IO[bytes]) -> subprocess.Popen:
   root = Path(__file__).parents[2]
   try:
     return subprocess.Popen(
-      [python, '-m', __spec__.name, str(export_dir.resolve())],
+      [python, '-c', _PROGRAM, str(export_dir.resolve())],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=log,
@@ -217,8 +221,9 @@ def _reply(answers: IO[bytes], compute: Callable[[], bytes]) -> None:
   _send(answers, error.encode('utf-8', 'replace'), answer)
 
 
-if __name__ == '__main__':
-  _pipe = os.fdopen(os.dup(1), 'wb')
+def main() -> None:
+  """Serves the export that the command line names, through the pipes."""
+  answers = os.fdopen(os.dup(1), 'wb')
   # Whatever TensorFlow prints goes to the log, not among the answers.
   os.dup2(2, 1)
-  _serve(sys.argv[1], sys.stdin.buffer, _pipe)
+  _serve(sys.argv[1], sys.stdin.buffer, answers)

@@ -17,26 +17,34 @@ def configure() -> None:
 
   Sets the log level, XLA's flags and the allocator, where the user leaves them
   open; keeps TensorFlow from printing that it found no GPU, which it does
-  before its log level counts, and what is deprecated; and exempts what it has
-  imported from garbage collection: searching a million objects takes most of a
-  second of every further import, and more at the end.
+  before its log level counts, and what is deprecated.
   """
   # When a worker is lost, the others print many lines about it.
   quiet = '3' if 'TF_CONFIG' in os.environ else '2'
   level = os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', quiet)
+  with outside_garbage_collection(), _stderr_closed():
+    import tensorflow as tf
+
+    if level >= quiet:
+      tf.get_logger().setLevel('ERROR')
+    set_xla_flags()
+    tf.config.get_visible_devices()
+  malloc.keep_freed_memory()
+
+
+@contextlib.contextmanager
+def outside_garbage_collection() -> Iterator[None]:
+  """Exempts what is imported within from garbage collection.
+
+  To search TensorFlow's million objects takes as long as to import them, and
+  they would be searched again when the process ends.
+  """
   gc.disable()
   try:
-    with _stderr_closed():
-      import tensorflow as tf
-
-      if level >= quiet:
-        tf.get_logger().setLevel('ERROR')
-      set_xla_flags()
-      tf.config.get_visible_devices()
+    yield
     gc.freeze()
   finally:
     gc.enable()
-  malloc.keep_freed_memory()
 
 
 def set_xla_flags() -> None:
