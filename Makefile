@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format docs lesson notebooks pictures update wheel older clean
+.PHONY: demo test lint format docs lesson notebooks pictures tables measure update wheel older clean
 
 demo: .venv/ready
 	@echo '== 1. Train: 1,000 steps on the Python sources of this machine.'
@@ -49,7 +49,7 @@ docs: .venv/ready
 	$(BIN)/python docs/site/build.py
 
 # What is made by scripts and kept in the tree: run after the code has changed.
-update: lesson notebooks pictures
+update: lesson notebooks pictures tables
 
 lesson: .venv/ready
 	$(BIN)/python docs/lesson/update.py
@@ -60,6 +60,13 @@ notebooks: .venv/ready
 
 pictures: .venv/ready
 	$(BIN)/python docs/images/architecture.py
+
+tables: .venv/ready
+	$(BIN)/python benchmarks/tables.py
+
+# What the tables show; it takes 12 minutes, and a machine with nothing else to do.
+measure: .venv/ready
+	$(BIN)/python benchmarks/measure.py
 
 wheel: .venv/ready
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .

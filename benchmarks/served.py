@@ -10,6 +10,7 @@ short prompt, of one and of eight rows, and for one token after a long prompt.
 
 import argparse
 import contextlib
+import json
 import statistics
 import tempfile
 import time
@@ -23,8 +24,9 @@ from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 from minigpt.model.transformer import GPT
-from minigpt.profiling import workloads
+from minigpt.profiling import machine, workloads
 from minigpt.runtime import app, startup
+from minigpt.runtime.atomic_io import write_text
 from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.char import CharTokenizer
@@ -128,6 +130,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--new_tokens', type=int, default=65)
   parser.add_argument('--long_prompt', type=int, default=512)
   parser.add_argument('--xla', action='store_true')
+  parser.add_argument('--json', help='file for the figures')
   return parser.parse_args()
 
 
@@ -154,6 +157,9 @@ def main() -> int:
   )
   for name, row in rates.items():
     print(f'{name:<16}', *(f'{rate:10,.1f}' for rate in row.values()))
+  if args.json:
+    figures = {'tokens_per_s': rates, **machine.about()}
+    write_text(args.json, json.dumps(figures) + '\n')
   return 0
 
 

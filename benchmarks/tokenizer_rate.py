@@ -7,6 +7,7 @@ in batches of paragraphs, as a server would.
 """
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ import tensorflow as tf
 
 from minigpt import tokenizers
 from minigpt.data import sources
+from minigpt.profiling import machine
+from minigpt.runtime.atomic_io import write_text
 
 
 def encoder(tokenizer):
@@ -41,6 +44,7 @@ def main():
   parser.add_argument('--vocab_size', type=int, default=8192)
   parser.add_argument('--megabytes', type=float, default=1.0)
   parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--json', help='file for the figures')
   options = parser.parse_args()
   text = Path(options.text).read_text('utf-8') if options.text else None
   text = text or sources.BUILT_IN['stdlib']()
@@ -59,12 +63,12 @@ def main():
     for name, encode in encoders.items():
       times[name].append(seconds(encode, batches))
   n = sum(map(len, paragraphs))
+  rates = {name: [n / s / 1e6 for s in times[name][1:]] for name in found}
   for name, tokenizer in found.items():
-    rates = [n / s / 1e6 for s in times[name][1:]]
     print(
       f'{name:<5} {tokenizer.vocab_size:>6,} tokens  '
-      f'{statistics.median(rates):.2f} MB/s ({min(rates):.2f} to '
-      f'{max(rates):.2f})'
+      f'{statistics.median(rates[name]):.2f} MB/s ({min(rates[name]):.2f} to '
+      f'{max(rates[name]):.2f})'
     )
   ratios = [
     a / b for a, b in zip(times['gpt2'][1:], times['bpe'][1:], strict=True)
@@ -72,6 +76,10 @@ def main():
   print(
     f'ratio of the rates, median of rounds: {statistics.median(ratios):.2f}'
   )
+  if options.json:
+    sizes = {name: tokenizer.vocab_size for name, tokenizer in found.items()}
+    figures = {'mb_per_s': rates, 'vocab_sizes': sizes, **machine.about()}
+    write_text(options.json, json.dumps(figures) + '\n')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ For: `cuda`, in bfloat16, head sizes of up to 128 that are multiples of 8, and
 no dropout. XLA knows cuDNN's kernel as a custom call, with a gradient of its
 own, and is told of both in JSON (XLA's service/gpu/backend_configs.proto).
 
-Measured on an H200: benchmarks/README.md has the rates in training.
+Measured on an H200: benchmarks/log.md has the rates in training.
 
 Shapes: B batch, H heads, T tokens, K head size.
 """

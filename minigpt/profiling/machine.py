@@ -13,6 +13,11 @@ import minigpt
 from minigpt.compiler.cpu_features import CPU_INFO
 
 
+def about() -> dict[str, Any]:
+  """Returns what figures need beside them: `machine` and `versions`."""
+  return {'machine': describe(), 'versions': versions()}
+
+
 def describe() -> dict[str, Any]:
   """Returns the processor, how much of it this process has, and GPUs."""
   gpus = tf.config.list_physical_devices('GPU')
@@ -28,12 +33,17 @@ def describe() -> dict[str, Any]:
 def processor(cpu: Path = CPU_INFO) -> str:
   """Returns the processor's name, as far as the system tells.
 
+  Clouds leave the number of the model out of the name, so its family, by which
+  generations can be told apart, stands behind it where it is known.
+
   Args:
     cpu: the file in which Linux describes its processor.
   """
   text = cpu.read_text(encoding='utf-8') if cpu.exists() else ''
-  found = re.search(r'^model name\s*:\s*(.+)$', text, re.MULTILINE)
-  return found[1] if found else platform.processor() or platform.machine()
+  about = dict(re.findall(r'^([\w ]+?)\s*: (.+)$', text, re.MULTILINE))
+  name = about.get('model name') or platform.processor() or platform.machine()
+  family = about.get('cpu family')
+  return f'{name} (family {family})' if family else name
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,241 @@
+"""Fills the tables of the documents with what was measured.
+
+  python benchmarks/tables.py
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Its figures
+are those of one file of results/, which measure.py writes, and so of one state
+of the code; the line above it says which.
+"""
+
+import json
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_name('results')
+PAGES = ('README.md', 'docs/performance.md', 'benchmarks/README.md')
+_REGION = re.compile(r'(<!-- table: (\w+) -->\n)(?:.*\n)*?(<!-- end -->)')
+
+Results = dict[str, Any]
+
+WORK = {
+  'train': 'train GPT-2 124M on 2 x 512 tokens',
+  'train bfloat16': 'the same in bfloat16',
+  'small': "train nanoGPT's model of characters",
+  'small bfloat16': 'the same in bfloat16',
+  'prefill': 'prefill a prompt of 512',
+  'prefill bfloat16': 'the same in bfloat16',
+  'prefill w8a8': 'the same with w8a8 weights',
+  'decode 1': 'decode one sequence',
+  'decode 1 bfloat16': 'the same with bfloat16 weights',
+  'decode 1 int8': 'the same with int8 weights',
+  'decode 8': 'decode eight sequences',
+  'decode 8 int8': 'the same with int8 weights',
+  'decode 8 w8a8': 'the same with w8a8 weights',
+}
+# What a reader of the page on performance may choose: work, choice, rows.
+CHOICES = [
+  (
+    'train',
+    '`--compute_dtype=bfloat16`, where the processor has AVX512-BF16 or AMX',
+    ('train bfloat16', 'train'),
+  ),
+  (
+    'train a small model',
+    '`--preset=shakespeare-char-fast`, the same choice made',
+    ('small bfloat16', 'small'),
+  ),
+  (
+    'generate one text',
+    '`--weights=int8`',
+    ('decode 1 int8', 'decode 1 bfloat16', 'decode 1'),
+  ),
+  (
+    'generate many at once',
+    '`--weights=w8a8`',
+    ('decode 8 w8a8', 'decode 8 int8', 'decode 8'),
+  ),
+  (
+    'process long prompts',
+    '`--weights=w8a8` or `--compute_dtype=bfloat16`',
+    ('prefill w8a8', 'prefill bfloat16', 'prefill'),
+  ),
+]
+HIGHLIGHTS = ('train', 'train bfloat16', 'decode 1', 'decode 1 int8')
+
+
+def figures(results: Results, row: str, name: str) -> list[float]:
+  """Returns a figure of each run of a row."""
+  return [each[name] for each in results['runs'][row]['figures']]
+
+
+def rate(results: Results, row: str) -> str:
+  """Returns the median of tokens per second, with the span of the runs."""
+  rates = figures(results, row, 'tokens_per_s')
+  return span(rates, ',.0f')
+
+
+def span(values: Sequence[float], form: str) -> str:
+  """Returns the median and, in brackets, the lowest and highest."""
+  middle, low, high = statistics.median(values), min(values), max(values)
+  return f'{middle:{form}} ({low:{form}} to {high:{form}})'
+
+
+def caption(results: Results) -> str:
+  """Returns which state was measured, when, on what, and how."""
+  machine, versions = results['machine'], results['versions']
+  others = results['taken_by_others']
+  beside = f'; other processes took {others:.0%} of it' if others > 0.02 else ''
+  return (
+    f'Commit `{results["commit"]}`, {results["date"]}, {machine["cores"]} '
+    f'cores of {machine["processor"]}{beside}, TensorFlow '
+    f'{versions["tensorflow"]}: '
+    f'`python benchmarks/measure.py {results["group"]}`.'
+  )
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Returns a table of Markdown."""
+  lines = [head, ['---'] * len(head), *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def bench() -> Iterator[str]:
+  """Yields every workload of `minigpt bench`, for those who measure."""
+  results = load('bench')
+  yield caption(results)
+
+  def row(name: str) -> list[str]:
+    share, compiling, peak = (
+      statistics.median(figures(results, name, figure))
+      for figure in ('share_of_roofline', 'compile_s', 'peak_mib')
+    )
+    run = results['runs'][name]
+    return [
+      f'{WORK[name]}: `{run["command"].removeprefix("minigpt bench ")}`',
+      f'`{run["figures"][0]["compile"]}`',
+      rate(results, name),
+      f'{share:.2f}',
+      f'{compiling:.1f}',
+      f'{peak:,.0f}',
+    ]
+
+  yield markdown(
+    [
+      'work',
+      'mode',
+      'tokens/s',
+      'of the roofline',
+      'compiling, s',
+      'peak, MiB',
+    ],
+    [row(name) for name in results['runs']],
+  )
+
+
+def first_step() -> Iterator[str]:
+  """Yields the seconds to a first step."""
+  results = load('first_step')
+  yield caption(results)
+  yield markdown(
+    ['from the start of a process to the loss of its first step', 'seconds'],
+    [
+      [name, span(figures(results, name, 'seconds'), '.1f')]
+      for name in results['runs']
+    ],
+  )
+
+
+def served() -> Iterator[str]:
+  """Yields the rates of the server's path, and their share of XLA's."""
+  results = load('served')
+  yield caption(results)
+  [rates] = figures(results, 'served', 'tokens_per_s')
+  whole = rates['one XLA program']
+  rows = [
+    [
+      name,
+      *(f'{row[kind]:,.1f} ({row[kind] / whole[kind]:.2f})' for kind in row),
+    ]
+    for name, row in rates.items()
+  ]
+  yield markdown(['tokens/s, and of one XLA program', *whole], rows)
+
+
+def tokenizer() -> Iterator[str]:
+  """Yields how fast the graph of an export encodes."""
+  results = load('tokenizer')
+  yield caption(results)
+  [rates] = figures(results, 'tokenizer', 'mb_per_s')
+  [sizes] = figures(results, 'tokenizer', 'vocab_sizes')
+  yield markdown(
+    ['vocabulary', 'tokens in it', 'MB/s'],
+    [[name, f'{sizes[name]:,}', span(rates[name], '.2f')] for name in rates],
+  )
+
+
+def choices() -> Iterator[str]:
+  """Yields what to choose, for a user."""
+  results = load('bench')
+
+  def short(row: str) -> str:
+    rates = figures(results, row, 'tokens_per_s')
+    return f'{statistics.median(rates):,.0f}'
+
+  def expect(best: str, *others: str) -> str:
+    named = [f'{short(row)} in {kind(row)}' for row in others]
+    return f'{short(best)} tokens/s; {", ".join(named)}'
+
+  def kind(row: str) -> str:
+    last = row.split()[-1]
+    return last if not last.isdigit() and ' ' in row else 'float32'
+
+  yield markdown(
+    ['you want to', 'choose', 'expect'],
+    [[work, choice, expect(*rows)] for work, choice, rows in CHOICES],
+  )
+  yield caption(results)
+
+
+def highlights() -> Iterator[str]:
+  """Yields a few figures, for those who look for the first time."""
+  results = load('bench')
+  rows = [[WORK[name], rate(results, name)] for name in HIGHLIGHTS]
+  yield markdown(['', 'tokens/s'], rows)
+  yield caption(results)
+
+
+TABLES = {
+  table.__name__: table
+  for table in (bench, first_step, served, tokenizer, choices, highlights)
+}
+
+
+def load(group: str) -> Results:
+  """Returns what measure.py wrote of a group."""
+  return json.loads((RESULTS / f'{group}.json').read_text(encoding='utf-8'))
+
+
+def fill(text: str) -> str:
+  """Returns a page with its tables as the results have them."""
+
+  def region(match: re.Match[str]) -> str:
+    begin, name, end = match.groups()
+    return begin + '\n\n'.join(TABLES[name]()) + f'\n{end}'
+
+  return _REGION.sub(region, text)
+
+
+def main() -> None:
+  """Fills every page."""
+  for name in PAGES:
+    page = ROOT / name
+    page.write_text(fill(page.read_text(encoding='utf-8')), encoding='utf-8')
+    print(name)
+
+
+if __name__ == '__main__':
+  main()
