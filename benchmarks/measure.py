@@ -95,11 +95,14 @@ def main() -> None:
 
 
 def committed() -> str:
-  """Returns the commit that is measured; exits if there is more than it."""
+  """Returns the commit that last changed what is measured.
+
+  Exits where something has changed since.
+  """
   paths = ('minigpt', 'benchmarks/*.py')
   if changed := git('status', '--porcelain', '--', *paths):
     sys.exit(f'commit what is measured first; changed:\n{changed}')
-  return git('rev-parse', '--short', 'HEAD')
+  return git('log', '-1', '--format=%h', '--', *paths)
 
 
 def git(*command: str) -> str:
