@@ -25,6 +25,7 @@ TINY = dict(
   batch_size=2,
   steps=60,
   steps_per_call=3,
+  compile='graph',  # XLA would take longer to compile than they run.
   eval_every=10,
   eval_batches=1,
 )
