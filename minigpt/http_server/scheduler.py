@@ -126,9 +126,16 @@ class Limits:
 class Scheduler:
   """Continues jobs with one endpoint, until it is closed."""
 
-  def __init__(self, endpoint: Endpoint, limits: Limits, metrics: Metrics):
-    """Starts the thread."""
+  def __init__(
+    self,
+    endpoint: Endpoint,
+    limits: Limits,
+    metrics: Metrics,
+    compiled_sizes: Sequence[int] = (),
+  ):
+    """Starts the thread; see `chunks.batch_size` for the sizes."""
     self._endpoint, self._limits, self._metrics = endpoint, limits, metrics
+    self._compiled_sizes = compiled_sizes
     self._size = min(limits.chunk, chunks.limit(endpoint))
     self._changed = threading.Condition()
     self._waiting: collections.deque[Job] = collections.deque()
@@ -191,7 +198,8 @@ class Scheduler:
     n_new = 1 if first and any(job.streams for job in batch) else self._size
     started = time.monotonic()
     try:
-      found = chunks.predict(self._endpoint, [job.row for job in batch], n_new)
+      rows = [job.row for job in batch]
+      found = chunks.predict(self._endpoint, rows, n_new, self._compiled_sizes)
     except Exception as error:
       self._fail(batch, error)
       return

@@ -31,6 +31,7 @@ class Model:
   created: int = 0  # seconds since 1970
   template: Callable[[Any], str] | None = None  # of a chat
   stop: tuple[str, ...] = ()  # ends every answer
+  compiled_sizes: tuple[int, ...] = ()  # of batches; () without XLA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,9 @@ class Service:
     """
     self.model, self.bounds = model, bounds
     self.metrics = Metrics()
-    self.scheduler = Scheduler(model.endpoint, limits, self.metrics)
+    self.scheduler = Scheduler(
+      model.endpoint, limits, self.metrics, model.compiled_sizes
+    )
     self._embeds = asyncio.Semaphore(1)
     self._n_embeds_left = limits.max_waiting
 

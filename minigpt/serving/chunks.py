@@ -117,10 +117,37 @@ def limit(endpoint: Endpoint) -> int:
     return int(outputs['tokens'].shape[1])
 
 
+def batch_size(n_rows: int, compiled: Sequence[int]) -> int:
+  """Returns how many rows to send for `n_rows`.
+
+  Args:
+    n_rows: 1 or more.
+    compiled: sizes that a program is compiled for; beyond them it is for powers
+      of two. Empty where nothing is compiled, so that any size will do.
+  """
+  if not compiled:
+    return n_rows
+  fitting = [n for n in compiled if n >= n_rows]
+  return min(fitting, default=_power_of_two(n_rows))
+
+
+def _power_of_two(n: int) -> int:
+  return 1 << (n - 1).bit_length()
+
+
 def predict(
-  endpoint: Endpoint, rows: Sequence[Row], n_new: int = SIZE
+  endpoint: Endpoint,
+  rows: Sequence[Row],
+  n_new: int = SIZE,
+  compiled: Sequence[int] = (),
 ) -> list[Chunk]:
   """Gives each row up to `n_new` more tokens, in one call.
+
+  Args:
+    endpoint: what computes.
+    rows: at least one.
+    n_new: at most what `limit` says.
+    compiled: sizes of batches, one of which is sent; see `batch_size`.
 
   Raises:
     UsageError: a row sets an option that came after the export.
@@ -138,7 +165,10 @@ def predict(
     'stop': _stops([row.request.stop for row in rows]),
     **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
   }
-  answer = endpoint.predict(name, inputs)
+  n_sent = batch_size(len(rows), compiled)
+  # As a server does, batches are filled up with their first row.
+  place = [i if i < len(rows) else 0 for i in range(n_sent)]
+  answer = endpoint.predict(name, {k: v[place] for k, v in inputs.items()})
   with malformed(f'no answer of {name}'):
     return [
       row.take({key: value[i] for key, value in answer.items()})
@@ -149,11 +179,12 @@ def predict(
 def _stops(stops: Sequence[Sequence[str]]) -> np.ndarray:
   """Returns the stop strings of rows, object [B, K], '' where there is none.
 
-  What the signature has no room for is left to the reader of the text.
+  K is a power of two, as each compiled program is for one K. What the signature
+  has no room for is left to the reader of the text.
   """
   sent = [
     [s for s in own if len(s.encode()) <= MAX_BYTES][:MAX_STRINGS]
     for own in stops
   ]
-  width = max(1, *map(len, sent))
+  width = _power_of_two(max(1, *map(len, sent)))
   return np.array([[*own, *[''] * (width - len(own))] for own in sent], object)

@@ -204,6 +204,36 @@ def test_what_the_signature_has_no_room_for_is_not_sent(session):
   assert len(chunk.tokens) == 2
 
 
+@pytest.mark.parametrize(
+  ('n_rows', 'compiled', 'n_sent'),
+  [(3, (), 3), (1, (1, 2, 8), 1), (3, (1, 2, 8), 8), (9, (1, 2, 8), 16)],
+)
+def test_a_batch_has_a_size_that_is_compiled(n_rows, compiled, n_sent):
+  assert chunks.batch_size(n_rows, compiled) == n_sent
+
+
+class Noting:
+  """An endpoint that notes the shapes of `ids` and `stop`."""
+
+  def __init__(self, endpoint):
+    self._endpoint, self.shapes = endpoint, []
+
+  def signatures(self):
+    return self._endpoint.signatures()
+
+  def predict(self, name, inputs):
+    self.shapes.append((inputs['ids'].shape[0], inputs['stop'].shape))
+    return self._endpoint.predict(name, inputs)
+
+
+def test_rows_get_the_same_in_a_batch_that_is_filled_up(session, whole):
+  noting, asked = Noting(session), stopping(rows(), [['!!', '@@', '##']] * 3)
+  found = chunks.predict(noting, asked, 5, (2, 4))
+  assert noting.shapes == [(4, (4, 4))]
+  for chunk, (tokens, _) in zip(found, whole, strict=True):
+    np.testing.assert_array_equal(chunk.tokens, tokens[:5])
+
+
 def test_the_xla_twin_gives_the_same_chunks(model, run_dir, whole):
   tokenizer = tokenizers.load(run_dir / 'tokenizer.json')
   server = Server(model.params, model.config, tokenizer, 9, xla=True)
