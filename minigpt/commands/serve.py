@@ -7,10 +7,7 @@ server. docs/reference/http.md has the routes. SIGTERM and Ctrl-C end it when
 the answers that have begun are complete.
 """
 
-import dataclasses
 from pathlib import Path
-
-import numpy as np
 
 from minigpt.commands.flags import serve as flags
 from minigpt.conformance.serving_session import (
@@ -95,7 +92,7 @@ def _model(export_dir: Path):
     raise InputError(
       f'{export_dir} cannot be continued in chunks; export the run again'
     )
-  _warm_up(endpoint, files.compiled_sizes)
+  chunks.warm_up(endpoint, flags.MAX_BATCH.value, files.compiled_sizes)
   return Model(
     name,
     endpoint,
@@ -106,18 +103,6 @@ def _model(export_dir: Path):
     stop=(*files.stop, *flags.STOP.value),
     compiled_sizes=files.compiled_sizes,
   )
-
-
-def _warm_up(endpoint: Endpoint, compiled: tuple[int, ...]) -> None:
-  """Generates two tokens, so that the first client need not wait longer.
-
-  A compiled model does so for each size of its batches.
-  """
-  request = Request(max_new_tokens=2, temperature=1.0)
-  most = flags.MAX_BATCH.value if compiled else 1
-  for n in {chunks.batch_size(n, compiled) for n in range(1, most + 1)}:
-    row = chunks.Row(np.zeros([1], np.int32), request)
-    chunks.predict(endpoint, [dataclasses.replace(row) for _ in range(n)])
 
 
 def _newest(path: Path) -> Path:

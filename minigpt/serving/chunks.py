@@ -128,11 +128,7 @@ def batch_size(n_rows: int, compiled: Sequence[int]) -> int:
   if not compiled:
     return n_rows
   fitting = [n for n in compiled if n >= n_rows]
-  return min(fitting, default=_power_of_two(n_rows))
-
-
-def _power_of_two(n: int) -> int:
-  return 1 << (n - 1).bit_length()
+  return min(fitting, default=1 << (n_rows - 1).bit_length())
 
 
 def predict(
@@ -158,17 +154,7 @@ def predict(
   name = signature_name(SIGNATURE, version)
   if name not in endpoint.signatures() and has_chunks(endpoint):
     raise UsageError('an option came after the model was exported')
-  width = max(len(row.ids) for row in rows)
-  each = [row.options(min(n_new, row.n_left), version) for row in rows]
-  inputs = {
-    'ids': np.stack([np.pad(r.ids, [0, width - len(r.ids)]) for r in rows]),
-    'stop': _stops([row.request.stop for row in rows]),
-    **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
-  }
-  n_sent = batch_size(len(rows), compiled)
-  # As a server does, batches are filled up with their first row.
-  place = [i if i < len(rows) else 0 for i in range(n_sent)]
-  answer = endpoint.predict(name, {k: v[place] for k, v in inputs.items()})
+  answer = endpoint.predict(name, _inputs(rows, n_new, version, compiled))
   with malformed(f'no answer of {name}'):
     return [
       row.take({key: value[i] for key, value in answer.items()})
@@ -176,15 +162,49 @@ def predict(
     ]
 
 
-def _stops(stops: Sequence[Sequence[str]]) -> np.ndarray:
+def warm_up(endpoint: Endpoint, most: int, compiled: Sequence[int]) -> None:
+  """Generates two tokens, so that the first client need not wait longer.
+
+  Args:
+    endpoint: what computes.
+    most: rows of a batch.
+    compiled: see `batch_size`; each size up to `most` is compiled.
+  """
+  counts = range(1, most + 1) if compiled else [1]
+  for n_rows in sorted({batch_size(n, compiled) for n in counts}):
+    request = Request(max_new_tokens=2, temperature=1.0)
+    ids = np.zeros([1], np.int32)
+    rows = [Row(ids, request) for _ in range(n_rows)]
+    predict(endpoint, rows, compiled=compiled)
+
+
+def _inputs(
+  rows: Sequence[Row], n_new: int, version: int, compiled: Sequence[int]
+) -> dict[str, np.ndarray]:
+  width = max(len(row.ids) for row in rows)
+  each = [row.options(min(n_new, row.n_left), version) for row in rows]
+  # A compiled program is for one number of strings, and of rows.
+  n_stops = MAX_STRINGS if compiled else 1
+  n_sent = batch_size(len(rows), compiled)
+  inputs = {
+    'ids': np.stack([np.pad(r.ids, [0, width - len(r.ids)]) for r in rows]),
+    'stop': _stops([row.request.stop for row in rows], n_stops),
+    **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
+  }
+  # As a server does, batches are filled up with their first row.
+  place = [i if i < len(rows) else 0 for i in range(n_sent)]
+  return {key: value[place] for key, value in inputs.items()}
+
+
+def _stops(stops: Sequence[Sequence[str]], least: int) -> np.ndarray:
   """Returns the stop strings of rows, object [B, K], '' where there is none.
 
-  K is a power of two, as each compiled program is for one K. What the signature
-  has no room for is left to the reader of the text.
+  K is at least `least`. What the signature has no room for is left to the
+  reader of the text.
   """
   sent = [
     [s for s in own if len(s.encode()) <= MAX_BYTES][:MAX_STRINGS]
     for own in stops
   ]
-  width = _power_of_two(max(1, *map(len, sent)))
+  width = max(least, *map(len, sent))
   return np.array([[*own, *[''] * (width - len(own))] for own in sent], object)

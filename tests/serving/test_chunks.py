@@ -227,11 +227,20 @@ class Noting:
 
 
 def test_rows_get_the_same_in_a_batch_that_is_filled_up(session, whole):
-  noting, asked = Noting(session), stopping(rows(), [['!!', '@@', '##']] * 3)
+  noting, asked = Noting(session), stopping(rows(), [['!!', '@@']] * 3)
   found = chunks.predict(noting, asked, 5, (2, 4))
-  assert noting.shapes == [(4, (4, 4))]
+  assert noting.shapes == [(4, (4, 16))]
   for chunk, (tokens, _) in zip(found, whole, strict=True):
     np.testing.assert_array_equal(chunk.tokens, tokens[:5])
+
+
+def test_every_size_of_a_compiled_batch_is_warmed_up(session):
+  noting = Noting(session)
+  chunks.warm_up(noting, 3, (2,))
+  assert noting.shapes == [(2, (2, 16)), (4, (4, 16))]
+  plain = Noting(session)
+  chunks.warm_up(plain, 3, ())
+  assert plain.shapes == [(1, (1, 1))]
 
 
 def test_the_xla_twin_gives_the_same_chunks(model, run_dir, whole):
