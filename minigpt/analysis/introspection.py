@@ -114,7 +114,7 @@ def head_habits(
   seen: dict[str, Any] = {
     'the previous token': looking - 1,
     'itself': looking,
-    'the first': 0,
+    'the first token': 0,
   }
   return {
     name: attention[..., looking, places].mean(-1)

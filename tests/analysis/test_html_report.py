@@ -131,7 +131,9 @@ def test_the_page_works_in_a_browser(tmp_path, found, tokenizer):
   assert float(weight[:-1]) == pytest.approx(
     100 * found.attention[1, 1, 2, 1], abs=0.051
   )
-  assert re.fullmatch(r'On average .* previous token, .* first\.', shown[7])
+  assert re.fullmatch(
+    r'Of its weight .* previous token, .* first token\.', shown[7]
+  )
   assert shown[8].startswith(f'token 3, b: {nats[2]:.2f} nats')
   # The titles, the axes and what the lines are called.
   for words in ('loss (nats per token)', '100200300400step', 'validation'):

@@ -68,7 +68,7 @@ def test_habits_are_the_mean_weights_on_known_places():
   habits = head_habits(np.array([[previous, mixed]]))
   assert habits['the previous token'].tolist() == [[1, 0]]
   assert habits['itself'].tolist() == [[0, 0.25]]
-  assert habits['the first'].tolist() == [[0, 0.75]]
+  assert habits['the first token'].tolist() == [[0, 0.75]]
   assert head_habits(np.ones([1, 1, 2, 2])) == {}
 
 
