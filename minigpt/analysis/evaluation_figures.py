@@ -49,7 +49,7 @@ def loss_by_position(sums: PositionSums, title: str) -> Any:
   if seen[-1] > 4 * seen[0]:  # Or a logarithmic axis would show no number.
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f'{value:,g}')
-  axes.set_title(title, fontsize=10)
+  axes.set_title(figures.plain(title), fontsize=10)
   axes.set_xlabel('tokens before it in the window')
   axes.set_ylabel('loss (nats per token)')
   axes.grid(alpha=0.3)
@@ -87,7 +87,7 @@ def newest(file: Path, checkpoint: str | None) -> list[dict[str, Any]]:
     checkpoint: whose results; None: those of a model that has none.
   """
   found = {}
-  for line in file.read_text(encoding='utf-8').splitlines():
+  for line in file.read_text('utf-8', errors='replace').splitlines():
     with contextlib.suppress(ValueError, KeyError, TypeError):
       record = json.loads(line)
       if record['checkpoint'] == checkpoint and record['examples']:
@@ -122,7 +122,7 @@ def accuracies(records: list[dict[str, Any]], title: str) -> Any:
   axes.set_ylim(len(rows) - 0.4, -0.6)
   axes.set_xlim(-0.02, 1.02)
   axes.xaxis.set_major_formatter(lambda value, _: f'{value:.0%}')
-  axes.set_title(title, fontsize=10)
+  axes.set_title(figures.plain(title), fontsize=10)
   axes.set_xlabel('right answers, with their 95% interval (gray: by chance)')
   axes.grid(alpha=0.3, axis='x')
   return figure
@@ -152,7 +152,7 @@ def _draw_share(
 
 def _row_name(record: dict[str, Any], share: str) -> str:
   name = f'{record["task"]}{_SHARES[share]}'
-  data = Path(record['dataset']).name.replace('$', r'\$')
+  data = figures.plain(Path(record['dataset']).name)
   return f'{name}\n{data}, n = {record["examples"]:,}'
 
 

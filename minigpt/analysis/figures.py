@@ -126,9 +126,13 @@ def bars(names: Sequence[str], values: Sequence[int], x: str, y: str) -> Any:
   return figure
 
 
+def plain(text: str) -> str:
+  """Returns a text that matplotlib shows as it is: `$` begins mathematics."""
+  return text.replace('$', r'\$')
+
+
 def _label_axes(axes: Any, labels: Sequence[str]) -> None:
-  # Dollar signs would be read as mathematics.
-  names = [name.replace('$', r'\$') for name in labels]
+  names = [plain(name) for name in labels]
   axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90)
   axes.set_yticks(range(len(names)), names, fontsize=7)
 

@@ -123,7 +123,7 @@ def curves(runs: Sequence[str | Path]) -> Any:
   Raises:
     InputError: a run has no metrics yet, or matplotlib is not installed.
   """
-  found = [_Run(Path(run).name, _read(run)) for run in runs]
+  found = [_Run(figures.plain(Path(run).name), _read(run)) for run in runs]
   recorded = {key for run in found for m in run.metrics for key in m}
   panels = [
     panel

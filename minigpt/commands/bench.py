@@ -66,7 +66,8 @@ def main() -> None:
     about = _about(config, recipe)
     write_text(flags.JSON.value, json.dumps({**results, **about}) + '\n')
   if flags.PLOT.value:
-    figures.save(_figure(measured, recipe), flags.PLOT.value)
+    [picture] = figures.save(_figure(measured, recipe), flags.PLOT.value)
+    print(picture)
 
 
 def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def main() -> None:
   file = path / 'evaluations.jsonl'
   _record(file, results)
   if flags.PLOT.value:
-    figures.save(_figure(results, sums, file), flags.PLOT.value)
+    [picture] = figures.save(_figure(results, sums, file), flags.PLOT.value)
+    if not flags.JSON.value:
+      print(picture)
 
 
 def _describe(model: LoadedModel) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def draw(measured: Result | Roofline, name: str, title: str) -> Any:
   if result:
     _draw_result(axes, result, name)
   axes.set_xlim(left, right)
-  axes.set_title(title, fontsize=10)
+  axes.set_title(figures.plain(title), fontsize=10)
   axes.set_xlabel('operations for each byte moved')
   axes.set_ylabel('GFLOP/s')
   axes.grid(alpha=0.3)

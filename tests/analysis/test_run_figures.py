@@ -6,7 +6,7 @@ import helpers
 import numpy as np
 import pytest
 
-from minigpt.analysis import run_figures
+from minigpt.analysis import figures, run_figures
 from minigpt.errors import InputError
 
 pytest.importorskip('matplotlib')
@@ -68,6 +68,12 @@ def test_runs_of_the_same_name_are_both_drawn(tmp_path):
     (tmp_path / folder).mkdir()
   runs = [make_run(tmp_path / folder / 'a', 4) for folder in ('x', 'y')]
   assert len(run_figures.curves(runs).axes[0].get_lines()) == 2
+
+
+def test_a_name_is_no_mathematics(tmp_path):
+  runs = [make_run(tmp_path / name, 2) for name in ('$a_{$', 'b')]
+  [picture] = figures.save(run_figures.curves(runs), tmp_path / 'a.svg')
+  assert '$a_{$' in picture.read_text()
 
 
 def test_what_was_not_recorded_has_no_panel(tmp_path):
