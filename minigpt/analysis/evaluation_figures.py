@@ -50,7 +50,7 @@ def loss_by_position(sums: PositionSums, title: str) -> Any:
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f'{value:,g}')
   axes.set_title(figures.plain(title), fontsize=10)
-  axes.set_xlabel('tokens before it in the window')
+  axes.set_xlabel('tokens before the predicted one, in its window')
   axes.set_ylabel('loss (nats per token)')
   axes.grid(alpha=0.3)
   axes.legend()

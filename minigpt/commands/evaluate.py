@@ -182,7 +182,8 @@ def _figure(
 ) -> Any:
   """Draws a text's loss by position, or the accuracies recorded in `file`."""
   if sums:
-    title = f'{flags.WORKDIR.value} on {flags.DATASET.value or "its own text"}'
+    text = flags.DATASET.value or 'its validation part'
+    title = f'{flags.WORKDIR.value} on {text}'
     return evaluation_figures.loss_by_position(sums, title)
   recorded = evaluation_figures.newest(file, results['checkpoint'])
   return evaluation_figures.accuracies(recorded, f'{flags.WORKDIR.value}')
