@@ -6,6 +6,8 @@ import helpers
 import pytest
 import tensorflow as tf
 
+from minigpt.profiling import roofline
+
 TOY = (
   '--preset=mini',
   '--n_layers=1',
@@ -19,26 +21,37 @@ TOY = (
 )
 
 
-@pytest.mark.parametrize('what', ['roofline', 'decode'])
-def test_the_program_reports_figures(what, tmp_path):
+def test_the_program_reports_figures(tmp_path):
   file, plot = tmp_path / 'figures.json', tmp_path / 'roofline.svg'
-  flags = [f'--what={what}', f'--json={file}', f'--plot={plot}', *TOY]
+  flags = ['--what=decode', f'--json={file}', f'--plot={plot}', *TOY]
   done = helpers.run('-m', 'minigpt', 'bench', *flags)
   assert done.returncode == 0, done.stderr
   assert '<svg' in plot.read_text()
   figures = json.loads(file.read_text())
-  assert figures['what'] == what
-  if what == 'roofline':
-    assert figures['flops'] > 1e8
-  else:
-    assert figures['unit'] == 'token' and figures['gflop_per_unit'] > 0
-    assert figures['shapes']['new_tokens'] == 3
-    assert figures['model']['emb_dim'] == 16
-    assert figures['repeats'] == 1
-    assert figures['versions']['tensorflow'] == tf.__version__
-    assert figures['machine']['processor']
-    assert figures['n_compiled'] == 1
-    assert f'n_compiled             {figures["n_compiled"]}' in done.stdout
+  assert figures['what'] == 'decode'
+  assert figures['unit'] == 'token' and figures['gflop_per_unit'] > 0
+  assert figures['shapes']['new_tokens'] == 3
+  assert figures['model']['emb_dim'] == 16
+  assert figures['repeats'] == 1
+  assert figures['versions']['tensorflow'] == tf.__version__
+  assert figures['machine']['processor']
+  assert figures['n_compiled'] == 1
+  assert f'n_compiled             {figures["n_compiled"]}' in done.stdout
+
+
+def test_the_roofline_alone_is_reported(tmp_path, monkeypatch, capsys):
+  """`profiling/test_roofline.py` measures one."""
+  limits = roofline.Roofline(flops=2e11, bandwidth=3e10)
+  monkeypatch.setattr(roofline, 'measure_roofline', lambda *_: limits)
+  file, plot = tmp_path / 'figures.json', tmp_path / 'roofline.svg'
+  flags = ['--what=roofline', f'--json={file}', f'--plot={plot}', *TOY]
+  assert helpers.run_here('bench', *flags) == 0
+  figures = json.loads(file.read_text())
+  assert (figures['flops'], figures['bandwidth']) == limits
+  said = capsys.readouterr().out.splitlines()
+  assert 'flops                  2e+11' in said and said[-1] == str(plot)
+  # Text is drawn as paths, and stands in comments.
+  assert 'matmuls: 200 GFLOP/s' in plot.read_text()
 
 
 @pytest.mark.parametrize(
