@@ -123,7 +123,8 @@ def accuracies(records: list[dict[str, Any]], title: str) -> Any:
   axes.set_xlim(-0.02, 1.02)
   axes.xaxis.set_major_formatter(lambda value, _: f'{value:.0%}')
   axes.set_title(figures.plain(title), fontsize=10)
-  axes.set_xlabel('right answers, with their 95% interval (gray: by chance)')
+  chance = ' (gray: by chance)' if any('chance' in r for r in records) else ''
+  axes.set_xlabel(f'right answers, with their 95% interval{chance}')
   axes.grid(alpha=0.3, axis='x')
   return figure
 

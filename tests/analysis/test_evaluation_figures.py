@@ -69,6 +69,9 @@ def test_the_newest_result_of_each_task_is_drawn(tmp_path):
   found = drawn.newest(file, 'b')
   assert found == [records[1], records[4]]
   axes = drawn.accuracies(found, 'a run').axes[0]
+  assert axes.get_xlabel().endswith('(gray: by chance)')
+  [without] = drawn.accuracies(found[1:], 'a run').axes
+  assert without.get_xlabel().endswith('interval')
   names = [label.get_text() for label in axes.get_yticklabels()]
   assert names == [
     'choice\nd.jsonl, n = 50',
