@@ -25,6 +25,7 @@ def test_a_file_is_itself_though_its_name_is_a_pattern(tmp_path):
   path = str(tmp_path / 'a[1].txt')
   assert sources.read_split(DataConfig(path, val_fraction=0)).train == 'this'
   assert corpus.input_paths([path, path]) == [path]
+  assert corpus.input_paths(path) == [path]
   assert corpus.input_paths([str(tmp_path / 'a*.txt')]) == [
     str(tmp_path / 'a1.txt'),
     path,

@@ -5,6 +5,8 @@ from minigpt.data import text_files, vocabulary
 
 def test_parts_are_the_text_of_the_files(corpus_paths, documents):
   assert ''.join(text_files.parts(corpus_paths)) == ''.join(documents)
+  (first, *_) = corpus_paths
+  assert [*text_files.parts(first)] == [*text_files.parts([first])]
 
 
 def test_a_share_is_taken_evenly():

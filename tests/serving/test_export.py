@@ -99,6 +99,10 @@ REFERS_TO = {
 }
 
 
+def test_a_lone_string_is_one_that_ends_answers():
+  assert Options(stop='ab').check().stop == ('ab',)
+
+
 def test_documented_signatures_are_those_of_the_graph(int8):
   """The table of the reference against the card, name for name."""
   card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())

@@ -36,8 +36,10 @@ def test_special_tokens_are_no_text_to_learn_from():
   text = 'ab<#>cd<#>' * 50
   merged = bpe_trainer.train([text], 260).tokens[256:259]
   assert b'<#>' in merged
-  merged = bpe_trainer.train([text], 260, ['<#>']).tokens[256:258]
-  assert sorted(merged) == [b'ab', b'cd']
+  merged = bpe_trainer.train([text], 260, ['<#>'])
+  assert sorted(merged.tokens[256:258]) == [b'ab', b'cd']
+  lone = bpe_trainer.train(text, 260, '<#>')
+  assert lone.to_json() == merged.to_json()
 
 
 def test_no_token_is_longer_than_the_graph_can_merge():

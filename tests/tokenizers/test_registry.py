@@ -10,6 +10,7 @@ import pytest
 from minigpt import tokenizers
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime import atomic_io
+from minigpt.tokenizers.word import WordTokenizer
 
 END = ['<|unk|>', '<|eos|>']
 
@@ -95,6 +96,7 @@ def test_load_and_save_name_a_path_that_fails(tmp_path):
 def test_a_path_names_a_tokenizer(tmp_path):
   path = str(tmp_path / 'words.json')
   words = tokenizers.build('word', 'a b')
+  assert WordTokenizer.build('a b').to_json() == words.to_json()
   tokenizers.save(words, path)
   assert tokenizers.build(path, '').to_json() == words.to_json()
   with pytest.raises(UsageError, match=r'--vocab_size=9: the .* has 5'):
