@@ -31,13 +31,20 @@ from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.char import CharTokenizer
 
+# The format of `export --compute_dtype=bfloat16`; others are of --weights.
+PACKED = 'compute-bfloat16'
+
 
 def write(folder: Path, gpt: GPT, config: GPTConfig, weights: str, n_new: int):
   """Writes the signatures of an export, without its warm-up and its card."""
-  p = quantize(gpt.params, weights, exported=True, compiled=False)
+  dtype = 'bfloat16' if weights == PACKED else 'float32'
+  stored = dtype if weights == PACKED else weights
+  p = quantize(gpt.params, stored, exported=True, compiled=False)
   # Any vocabulary of the size will do, and this one needs no file.
   tokenizer = CharTokenizer(''.join(map(chr, range(config.vocab_size))))
-  server = Server(p, config, tokenizer, max_new_tokens_limit=n_new)
+  server = Server(
+    p, config, tokenizer, max_new_tokens_limit=n_new, compute_dtype=dtype
+  )
   tf.saved_model.save(server, str(folder), signatures=server.signatures())
 
 

@@ -32,6 +32,7 @@ _OWN = {
     flags.SERVING_CONFIG,
     flags.XLA,
     flags.ATTENTION,
+    flags.COMPUTE_DTYPE,
   ),
   'stablehlo': (flags.PROMPT, flags.NEW),
 }
@@ -54,11 +55,11 @@ def main() -> None:
     )
     print(f'{base}: run it with benchmarks/pjrt.py')
     return
-  _export(trained, base, options)
+  _export(trained, base, options._replace(xla=False))
   if flags.XLA.value:
     # A model apart, as clients choose by name and the option is the server's.
     twin = base.with_name(f'{base.name}-xla')
-    _export(trained, twin, options._replace(xla=True))
+    _export(trained, twin, options)
 
 
 def _named(base: Path) -> Path:
@@ -96,6 +97,8 @@ def _options() -> Options:
     batch_sizes=batch_sizes,
     eval_batches=flags.EVAL_BATCHES.value,
     attention=flags.ATTENTION.value,
+    compute_dtype=flags.COMPUTE_DTYPE.value,
+    xla=flags.XLA.value,
   )
 
 

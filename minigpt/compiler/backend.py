@@ -5,6 +5,7 @@
   cuda          one XLA program that leaves this machine, for NVIDIA's GPUs
   hybrid        TensorFlow's kernels multiply, XLA compiles what lies between
   graph         TensorFlow's kernels alone, as an unmodified server runs them
+  graph-onednn  the same, with kernels of oneDNN that not every server has
   eager         nobody compiles: definitions run as they are written
 
 The functions of the model are the same in all of them. `dispatch` chooses
@@ -23,7 +24,9 @@ from minigpt.errors import unknown
 EAGER = 'eager'
 # Those that end as one XLA program.
 WHOLE_XLA = ('xla', 'xla-portable', 'cuda')
-COMPILED = (*WHOLE_XLA, 'hybrid', 'graph')
+# Those in which nothing is XLA's.
+GRAPH = ('graph', 'graph-onednn')
+COMPILED = (*WHOLE_XLA, 'hybrid', *GRAPH)
 
 # Who runs a program that leaves TensorFlow, and the backend that it is for.
 DEVICES = {'any': 'xla-portable', 'cuda': 'cuda'}
@@ -62,14 +65,14 @@ def tracing(
   """Declares that what is traced within is meant for `mode`.
 
   Args:
-    mode: one of `COMPILE_MODES`.
+    mode: one of `COMPILE_MODES`, or 'graph-onednn'.
     frozen: the weights are the same in each call.
     inference: nobody takes a gradient.
 
   Raises:
     UsageError: there is no such mode.
   """
-  if mode not in COMPILE_MODES:
+  if mode not in (*COMPILE_MODES, *GRAPH):
     raise unknown('compile', mode, COMPILE_MODES)
   elsewhere = DEVICES.get(_device.get('')) if mode == 'xla' else None
   name = elsewhere or mode

@@ -19,7 +19,7 @@ def compiled(
 
   Args:
     f: a function of tensors to tensors.
-    mode: one of `COMPILE_MODES`.
+    mode: one of `COMPILE_MODES`, or 'graph-onednn'.
     frozen: the weights that `f` reads are the same in each call.
     inference: nobody takes a gradient of `f`, nor does `f` itself.
 
@@ -29,7 +29,7 @@ def compiled(
 
   @functools.wraps(f)
   def traced(*args, **kwargs):
-    if mode != 'graph':
+    if mode not in backend.GRAPH:
       _set_xla_flags()
     with backend.tracing(mode, frozen, inference):
       return f(*args, **kwargs)

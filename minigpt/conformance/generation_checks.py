@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 
 from minigpt.conformance.subject import (
-  TOLERANCE,
   CheckError,
   CheckFunction,
   ModelUnderTest,
   NotApplicableError,
-  compare_row,
   example_inputs,
   predict_example,
   spell,
@@ -35,7 +33,7 @@ def text_of_tokens(model: ModelUnderTest) -> str:
   for name in ('serving_default', 'generate', 'generate_ids'):
     for i, row in enumerate(split_rows(predict_example(model, name))):
       shown = row['text_bytes'].decode('utf-8', 'replace').encode()
-      compare_row(f'{name}: row {i}', row, {'text': shown})
+      model.compare_row(f'{name}: row {i}', row, {'text': shown})
       if tokenizer and 'tokens' in row:
         spelled = spell(tokenizer, row['tokens'])
         # An export may end its answers at stop strings.
@@ -61,7 +59,7 @@ def greedy_by_steps(model: ModelUnderTest) -> str:
   for i, row in enumerate(generated):
     if row['num_tokens'] == n_new:  # A row that stopped is shorter.
       expected = {'tokens': tokens[i], 'log_prob': log_prob[i]}
-      compare_row(f'generate_ids: row {i} by steps', row, expected)
+      model.compare_row(f'generate_ids: row {i} by steps', row, expected)
   return f'{n_new} tokens'
 
 
@@ -90,7 +88,7 @@ def scores(model: ModelUnderTest) -> str:
   for i, row in enumerate(split_rows(predict_example(model, 'score'))):
     if row['num_tokens'] > 0:
       expected = math.exp(-row['log_prob'] / row['num_tokens'])
-      compare_row(f'score: row {i}', row, {'perplexity': expected})
+      model.compare_row(f'score: row {i}', row, {'perplexity': expected})
   return f'{model.n_rows} texts'
 
 
@@ -101,9 +99,11 @@ def next_tokens(model: ModelUnderTest) -> str:
   for i, row in enumerate(split_rows(predict_example(model, 'next_token'))):
     first = {'tokens': row['tokens'][0]}
     expected = {'tokens': generated[i]['tokens'][0]}
-    compare_row(f'next_token: row {i}', first, expected)
+    model.compare_row(f'next_token: row {i}', first, expected)
     p = row['probabilities']
-    if not (np.all(np.diff(p) <= 0) and 0 < np.sum(p) <= 1 + TOLERANCE):
+    if not (
+      np.all(np.diff(p) <= 0) and 0 < np.sum(p) <= 1 + model.files.tolerance
+    ):
       raise CheckError(f'next_token: row {i} has probabilities {p!r:.80}')
   return f'{model.n_rows} prompts'
 

@@ -9,7 +9,6 @@ from minigpt.conformance.subject import (
   CheckError,
   CheckFunction,
   ModelUnderTest,
-  compare_row,
   example_inputs,
   known_signatures,
   predict_example,
@@ -42,7 +41,9 @@ def id_padding(model: ModelUnderTest) -> str:
     expected = split_rows(model.endpoint.predict(name, inputs))
     got = split_rows(model.endpoint.predict(name, {**inputs, 'ids': longer}))
     for i in range(model.n_rows):
-      compare_row(f'{name}: row {i} with other padding', got[i], expected[i])
+      model.compare_row(
+        f'{name}: row {i} with other padding', got[i], expected[i]
+      )
   return 'generate_ids, prefill'
 
 

@@ -27,10 +27,11 @@ from minigpt.conformance.subject import (
   prepare,
   run_check,
   take_rows,
+  tolerance,
 )
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import folder_size
-from minigpt.serving import export_files
+from minigpt.serving import export_files, server_config
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
@@ -92,8 +93,18 @@ def run_checks(
         note(run_check(name, check, model))
       report.latency = latencies(model)
   except EndpointError as error:
-    note(Check('loads and generates', 'fail', str(error)))
+    note(Check('loads and generates', 'fail', _reason(error, files)))
   return report
+
+
+def _reason(error, files):
+  """Returns why an export does not run, and what it takes if that is rare."""
+  if files.compute_dtype == 'float32':
+    return str(error)
+  return (
+    f'{str(error).split(". ")[0]}; it computes in {files.compute_dtype}, which '
+    f'needs {server_config.BFLOAT16_NEEDS}: else export without --compute_dtype'
+  )
 
 
 def read_files(
@@ -111,6 +122,10 @@ def read_files(
     known = known._replace(stop=export_files.stops(card, path))
   if sizes := card.get('batch_sizes'):
     known = known._replace(largest_batch=max(sizes))
+  if 'compute_dtype' in card:
+    dtype = card['compute_dtype']
+    allowed = tolerance(dtype, card['model']['n_layers'])
+    known = known._replace(compute_dtype=dtype, tolerance=allowed)
   if workdir is None:
     return known._replace(
       tokenizer=_read_tokenizer(path) if path else None,

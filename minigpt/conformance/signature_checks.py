@@ -13,7 +13,6 @@ from minigpt.conformance.subject import (
   CheckFunction,
   ModelUnderTest,
   NotApplicableError,
-  compare_row,
   example_inputs,
   known_signatures,
   predict_example,
@@ -146,9 +145,9 @@ def batch_invariance(model: ModelUnderTest) -> str:
     together, padded = answers([0, 1, 2]), answers([0, 1, 2, 0, 0])
     for i in range(model.n_rows):
       what = f'{name}: row {i}'
-      compare_row(f'{what} in a padded batch', padded[i], together[i])
-      compare_row(f'{what} alone', answers([i])[0], together[i])
-    compare_row(f'{name}: a repeated row', padded[4], padded[0])
+      model.compare_row(f'{what} in a padded batch', padded[i], together[i])
+      model.compare_row(f'{what} alone', answers([i])[0], together[i])
+    model.compare_row(f'{name}: a repeated row', padded[4], padded[0])
   return f'{len(names)} signatures, {model.n_rows} rows'
 
 
@@ -167,7 +166,7 @@ def large_requests(model: ModelUnderTest) -> str:
     many = model.endpoint.predict(name, take_rows(inputs, index))
     for i, row in enumerate(split_rows(many)):
       what = f'{name}: row {i} of {len(index)}'
-      compare_row(what, row, few[index[i]])
+      model.compare_row(what, row, few[index[i]])
   return f'{len(names)} signatures, {len(index)} rows'
 
 

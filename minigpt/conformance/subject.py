@@ -7,6 +7,7 @@ endpoint: the export in a process of its own, or a server.
 Shapes: B rows, T prompt tokens.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +24,26 @@ from minigpt.serving.options import Options
 from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 
-# Of float32 results, relative to values above 1.
-TOLERANCE = 1e-4
+# Of results, relative to values above 1.
+FLOAT32_TOLERANCE = 1e-4
+
+
+def tolerance(compute_dtype: str, n_layers: int) -> float:
+  """Returns the largest error of results that is due to rounding alone.
+
+  In bfloat16 each of a layer's four matmuls, and that of the logits, rounds
+  what goes in and what comes out by half of 2^-8 at most. Half of the errors
+  are up and half down, so n of them add up to about sqrt(n) of one. The largest
+  of a row's thousands of such sums is some four times as large.
+  """
+  if compute_dtype != 'bfloat16':
+    return FLOAT32_TOLERANCE
+  return 2**-7 * math.sqrt(2 * (4 * n_layers + 1))
+
+
+def size_of(x: Any) -> float:
+  """Returns what errors of bfloat16 results are relative to: their spread."""
+  return max(1.0, float(np.std(x) if np.ndim(x) else np.abs(x)))
 
 
 class CheckError(Exception):
@@ -52,6 +71,8 @@ class ModelFiles(NamedTuple):
   reference: LoadedModel | None = None  # with weights as exported
   stop: tuple[str, ...] = ()  # texts that end every answer of `generate`
   largest_batch: int = max(Options().batch_sizes)  # that a server forms
+  compute_dtype: str = 'float32'  # of the export's matmuls
+  tolerance: float = FLOAT32_TOLERANCE
 
 
 _NO_FILES = ModelFiles()
@@ -78,6 +99,43 @@ class ModelUnderTest(NamedTuple):
     if self.files.reference is None:
       raise NotApplicableError('needs --workdir')
     return self.files.reference
+
+  def compare_row(
+    self, what: str, got: Mapping[str, Any], expected: Mapping[str, Any]
+  ) -> float:
+    """Compares the outputs of a row: floats to a tolerance, the rest exactly.
+
+    Args:
+      what: names the row in the error.
+
+    Returns:
+      The largest error of a float, relative where its value is above 1, or the
+      spread of a row in bfloat16.
+
+    Raises:
+      CheckError: something differs.
+    """
+    worst = 0.0
+    for key, value in expected.items():
+      if np.asarray(value).dtype.kind == 'f':
+        error = self._relative_error(f'{what}: {key}', got[key], value)
+        if not error <= self.files.tolerance:  # NaN is an error, too.
+          raise CheckError(f'{what}: {key} is off by {error:.2g}')
+        worst = max(worst, error)
+      elif not np.array_equal(got[key], value):
+        raise CheckError(
+          f'{what}: {key} is {got[key]!r:.60}, not {value!r:.60}'
+        )
+    return worst
+
+  def _relative_error(self, what, got, expected):
+    if np.shape(got) != np.shape(expected):
+      raise CheckError(f'{what} has the shape {np.shape(got)}')
+    is_float32 = self.files.compute_dtype == 'float32'
+    # Sums of rounded numbers err by their terms' size, whatever is left of it.
+    size = np.abs(expected) if is_float32 else size_of(expected)
+    error = np.abs(got - expected) / np.maximum(1, size)
+    return float(np.max(error, initial=0))
 
 
 CheckFunction = Callable[[ModelUnderTest], str]
@@ -215,36 +273,3 @@ def split_rows(outputs: Arrays) -> list[dict[str, Any]]:
     if 'tokens' in row and 'num_tokens' in row:
       row['tokens'] = row['tokens'][: row['num_tokens']]
   return rows
-
-
-def compare_row(
-  what: str, got: Mapping[str, Any], expected: Mapping[str, Any]
-) -> float:
-  """Compares the outputs of a row: floats to `TOLERANCE`, the rest exactly.
-
-  Args:
-    what: names the row in the error.
-
-  Returns:
-    The largest error of a float, relative where its value is above 1.
-
-  Raises:
-    CheckError: something differs.
-  """
-  worst = 0.0
-  for key, value in expected.items():
-    if np.asarray(value).dtype.kind == 'f':
-      worst = max(worst, _compare_floats(f'{what}: {key}', got[key], value))
-    elif not np.array_equal(got[key], value):
-      raise CheckError(f'{what}: {key} is {got[key]!r:.60}, not {value!r:.60}')
-  return worst
-
-
-def _compare_floats(what: str, got: Any, expected: Any) -> float:
-  if np.shape(got) != np.shape(expected):
-    raise CheckError(f'{what} has the shape {np.shape(got)}')
-  error = np.abs(got - expected) / np.maximum(1, np.abs(expected))
-  worst = float(np.max(error, initial=0))
-  if not worst <= TOLERANCE:  # NaN is an error, too.
-    raise CheckError(f'{what} is off by {worst:.2g}')
-  return worst

@@ -13,6 +13,7 @@ from minigpt.kernels import (  # noqa: I001
   elementwise,
   quantize,
   prepacked_matmul,
+  bfloat16_matmul,
   int8_matmul,
   matmul,
   mlp,
@@ -24,6 +25,7 @@ from minigpt.kernels import (  # noqa: I001
 
 __all__ = [
   'attention',
+  'bfloat16_matmul',
   'block',
   'cache_update',
   'cudnn_attention',

@@ -11,7 +11,7 @@ be rematerialized.
 
 import tensorflow as tf
 
-from minigpt.compiler.backend import WHOLE_XLA
+from minigpt.compiler.backend import GRAPH, WHOLE_XLA
 from minigpt.compiler.barriers import materialize_gradient
 from minigpt.compiler.remat import rematerialized
 from minigpt.compiler.subgraphs import traced_once
@@ -63,7 +63,7 @@ def _block(x, p, config, rng, mask):
   return x + dropout(y, rate, fold_in(rng, 1))
 
 
-@block.implementation('hybrid', 'graph', supports=_is_rematerialized)
+@block.implementation('hybrid', *GRAPH, supports=_is_rematerialized)
 def rematerialized_block(
   x: tf.Tensor,
   p: params.Block,

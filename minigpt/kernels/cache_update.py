@@ -11,10 +11,11 @@ Measured: docs/design/performance_notes.md; `minigpt bench --what=decode
 
 import tensorflow as tf
 
+from minigpt.compiler.backend import GRAPH
 from minigpt.model.kv_cache import slot_index, update_slots
 
 
-@update_slots.implementation('hybrid', 'graph')
+@update_slots.implementation('hybrid', *GRAPH)
 def update_slots_in_place(
   cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:  # [B, H, S, K], [B, H, T, K], int32 [B] -> [B, H, S, K]

@@ -60,7 +60,7 @@ def prepacked_linear(
   is_quantized = isinstance(p.w, Quantized)
   is_transposed = is_quantized and not isinstance(p.w, InOut)
   w = p.w.values if is_quantized else p.w
-  return _on_rows(x, w, p.b, is_transposed, then_gelu)
+  return matmul_of_rows(x, w, p.b, is_transposed, then_gelu)
 
 
 def _packs_table(x, table, **_) -> bool:
@@ -72,7 +72,7 @@ def prepacked_logits(
   x: tf.Tensor, table: Leaf
 ) -> tf.Tensor:  # [..., D], [V, D] -> [..., V]
   """Computes x w'."""
-  return _on_rows(x, table, transpose_w=True)
+  return matmul_of_rows(x, table, transpose_w=True)
 
 
 def _fuses_gelu(x, p, hook, **_) -> bool:
@@ -87,11 +87,21 @@ def prepacked_mlp(
   return layers.linear(prepacked_linear(x, p.c_fc, then_gelu=True), p.c_proj)
 
 
-def _on_rows(x, w, b=ABSENT, transpose_w=False, then_gelu=False):
+def matmul_of_rows(
+  x: tf.Tensor,
+  w: Leaf,
+  b: Leaf = ABSENT,
+  transpose_w: bool = False,
+  then_gelu: bool = False,
+  packs: bool = True,
+) -> tf.Tensor:  # [..., in], [in, out], [out] -> [..., out]
+  """Calls `prepacked_matmul` with the leading dimensions made one."""
   *leading, n_in = layers.sizes(x)
   bias = tf.zeros(w.shape[not transpose_w]) if is_absent(b) else b
   rows, bias = tf.reshape(x, [-1, n_in]), tf.cast(bias, x.dtype)
-  y = prepacked_matmul(rows, w, bias, transpose_w, then_gelu)
+  y = prepacked_matmul(
+    rows, w, bias, transpose_w, then_gelu=then_gelu, packs=packs
+  )
   return tf.reshape(y, [*leading, y.shape[-1]])
 
 
@@ -100,7 +110,9 @@ def prepacked_matmul(
   w: tf.Tensor,
   b: tf.Tensor,
   transpose_w: bool = False,
+  added: tf.Tensor | None = None,
   then_gelu: bool = False,
+  packs: bool = True,
 ) -> tf.Tensor:  # [N, in], [in, out], [out] -> [N, out]
   """Computes `x w + b`, or `x w' + b`, in a graph; it has no gradient.
 
@@ -112,21 +124,24 @@ def prepacked_matmul(
     w: [in, out], or [out, in] for `transpose_w`.
     b: bias.
     transpose_w: multiply by w'.
+    added: [N, out], added before the sum is rounded.
     then_gelu: return GELU of it, in its tanh form.
+    packs: keep the packed `w`; else it is packed in each call.
   """
-  then = [b'GeluApproximate'] if then_gelu else []
+  terms = [b] if added is None else [b, added]
+  then = [b'Add'] * (len(terms) - 1) + [b'GeluApproximate'] * then_gelu
   attribute = tf.compat.v1.AttrValue
   made = tf.compat.v1.get_default_graph().create_op(
     _KERNEL,
-    list(map(tf.convert_to_tensor, (x, w, b))),
+    list(map(tf.convert_to_tensor, (x, w, *terms))),
     [x.dtype],
     name='prepacked',
     attrs={
       'T': attribute(type=x.dtype.as_datatype_enum),
-      'num_args': attribute(i=1),
+      'num_args': attribute(i=len(terms)),
       'transpose_a': attribute(b=False),
       'transpose_b': attribute(b=transpose_w),
-      'is_filter_const': attribute(b=True),
+      'is_filter_const': attribute(b=packs),
       'fused_ops': attribute(list=attribute.ListValue(s=[b'BiasAdd', *then])),
       # What oneDNN's kernels of plain tensors are registered under.
       '_kernel': attribute(s=b'MklNameChangeOp'),

@@ -10,6 +10,7 @@ import tensorflow as tf
 from minigpt.checkpoints.loading import Trained
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError
+from minigpt.kernels import prepacked_matmul
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
@@ -55,6 +56,7 @@ def export(
       is left behind.
   """
   options = options.check()
+  _check_kernels(options)
   versions.check_base(base)
   versions.check_keep(keep)
   p = quantize(
@@ -69,6 +71,14 @@ def export(
 
   path = versions.publish(base, write, version, keep)
   return Exported(path, card)
+
+
+def _check_kernels(options):
+  if options.compute_dtype == 'bfloat16' and not prepacked_matmul.available():
+    raise UsageError(
+      f'compute_dtype={options.compute_dtype}: this TensorFlow lacks the '
+      'kernels of oneDNN; export on x86, or leave it out'
+    )
 
 
 def export_stablehlo(
@@ -121,6 +131,7 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     options.stop,
     options.xla,
     options.attention,
+    options.compute_dtype,
   )
   signatures = server.signatures()
   # Nobody takes gradients of an export.
@@ -139,6 +150,8 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
   except InputError as error:
     report(f'no warm-up requests: {error}')
   about |= {'bytes': folder_size(scratch), **options._asdict()}
+  if options.compute_dtype == 'bfloat16':
+    about['server'] = server_config.BFLOAT16_NEEDS
   card = model_card.card(trained, signatures, **about)
   model_card.write(extra, card)
   return card
@@ -170,14 +183,17 @@ def loss_change(
       val = trained.tokenizer.encode(val)
     losses = [
       evaluate(
-        compiled_eval_step(each, config, 'float32'),
+        compiled_eval_step(each, config, dtype),
         val,
         config.context_length,
         batch_size=8,
         stride=trained.run.train.eval_stride,
         limit=options.eval_batches,
       ).loss
-      for each in (trained.model.params, p)
+      for each, dtype in (
+        (trained.model.params, 'float32'),
+        (p, options.compute_dtype),
+      )
     ]
   except (InputError, UsageError) as error:
     report(f'the cost of {options.weights} was not measured: {error}')
@@ -197,6 +213,8 @@ def summary(exported: Exported) -> str:
     f'{path}: {card["parameters"]:,} parameters in {card["weights"]}, '
     f'{card["bytes"] / 1e6:.1f} MB (float32 weights: {full / 1e6:.1f} MB)'
   ]
+  if 'server' in card:
+    lines.append(f'it needs a server of {card["server"]}')
   if 'val_loss_change' in card:
     lines.append(
       f'validation loss {card["float32_val_loss"]:.4f} -> '

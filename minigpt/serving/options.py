@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from minigpt.config import STORED_WEIGHTS
+from minigpt.config import COMPUTE_DTYPES, STORED_WEIGHTS
 from minigpt.errors import UsageError, unknown
 from minigpt.generation.request import Request
 
@@ -25,9 +25,11 @@ class Options(NamedTuple):
   eval_batches: int = 20  # batches for the cost of smaller weights; 0: all
   xla: bool = False
   attention: bool = False  # also export the signature `attention`
+  compute_dtype: str = 'float32'  # of the matmuls with weights
 
   def check(self) -> 'Options':
-    """Returns the options, with a lone stop as a tuple; or UsageError."""
+    """Returns the options as they are carried out, or raises UsageError."""
+    self._check_compute_dtype()
     if self.weights not in STORED_WEIGHTS:
       raise unknown('weights', self.weights, STORED_WEIGHTS)
     if not 1 <= self.max_new_tokens_limit <= _MOST_NEW_TOKENS:
@@ -45,5 +47,24 @@ class Options(NamedTuple):
       raise UsageError(
         f'eval_batches={self.eval_batches}: it must be 0 or more'
       )
+    # A lone stop is a tuple of one, and weights are kept as they multiply.
     stop = Request(stop=self.stop).check().stop
-    return self._replace(stop=tuple(stop))
+    is_wide = self.compute_dtype == 'float32'
+    weights = self.weights if is_wide else self.compute_dtype
+    return self._replace(stop=tuple(stop), weights=weights)
+
+  def _check_compute_dtype(self):
+    if self.compute_dtype not in COMPUTE_DTYPES:
+      raise unknown('compute_dtype', self.compute_dtype, COMPUTE_DTYPES)
+    if self.compute_dtype == 'float32':
+      return
+    if self.weights not in COMPUTE_DTYPES:
+      raise UsageError(
+        f'compute_dtype={self.compute_dtype}: weights={self.weights} compute '
+        'in float32; leave one of them out'
+      )
+    if self.xla:
+      raise UsageError(
+        f'compute_dtype={self.compute_dtype}: it is for servers without XLA; '
+        'leave --xla out'
+      )

@@ -13,6 +13,10 @@ _ENQUEUED = 256  # batches
 # What a server with --enable_per_model_batching_parameters reads in a version
 # (kBatchingParamsFilename in tensorflow_serving's bundle_factory_util.cc).
 BATCHING_FILE = 'batching_params.pbtxt'
+# Elsewhere an export in bfloat16 does not load, or its first request fails.
+BFLOAT16_NEEDS = (
+  'TensorFlow for x86 and a processor with AVX-512, best AVX512-BF16 or AMX'
+)
 
 
 def write_serving_config(

@@ -62,6 +62,7 @@ class Server(tf.Module):
     stop: Sequence[str] = (),
     xla: bool = False,
     attention: bool = False,
+    compute_dtype: str = 'float32',
   ):
     """Keeps the model and its tokenizer.
 
@@ -73,6 +74,8 @@ class Server(tf.Module):
       stop: texts of which each ends an answer.
       xla: compile the loop over tokens, for prompts padded to the context.
       attention: add the signature that shows what looks at what.
+      compute_dtype: bfloat16, with weights of that dtype, for servers that have
+        oneDNN's kernels.
 
     Raises:
       UsageError: the limit is below 1, or a stop is empty.
@@ -90,6 +93,8 @@ class Server(tf.Module):
     self._spelling = row_stops.spell(tokenizer.tokens, tokenizer.end_of_text)
     self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
     self._xla = xla
+    in_bfloat16 = compute_dtype == 'bfloat16'
+    self._mode = 'graph-onednn' if in_bfloat16 else 'graph'
     self._shows_attention = attention
     self._loop = self._compiled(self._generate_tokens)
     self._chunk_loop = self._compiled(self._generate_chunk)
@@ -99,7 +104,7 @@ class Server(tf.Module):
     return min(self._limit, CHUNK_LIMIT)
 
   def _compiled(self, loop):
-    mode = 'xla' if self._xla else 'graph'
+    mode = 'xla' if self._xla else self._mode
     # In a partial, as each function that is an attribute is exported by itself,
     # besides the signatures that call it.
     return functools.partial(jit.compiled(loop, mode, inference=True))
@@ -119,7 +124,7 @@ class Server(tf.Module):
       # In the order of the specs, which is the order of the arguments.
       return compute(**same_rows({key: inputs[key] for key in specs}))
 
-    graph = jit.compiled(signature, 'graph', inference=True)
+    graph = jit.compiled(signature, self._mode, inference=True)
     return graph.get_concrete_function(**specs)
 
   def _inputs(self):

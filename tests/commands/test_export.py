@@ -7,6 +7,7 @@ import pytest
 
 from minigpt.checkpoints import workdir
 from minigpt.commands import export as command
+from minigpt.kernels import prepacked_matmul
 from minigpt.tokenizers.char import CharTokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,10 @@ def test_a_compiled_twin_lies_beside_the_model(folder, tmp_path, monkeypatch):
   assert made == [base, tmp_path / 'tiny-xla']
 
 
+@pytest.mark.skipif(
+  not prepacked_matmul.available(),
+  reason="this TensorFlow lacks oneDNN's kernels",
+)
 def test_the_program_and_its_faults(model, tmp_path):
   run, base = tmp_path / 'run', tmp_path / 'models' / 'tiny'
   characters = CharTokenizer('abcdefghijklmnopq')
@@ -56,11 +61,14 @@ def test_the_program_and_its_faults(model, tmp_path):
   base.mkdir(parents=True)
   program = ROOT / 'export.py'
   flags = [f'--workdir={run}', '--export_dir=.', '--version=3']
-  more = ['--serving_config', '--weights=bfloat16']
+  more = ['--serving_config', '--compute_dtype=bfloat16']
   done = helpers.run(program, *flags, *more, cwd=base)
   assert done.returncode == 0, done.stderr
   assert str(base / '3') in done.stdout
   assert 'was not measured' in done.stdout
+  assert 'needs a server of TensorFlow for x86' in done.stdout
+  card = (base / '3' / 'assets.extra' / 'model.json').read_text()
+  assert '"weights": "bfloat16"' in card and 'AVX-512' in card
   assert 'docker run' in done.stdout
   assert (base / '3' / 'saved_model.pb').is_file()
   inside = (base / '3' / 'batching_params.pbtxt').read_text()

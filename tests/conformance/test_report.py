@@ -87,3 +87,19 @@ def test_the_verdict_names_what_failed():
   }
   assert fields['latency_seconds'] == {'score': 0.25}
   assert fields['size_bytes'] == 2_500_000
+
+
+def test_a_server_that_cannot_compute_in_bfloat16_is_told_so(copy):
+  """An operation that is not registered, as on other processors."""
+  path = copy / 'assets.extra' / 'model.json'
+  card = json.loads(path.read_text()) | {'compute_dtype': 'bfloat16'}
+  path.write_text(json.dumps(card))
+  file = copy / 'saved_model.pb'
+  file.write_bytes(
+    file.read_bytes().replace(b'BatchMatMulV2', b'BatchMatMulV9')
+  )
+  found = report.run_checks(lambda: ServingSession(copy), copy)
+  (check,) = found.checks
+  assert check.status == 'fail'
+  assert "not registered 'BatchMatMulV9'" in check.detail
+  assert check.detail.endswith('else export without --compute_dtype')

@@ -33,18 +33,37 @@ CONFIG = GPTConfig(
 REMAT = dataclasses.replace(CONFIG, remat=True)
 RNG = tf.constant([1, 2])
 PARAMS = tf.nest.map_structure(tf.convert_to_tensor, init_params(CONFIG, 3))
+SERVED_MLP = quantize.quantize(
+  PARAMS.blocks[0].mlp, 'bfloat16', exported=True, compiled=False
+)
 TOKENS = tf.random.stateless_uniform([2, 12], [1, 2], 0, 17, tf.int32)
 CAUSAL = attention.causal_mask(12)[None, None]
 SEGMENTS = attention.segment_mask(tf.constant([[1] * 5 + [2] * 6]))
 
 # Share of the largest number by which others may differ.
 ALLOWED = {'float32': 2e-5, 'bfloat16': 4e-2}
-# Each row is rounded to 255 levels.
-ALLOWED_BY_KERNEL = {'int8_linear': 2e-2}
+# Each row of bytes is rounded to 255 levels.
+ALLOWED_BY_KERNEL = {
+  'int8_linear': 2e-2,
+  # What they multiply is rounded, whatever comes in.
+  'bfloat16_linear': 2e-2,
+  'bfloat16_logits': 2e-2,
+  'bfloat16_mlp': 2e-2,
+}
 # A rounded row has no gradient, and a gradient is not differentiated.
-UNGRADED = {'int8_linear', 'tied_value_and_grad'}
+UNGRADED = {
+  'bfloat16_linear',
+  'bfloat16_logits',
+  'bfloat16_mlp',
+  'int8_linear',
+  'tied_value_and_grad',
+}
 IMPOSSIBLE = {
   ('int8_linear', 'bfloat16'): 'int8 weights compute in float32 alone',
+  **{
+    (f'bfloat16_{what}', 'bfloat16'): 'it is given float32'
+    for what in ('linear', 'logits', 'mlp')
+  },
   ('flash_attention', 'float32'): 'cuDNN attends in bfloat16 alone',
   ('flash_attention', 'bfloat16'): 'cuDNN needs a GPU; test_cudnn_attention',
 }
@@ -101,6 +120,7 @@ EXAMPLES = {
       [normal(3, 24), quantized(weights, exported=True, compiled=False)]
       for weights in ('bfloat16', 'int8')
     ]
+    + [[normal(3, 24), Linear(quantize.quantize(normal(10, 24), 'bfloat16'))]]
     if c.dtype == 'float32'
     else [[c(normal(3, 24)), quantized('float32', c(normal(1, 1)).dtype.name)]]
   ),
@@ -112,7 +132,8 @@ EXAMPLES = {
     [c(normal(1, 3, 1, 4)), *map(c, qkv(1, 3, 5, 4)[1:])],
   ],
   transformer.mlp: lambda c: [
-    [c(normal(2, 5, 16)), matrices(c, PARAMS.blocks[0].mlp)]
+    [c(normal(2, 5, 16)), matrices(c, PARAMS.blocks[0].mlp)],
+    [c(normal(2, 5, 16)), SERVED_MLP],
   ],
   transformer.block: lambda c: [
     [c(normal(2, 12, 16)), matrices(c, PARAMS.blocks[0]), *how]
@@ -204,7 +225,7 @@ def waves(x):
 
 def settings(op, implementation, name, args):
   """How a program must be compiled for the implementation; None: no way."""
-  mode = name if name in ('hybrid', 'graph') else 'xla'
+  mode = name if name in ('hybrid', *backend.GRAPH) else 'xla'
   device = {v: k for k, v in backend.DEVICES.items()}.get(name, '')
   for how in ({}, {'inference': True}, {'inference': True, 'frozen': True}):
     with backend.leaving_for(device), backend.tracing(mode, **how):
@@ -219,8 +240,9 @@ def compiled(f, mode, device, how):
 
 
 def tried(backends):
-  """XLA's three are traced alike, but for what only one of them has."""
+  """Some are traced like others, but for what only one of them has."""
   alike = {'xla-portable', 'cuda'} if 'xla' in backends else set()
+  alike |= {'graph-onednn'} if 'graph' in backends else set()
   return [name for name in backends if name not in alike]
 
 

@@ -160,11 +160,23 @@ def test_without_the_serving_protos_the_export_goes_on(monkeypatch, tmp_path):
     ({'batch_sizes': (0, 2)}, 'batch_sizes'),
     ({'stop': ('',)}, 'stop'),
     ({'eval_batches': -1}, 'eval_batches'),
+    ({'compute_dtype': 'float61'}, 'compute_dtype'),
+    ({'compute_dtype': 'bfloat16', 'weights': 'int8'}, 'weights=int8 compute'),
+    ({'compute_dtype': 'bfloat16', 'xla': True}, 'leave --xla out'),
   ],
 )
 def test_options_out_of_range(trained, tmp_path, wrong, said):
   with pytest.raises(UsageError, match=said):
     export(trained, tmp_path / 'm', Options()._replace(**wrong))
+  assert not (tmp_path / 'm').exists()
+
+
+def test_without_its_kernels_nothing_is_exported_in_bfloat16(
+  trained, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(exporting.prepacked_matmul, 'available', lambda: False)
+  with pytest.raises(UsageError, match='lacks the kernels of oneDNN'):
+    export(trained, tmp_path / 'm', Options(compute_dtype='bfloat16'))
   assert not (tmp_path / 'm').exists()
 
 

@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from minigpt.config import STORED_WEIGHTS
+from minigpt.config import COMPUTE_DTYPES, STORED_WEIGHTS
 from minigpt.serving.options import Options
 
 _DEFAULT = Options()
@@ -39,6 +39,13 @@ WEIGHTS = flags.DEFINE_string(
   'weights',
   _DEFAULT.weights,
   f'how to store the weights: {", ".join(STORED_WEIGHTS)}',
+  flag_values=FLAGS,
+)
+COMPUTE_DTYPE = flags.DEFINE_string(
+  'compute_dtype',
+  _DEFAULT.compute_dtype,
+  f'one of {", ".join(COMPUTE_DTYPES)}; bfloat16: for servers on x86 with '
+  'AVX512-BF16 or AMX, and faster there',
   flag_values=FLAGS,
 )
 STOP = flags.DEFINE_multi_string(
