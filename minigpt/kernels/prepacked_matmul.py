@@ -130,23 +130,28 @@ def prepacked_matmul(
   """
   terms = [b] if added is None else [b, added]
   then = [b'Add'] * (len(terms) - 1) + [b'GeluApproximate'] * then_gelu
-  attribute = tf.compat.v1.AttrValue
+  fused = [b'BiasAdd', *then]
   made = tf.compat.v1.get_default_graph().create_op(
     _KERNEL,
     list(map(tf.convert_to_tensor, (x, w, *terms))),
     [x.dtype],
     name='prepacked',
-    attrs={
-      'T': attribute(type=x.dtype.as_datatype_enum),
-      'num_args': attribute(i=len(terms)),
-      'transpose_a': attribute(b=False),
-      'transpose_b': attribute(b=transpose_w),
-      'is_filter_const': attribute(b=packs),
-      'fused_ops': attribute(list=attribute.ListValue(s=[b'BiasAdd', *then])),
-      # What oneDNN's kernels of plain tensors are registered under.
-      '_kernel': attribute(s=b'MklNameChangeOp'),
-    },
+    attrs=_attributes(x.dtype, fused, len(terms), transpose_w, packs),
   )
   y = made.outputs[0]
   y.set_shape([x.shape[0], w.shape[0 if transpose_w else 1]])
   return y
+
+
+def _attributes(dtype, fused, n_terms, transpose_b, is_filter_const):
+  attribute = tf.compat.v1.AttrValue
+  return {
+    'T': attribute(type=dtype.as_datatype_enum),
+    'num_args': attribute(i=n_terms),
+    'transpose_a': attribute(b=False),
+    'transpose_b': attribute(b=transpose_b),
+    'is_filter_const': attribute(b=is_filter_const),
+    'fused_ops': attribute(list=attribute.ListValue(s=fused)),
+    # What oneDNN's kernels of plain tensors are registered under.
+    '_kernel': attribute(s=b'MklNameChangeOp'),
+  }

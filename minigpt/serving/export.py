@@ -175,6 +175,7 @@ def loss_change(
   if options.weights == 'float32':
     return {}
   config = trained.run.model
+  sides = (trained.model.params, 'float32'), (p, options.compute_dtype)
   try:
     # The run's token directory may hold another's by now.
     sources.check_vocabulary(trained.run.data.dataset, trained.tokenizer)
@@ -190,10 +191,7 @@ def loss_change(
         stride=trained.run.train.eval_stride,
         limit=options.eval_batches,
       ).loss
-      for each, dtype in (
-        (trained.model.params, 'float32'),
-        (p, options.compute_dtype),
-      )
+      for each, dtype in sides
     ]
   except (InputError, UsageError) as error:
     report(f'the cost of {options.weights} was not measured: {error}')

@@ -74,27 +74,22 @@ class Server(tf.Module):
       stop: texts of which each ends an answer.
       xla: compile the loop over tokens, for prompts padded to the context.
       attention: add the signature that shows what looks at what.
-      compute_dtype: bfloat16, with weights of that dtype, for servers that have
-        oneDNN's kernels.
+      compute_dtype: of matmuls; bfloat16, if the weights are, takes oneDNN.
 
     Raises:
       UsageError: the limit is below 1, or a stop is empty.
     """
     super().__init__(name='server')
-    if max_new_tokens_limit < 1:
-      raise UsageError(
-        f'max_new_tokens_limit={max_new_tokens_limit}: it must be 1 or more'
-      )
     self.params = p
     self.prompts = PromptReader(tokenizer, config, pads=xla)
     self._config = config
     self._end_of_text = tokenizer.end_of_text
-    self._limit = max_new_tokens_limit
+    self._limit = _require_positive(max_new_tokens_limit)
     self._spelling = row_stops.spell(tokenizer.tokens, tokenizer.end_of_text)
     self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
     self._xla = xla
-    in_bfloat16 = compute_dtype == 'bfloat16'
-    self._mode = 'graph-onednn' if in_bfloat16 else 'graph'
+    is_wide = compute_dtype == 'float32'
+    self._mode = 'graph' if is_wide else 'graph-onednn'
     self._shows_attention = attention
     self._loop = self._compiled(self._generate_tokens)
     self._chunk_loop = self._compiled(self._generate_chunk)
@@ -452,6 +447,13 @@ class Server(tf.Module):
 
   def _unembed(self, hidden):
     return unembed(hidden, self.params, self._config)
+
+
+def _require_positive(limit: int) -> int:
+  """Returns the limit of new tokens, or raises UsageError."""
+  if limit < 1:
+    raise UsageError(f'max_new_tokens_limit={limit}: it must be 1 or more')
+  return limit
 
 
 def _spec(dtype, *shape):
