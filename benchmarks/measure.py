@@ -25,14 +25,12 @@ import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# As the peers have it: all biases, no dropout.
-_BENCH = 'minigpt bench --qkv_bias --drop_rate=0'
-_TRAIN = f'{_BENCH} --what=train --repeats=3'
+_TRAIN = f'{tables.BENCH} --what=train --repeats=3'
 _GPT2 = f'{_TRAIN} --batch_size=2 --context_length=512 --grad_accum=1'
 _SMALL = f'{_TRAIN}0 --preset=shakespeare-char --vocab_size=65'
-_PREFILL = f'{_BENCH} --what=prefill --batch_size=1 --prompt_length=512'
-_DECODE_1 = f'{_BENCH} --what=decode --batch_size=1'
-_DECODE_8 = f'{_BENCH} --what=decode --batch_size=8'
+_PREFILL = f'{tables.BENCH} --what=prefill --batch_size=1 --prompt_length=512'
+_DECODE_1 = f'{tables.BENCH} --what=decode --batch_size=1'
+_DECODE_8 = f'{tables.BENCH} --what=decode --batch_size=8'
 _FIRST = 'benchmarks/first_step.py'
 
 
@@ -66,7 +64,11 @@ GROUPS = {
     2, {'float32': _FIRST, 'bfloat16': f'{_FIRST} --compute_dtype=bfloat16'}
   ),
   'served': Group(
-    1, {'served': 'benchmarks/served.py --formats float32 int8 --xla'}
+    1,
+    {
+      'served': 'benchmarks/served.py --xla '
+      '--formats float32 compute-bfloat16 int8'
+    },
   ),
   'tokenizer': Group(1, {'tokenizer': 'benchmarks/tokenizer_rate.py'}),
 }

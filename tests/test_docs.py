@@ -25,6 +25,7 @@ DOCUMENTS = [
   *_FIRST,
   *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('docs/**/*.md')),
   'benchmarks/README.md',
+  'benchmarks/log.md',
 ]
 FENCED = re.compile(
   r'(?:<!-- not run: ([^>]*) -->\n)?```(.*)\n((?:.*\n)*?)```\n'
@@ -245,6 +246,10 @@ def test_pages_made_by_scripts_are_as_these_make_them():
   picture = written_by('docs/images/architecture.py')['draw'](GPTConfig())
   path = ROOT / 'docs/images/architecture.svg'
   assert path.read_text(encoding='utf-8') == picture, 'run `make update`'
+  tables = written_by('benchmarks/tables.py')
+  for name in tables['PAGES']:
+    text = (ROOT / name).read_text(encoding='utf-8')
+    assert tables['fill'](text) == text, 'run `make update`'
 
 
 # Words of the code base's early days, for which the field has others.
