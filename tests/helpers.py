@@ -30,7 +30,7 @@ TINY = dict(
   eval_batches=1,
 )
 
-# So that the server finds the package whatever folder a test has changed to.
+# So that the server finds the package from any folder that a test is in.
 os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
 _context = multiprocessing.get_context('forkserver')
 # minigpt.data.corpus uses the same server.

@@ -74,7 +74,7 @@ def _check_outcome(
 ) -> None:
   """Raises CheckError where the export and the tokenizer disagree."""
   if refused and not prompt and tokenizer.end_of_text is None:
-    return  # As exports of the first releases do, whatever is in a vocabulary.
+    return  # As exports of the first releases do, for any vocabulary.
   try:
     n_ids = len(encode_prompt(tokenizer, prompt.decode()))
   except (UnicodeDecodeError, InputError):

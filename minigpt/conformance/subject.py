@@ -132,7 +132,7 @@ class ModelUnderTest(NamedTuple):
     if np.shape(got) != np.shape(expected):
       raise CheckError(f'{what} has the shape {np.shape(got)}')
     is_float32 = self.files.compute_dtype == 'float32'
-    # Sums of rounded numbers err by their terms' size, whatever is left of it.
+    # Sums of rounded numbers err by their terms' size, even if little is left.
     size = np.abs(expected) if is_float32 else size_of(expected)
     error = np.abs(got - expected) / np.maximum(1, size)
     return float(np.max(error, initial=0))

@@ -18,7 +18,7 @@ from minigpt.config import GPTConfig
 from minigpt.generation import decode, logits_processors
 from minigpt.model.params import Params
 
-# Loses against every score that is one, whatever the penalty.
+# Loses against every real score, at any penalty.
 _LOWEST = -math.inf
 
 

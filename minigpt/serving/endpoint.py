@@ -18,7 +18,7 @@ from minigpt.errors import InputError, UsageError
 Arrays = dict[str, np.ndarray]  # text: an object array of bytes
 _PREDICT = 'tensorflow/serving/predict'
 _LONGEST_WAIT = 30 * 24 * 3600.0  # seconds; far more overflow a socket's timer
-# What reading data can raise, whatever the data are.
+# What reading can raise, of any data.
 _UNREADABLE = (
   ArithmeticError,
   AttributeError,
@@ -49,7 +49,7 @@ class EndpointError(InputError):
 
 @contextlib.contextmanager
 def malformed(what: str) -> Iterator[None]:
-  """Makes an EndpointError of whatever reading an answer raises.
+  """Makes an EndpointError of what reading an answer raises.
 
   Args:
     what: what the answer is then said to be.
@@ -71,7 +71,7 @@ def check_timeout(timeout: float) -> float:
 
 
 class Deadline:
-  """When a call must be over, whatever requests it is made of."""
+  """When a call must be over, however many requests it makes."""
 
   def __init__(self, timeout: float):
     """Sets it so many seconds from now."""

@@ -1,4 +1,4 @@
-"""One HTTP request that is over within its time, whatever the server does.
+"""One HTTP request that is over within its time, with any server.
 
 A socket's timeout is for each packet, and looking up a name has none. So a
 thread of its own asks, and is given up when the time is over.

@@ -110,7 +110,7 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-  """Returns a value on one line and in one cell, whatever it holds."""
+  """Returns a value on one line and in one cell, with any content."""
   return ' '.join(str(value).split()).replace('|', '\\|')
 
 

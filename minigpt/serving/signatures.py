@@ -427,7 +427,7 @@ class Server(tf.Module):
   def _start(self, prompt, n_new):
     """Returns the state of prompts, with room for `n_new` tokens [B]."""
     ids, context = prompt.ids, self._config.context_length
-    # XLA compiles for one shape: the whole context, whatever the prompt.
+    # XLA compiles for one shape: the whole context, for any prompt.
     if self._xla:
       n_slots = context
       ids = tf.ensure_shape(ids, [None, context])

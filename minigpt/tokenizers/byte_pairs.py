@@ -84,7 +84,7 @@ def split_long_spaces(
 
   tiktoken's expression takes white space before something visible one step
   back, and its engine panics where it remembers a million steps. That piece is
-  the run without its last character, whatever surrounds it, so a long one is
+  the run without its last character, with anything around it, so a long one is
   cut out.
 
   Args:

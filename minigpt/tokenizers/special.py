@@ -1,7 +1,7 @@
 """Special tokens: what text may spell that no merge makes, like `<|user|>`.
 
 They are chosen so that two of them never overlap in any text. Then a text has
-one reading, whoever looks for them and in whatever order.
+one reading, for every program and in any order.
 """
 
 import itertools

@@ -127,7 +127,7 @@ def test_going_on_in_parts_equals_going_on_at_once(any_model, free):
 
 
 def test_a_text_that_repeats_itself_takes_few_steps():
-  """A model that writes 0 1 2 0 1 2 ..., whatever its blocks."""
+  """A model that writes 0 1 2 0 1 2 ..., with any blocks."""
   config = dataclasses.replace(CONFIG, n_layers=1, tie_embeddings=False)
   model = GPT(config)
   for leaf in tf.nest.flatten((model.params.blocks, model.params.wpe)):

@@ -26,7 +26,7 @@ def test_a_loop_reads_the_weights_in_few_bits():
 
   hlo = loop.experimental_get_compiler_ir(tf.ones([1, 128]))('optimized_hlo')
   products = re.findall(r'convert_dot_fusion\S* = \S+ fusion\(([^)]*)\)', hlo)
-  # Each casts as it multiplies, a vector that is there and not made anew.
+  # Each casts as it multiplies, a vector that is there and not made again.
   assert [len(given.split(', ')) for given in products] == [2, 2]
 
 

@@ -40,7 +40,7 @@ def test_layers_that_are_traced_once_are_not_computed_twice(
 
   found = count_matmuls()
   # Its gradient starts from a layer's arguments: XLA has to see that it makes
-  # anew what there is.
+  # again what there is.
   plain = block._traced_block.__wrapped__
   monkeypatch.setattr(block, '_traced_block', plain)
   assert found == count_matmuls() > 0

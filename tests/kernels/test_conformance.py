@@ -45,7 +45,7 @@ ALLOWED = {'float32': 2e-5, 'bfloat16': 4e-2}
 # Each row of bytes is rounded to 255 levels.
 ALLOWED_BY_KERNEL = {
   'int8_linear': 2e-2,
-  # What they multiply is rounded, whatever comes in.
+  # What they multiply is rounded, for any input.
   'bfloat16_linear': 2e-2,
   'bfloat16_logits': 2e-2,
   'bfloat16_mlp': 2e-2,

@@ -1,4 +1,4 @@
-"""metrics.jsonl, whatever happens to it."""
+"""metrics.jsonl: written, damaged, cut, continued."""
 
 import errno
 import json

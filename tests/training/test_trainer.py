@@ -255,7 +255,7 @@ def test_a_save_that_fails_ends_the_run_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('is_deleted', [True, False])
 def test_a_directory_that_is_taken_away_ends_the_run(tmp_path, is_deleted):
-  """And is not made anew, with half of a run in it."""
+  """And is not made again, with half of a run in it."""
   path, moved = tmp_path / 'run', tmp_path / 'moved'
 
   def observe(run, _):
