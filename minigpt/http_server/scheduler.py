@@ -21,6 +21,10 @@ from minigpt.serving import chunks
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
+# Share of a chunk's time for which the next one waits for those who have just
+# got an answer: they often ask again at once, and would miss a whole chunk.
+_PATIENCE = 0.2
+
 
 class Token(NamedTuple):
   """A token of an answer."""
@@ -141,6 +145,7 @@ class Scheduler:
     self._waiting: collections.deque[Job] = collections.deque()
     self._active: list[Job] = []
     self._closing = False
+    self._chunk_seconds = 0.0  # that the last one took
     self._thread = threading.Thread(target=self._run, daemon=True)
     self._thread.start()
 
@@ -183,10 +188,17 @@ class Scheduler:
   def _next_batch(self) -> list[Job]:
     """Waits for work; returns none when closed and done."""
     with self._changed:
+      n_before = len(self._active)
       self._active = [job for job in self._active if not job.finished]
       self._drop_cancelled()
       while not (self._active or self._waiting or self._closing):
         self._changed.wait()
+      self._changed.wait_for(
+        lambda: (
+          self._closing or len(self._active) + len(self._waiting) >= n_before
+        ),
+        _PATIENCE * self._chunk_seconds,
+      )
       while self._waiting and len(self._active) < self._limits.max_batch:
         self._active.append(self._waiting.popleft())
       return list(self._active)
@@ -204,7 +216,8 @@ class Scheduler:
       self._fail(batch, error)
       return
     n_tokens = sum(len(chunk.tokens) for chunk in found)
-    self._metrics.count_chunk(len(batch), n_tokens, time.monotonic() - started)
+    self._chunk_seconds = time.monotonic() - started
+    self._metrics.count_chunk(len(batch), n_tokens, self._chunk_seconds)
     for job, chunk in zip(batch, found, strict=True):
       try:
         job.take(chunk)

@@ -17,6 +17,7 @@ import pytest
 from http_server_fixtures import MODEL, Gate, serve, wait_until
 
 from minigpt.generation.request import Request
+from minigpt.http_server import scheduler
 from minigpt.http_server.scheduler import Limits
 from minigpt.http_server.service import Bounds
 from minigpt.serving import client as serving_client
@@ -260,6 +261,24 @@ def test_requests_that_are_there_together_share_batches(gate, session):
       assert answer.result().json()['choices'][0]['text'] == alone.text
     assert first.result().json()['usage']['completion_tokens'] == 12
   assert gate.batches == [1, 3, 3]
+
+
+def test_who_asks_again_at_once_misses_no_chunk(gate, monkeypatch):
+  monkeypatch.setattr(scheduler, '_PATIENCE', 1e6)
+  with (
+    concurrent.futures.ThreadPoolExecutor(3) as pool,
+    serve(gate, Limits(max_batch=2, chunk=4)) as served,
+  ):
+    long = pool.submit(post, served, ASK | {'max_tokens': 12})
+    gate.asked.acquire()
+    short = pool.submit(post, served, ASK | {'max_tokens': 4})
+    wait_until(lambda: served.service.scheduler.counts() == (1, 1))
+    gate.turns.release(2)
+    assert short.result().status_code == 200
+    again = pool.submit(post, served, ASK | {'max_tokens': 4})
+    gate.turns.release(100)
+    assert again.result().status_code == long.result().status_code == 200
+  assert gate.batches == [1, 2, 2]
 
 
 def test_who_finds_the_queue_full_may_come_again(gate):
