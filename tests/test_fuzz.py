@@ -166,6 +166,7 @@ def folder(tmp_path_factory):
   [piece] = text_files.split_file(str(root / 'a.txt'), 1 << 20)
   shard = shard_writer.write_shard([piece], root / 'tokens', 0, 'uint8')
   shard_writer.write_manifest(root / 'tokens', [shard], tokenizer, 'uint8')
+  token_shards.open_tokens(root / 'tokens')  # Which leaves checked.json.
   (root / 'pairs.jsonl').write_text('{"prompt": "a", "completion": "b"}\n' * 2)
   (root / 'info').mkdir()
   return root
@@ -214,6 +215,7 @@ READERS = {
     root / 'run' / 'skipped.json'
   ),
   'tokens/manifest.json': lambda root: _read_tokens(root / 'tokens'),
+  'tokens/checked.json': lambda root: _read_tokens(root / 'tokens'),
   'tokens/tokenizer.json': lambda root: sources.resolve_tokenizer(
     {'dataset': str(root / 'tokens')}
   ),

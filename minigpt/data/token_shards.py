@@ -3,9 +3,12 @@
 manifest.json     counts, checksums, the names of the shards; written last
 tokenizer.json    the tokenizer that made them
 shard-00000.npy   token ids [N], one-dimensional and unsigned
+checked.json      what the shards were found to hold when they were last read
 """
 
+import copy
 import functools
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +17,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from minigpt.data.findings import Findings, identity
 from minigpt.errors import InputError
 from minigpt.runtime.json_io import read_json
 
 MANIFEST = 'manifest.json'
 PLAN = 'plan.json'  # There until the manifest is.
+CHECKED = 'checked.json'
 _CHUNK = 1 << 22  # Tokens read at a time where all are read.
 _MOST_MAPS = 256
 _DTYPES = ('uint8', 'uint16', 'uint32')
@@ -65,8 +70,7 @@ class TokenShards:
     array: Callable[[int], np.ndarray],
     dtype: npt.DTypeLike,
     crc32: int = 0,
-    start: int = 0,
-    stop: int = -1,
+    n_ids: float = math.inf,
   ):
     """Reads nothing yet.
 
@@ -75,29 +79,24 @@ class TokenShards:
       array: returns the array of a place in that order, [n].
       dtype: of all arrays.
       crc32: a checksum of them.
-      start, stop: the range that is seen; -1 is the end.
+      n_ids: what all ids are known to lie below.
     """
     self.dtype = np.dtype(dtype)
+    self.n_ids = n_ids
     self._lengths = lengths
     self._array = array
     self._crc32 = crc32
     self._ends = np.cumsum(lengths)
-    self._start = start
-    self._stop = int(self._ends[-1]) if stop < 0 else stop
+    self._start, self._stop = 0, int(self._ends[-1])
 
   def __len__(self) -> int:
     return self._stop - self._start
 
   def part(self, start: int, stop: int) -> 'TokenShards':
     """Returns a view of the tokens from `start` to `stop`."""
-    return TokenShards(
-      self._lengths,
-      self._array,
-      self.dtype,
-      self._crc32,
-      self._start + start,
-      self._start + stop,
-    )
+    view = copy.copy(self)
+    view._start, view._stop = self._start + start, self._start + stop
+    return view
 
   @property
   def crc32(self) -> int:
@@ -204,6 +203,10 @@ def parse_shard(fields: dict[str, Any]) -> Shard:
 def open_tokens(folder: str | Path) -> TokenShards:
   """Compares the shards with the manifest; maps those that are read.
 
+  A shard that was read since it was last written is not read again, but for
+  the one whose turn it is: what a disk loses is found at one of the next
+  starts.
+
   Raises:
     InputError: a shard is missing, of another size, or its checksum is wrong.
       A shard that is gone later raises it where it is read.
@@ -217,18 +220,54 @@ def open_tokens(folder: str | Path) -> TokenShards:
   def array(place: int) -> np.ndarray:
     return _map_shard(folder, shards[place], manifest)
 
+  findings = Findings(folder / CHECKED)
+  due = findings.oldest()
+  n_ids = 0
   for place, shard in enumerate(shards):
-    if checksum(array(place)) != shard.crc32:
-      raise InputError(
-        f'{folder / shard.name} is damaged: its checksum is not that of the '
-        f'manifest; delete it and {MANIFEST}, and run minigpt prepare again'
-      )
+    array(place)
+    n_ids = max(n_ids, _check(folder, shard, findings, shard.name == due))
+  findings.save()
   return TokenShards(
     [shard.n_tokens for shard in shards],
     array,
     manifest.dtype,
     zlib.crc32(repr([shard.crc32 for shard in shards]).encode()),
+    n_ids,
   )
+
+
+def _check(folder: Path, shard: Shard, findings: Findings, is_due: bool) -> int:
+  """Returns what a shard's ids lie below, or raises InputError for damage."""
+  path = folder / shard.name
+  match None if is_due else findings.get(path):
+    case [int(crc32), int(n_ids)]:
+      pass
+    case _:
+      before = identity(path)
+      crc32, n_ids = _read_content(path)
+      findings.put(path, [crc32, n_ids], before)
+  if crc32 != shard.crc32:
+    raise InputError(
+      f'{path} is damaged: its checksum is not that of the manifest; delete it '
+      f'and {MANIFEST}, and run minigpt prepare again'
+    )
+  return n_ids
+
+
+def _read_content(path: Path) -> tuple[int, int]:
+  """Returns the checksum of a shard, and what its ids lie below.
+
+  Read and not mapped, as pages of a map would count as this process's memory.
+  """
+  tokens = map_tokens(path)
+  assert isinstance(tokens, np.memmap)
+  crc32 = n_ids = 0
+  with open(path, 'rb') as file:
+    file.seek(tokens.offset)
+    while len(part := np.fromfile(file, tokens.dtype, _CHUNK)):
+      crc32 = zlib.crc32(part.data, crc32)
+      n_ids = max(n_ids, int(part.max()) + 1)
+  return crc32, n_ids
 
 
 def _most_maps() -> int:

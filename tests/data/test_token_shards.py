@@ -122,6 +122,73 @@ def test_damaged_directories_are_refused(tokens, tmp_path):
     token_shards.open_tokens(copy)
 
 
+@contextlib.contextmanager
+def shards_read(monkeypatch):
+  """Collects the names of the shards that are read through."""
+  names, read = [], token_shards._read_content
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      token_shards,
+      '_read_content',
+      lambda path: (names.append(path.name), read(path))[1],
+    )
+    yield names
+
+
+def test_shards_are_read_again_one_at_a_time_or_when_written(
+  many_shards, monkeypatch
+):
+  folder, _ = many_shards
+  names = sorted(path.name for path in folder.glob('*.npy'))
+  for turn in (names, names[:1], names[1:2]):
+    with shards_read(monkeypatch) as found:
+      tokens = token_shards.open_tokens(folder)
+    assert found == turn
+    assert tokens.n_ids == 1800
+  # The same size and date, and another byte.
+  changed = folder / names[300]
+  before = os.stat(changed)
+  with changed.open('r+b') as file:
+    file.seek(-1, os.SEEK_END)
+    file.write(b'\7')
+  os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+  with pytest.raises(InputError, match=f'{names[300]} is damaged'):
+    token_shards.open_tokens(folder)
+
+
+def test_damage_without_a_trace_is_found_when_its_turn_comes(
+  many_shards, monkeypatch
+):
+  folder, _ = many_shards
+  token_shards.open_tokens(folder)
+  decayed = folder / 'shard-00002.npy'
+  decayed.write_bytes(decayed.read_bytes()[:-1] + b'\7')
+  known = json.loads((folder / 'checked.json').read_text())
+  known[decayed.name][1] = token_shards.identity(decayed)
+  (folder / 'checked.json').write_text(json.dumps(known))
+  for _ in range(2):
+    token_shards.open_tokens(folder)
+  with pytest.raises(InputError, match=r'shard-00002\.npy is damaged'):
+    token_shards.open_tokens(folder)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"shard-00003.npy": [[], 1]}'])
+def test_findings_that_are_none_are_made_again(many_shards, content):
+  folder, ids = many_shards
+  (folder / 'checked.json').write_text(content)
+  np.testing.assert_array_equal(token_shards.open_tokens(folder)[:], ids)
+  assert len(json.loads((folder / 'checked.json').read_text())) == 600
+
+
+def test_an_id_that_the_vocabulary_lacks_is_found_in_checked_shards(
+  many_shards,
+):
+  tokens = token_shards.open_tokens(many_shards[0])
+  make_windows(tokens, 2, 0, 1800)
+  with pytest.raises(InputError, match='token id 1799 at position 1799'):
+    make_windows(tokens, 2, 0, 1799)
+
+
 def test_token_arrays_take_the_smallest_dtype():
   for vocab_size, dtype in (
     (65, 'u1'),
