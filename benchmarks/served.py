@@ -1,10 +1,11 @@
 """Times an unmodified server's path for each format of weights, in turns.
 
-  python benchmarks/served.py --formats float32 int8 --rounds 3
+  python benchmarks/served.py --formats float32 compute-bfloat16 int8 --rounds 3
 
 Exports GPT-2 with random weights, loads each export in a process of its own as
 TensorFlow Serving does, without XLA, and asks `generate_ids` for tokens after a
 short prompt, of one and of eight rows, and for one token after a long prompt.
+The format compute-bfloat16 is what `export --compute_dtype=bfloat16` writes.
 --xla adds the same model in one XLA program, as `minigpt generate` runs it.
 """
 
@@ -23,6 +24,7 @@ from minigpt.config import GPTConfig, preset_values, resolve
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
+from minigpt.model.params import Params
 from minigpt.model.transformer import GPT
 from minigpt.profiling import machine, workloads
 from minigpt.runtime import app, startup
@@ -35,16 +37,19 @@ from minigpt.tokenizers.char import CharTokenizer
 PACKED = 'compute-bfloat16'
 
 
+def stored(gpt: GPT, weights: str) -> Params:
+  """Returns the weights as an export keeps them."""
+  kept = 'bfloat16' if weights == PACKED else weights
+  return quantize(gpt.params, kept, exported=True, compiled=False)
+
+
 def write(folder: Path, gpt: GPT, config: GPTConfig, weights: str, n_new: int):
   """Writes the signatures of an export, without its warm-up and its card."""
   dtype = 'bfloat16' if weights == PACKED else 'float32'
-  stored = dtype if weights == PACKED else weights
-  p = quantize(gpt.params, stored, exported=True, compiled=False)
   # Any vocabulary of the size will do, and this one needs no file.
   tokenizer = CharTokenizer(''.join(map(chr, range(config.vocab_size))))
-  server = Server(
-    p, config, tokenizer, max_new_tokens_limit=n_new, compute_dtype=dtype
-  )
+  p = stored(gpt, weights)
+  server = Server(p, config, tokenizer, n_new, compute_dtype=dtype)
   tf.saved_model.save(server, str(folder), signatures=server.signatures())
 
 
