@@ -76,14 +76,16 @@ class ServingSession:
       self._definitions = tf.compat.v1.saved_model.loader.load(
         self._session, ['serve'], str(export_dir)
       ).signature_def
+    # Made once, as each request looks into them.
+    self._signatures = read_signatures(self._definitions)
 
   def signatures(self) -> dict[str, Signature]:
     """Returns the signatures of the SavedModel by name."""
-    return read_signatures(self._definitions)
+    return self._signatures
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
     """Runs one signature; see `Endpoint`."""
-    spec = pick(self.signatures(), signature)
+    spec = pick(self._signatures, signature)
     arrays = to_arrays(signature, spec, inputs)
     definition = self._definitions[signature]
     fetches = {k: v.name for k, v in definition.outputs.items()}
