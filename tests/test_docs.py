@@ -185,6 +185,17 @@ def test_a_shell_block_runs(code, folder, ran):
         assert_all_pass(json.loads(done.stdout))
 
 
+# Pages whose blocks of Python continue each other, and need no server.
+@pytest.mark.parametrize('document', ['docs/inside.md'])
+def test_python_blocks_run(document, folder, monkeypatch):
+  """With the run that the shell blocks have made."""
+  monkeypatch.chdir(folder)
+  names = {}
+  for _, language, code in blocks(document):
+    if language == 'python':
+      exec(code, names)
+
+
 def assert_all_pass(report):
   assert report['passed']
   assert {check['status'] for check in report['checks']} == {'pass'}
