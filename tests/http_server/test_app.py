@@ -477,7 +477,7 @@ def test_the_command_refuses_what_it_cannot_serve(export_dir, tmp_path, capsys):
     port = taken.getsockname()[1]
     for argv, code, words in (
       ([], 2, 'give --export_dir'),
-      ([f'--export_dir={tmp_path}'], 1, 'holds no SavedModel'),
+      ([f'--export_dir={tmp_path}', '--port=0'], 1, 'holds no SavedModel'),
       ([served, '--max_batch=0'], 2, '--max_batch=0: it must be 1'),
       ([served, '--port=70000'], 2, '--port=70000'),
       ([served, '--stop=\udcff'], 2, "stop=('\\udcff',)"),
