@@ -17,6 +17,7 @@ from pathlib import Path
 from minigpt.checkpoints.loading import Trained, load_trained
 from minigpt.commands.flags import export as flags
 from minigpt.errors import UsageError
+from minigpt.generation import grammar
 from minigpt.serving import server_config, versions
 from minigpt.serving.export import export, export_stablehlo, summary
 from minigpt.serving.options import Options
@@ -33,6 +34,7 @@ _OWN = {
     flags.XLA,
     flags.ATTENTION,
     flags.COMPUTE_DTYPE,
+    flags.GRAMMAR,
   ),
   'stablehlo': (flags.PROMPT, flags.NEW),
 }
@@ -99,6 +101,7 @@ def _options() -> Options:
     attention=flags.ATTENTION.value,
     compute_dtype=flags.COMPUTE_DTYPE.value,
     xla=flags.XLA.value,
+    grammars=grammar.read_all(flags.GRAMMAR.value),
   )
 
 

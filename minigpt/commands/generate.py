@@ -12,10 +12,12 @@ from typing import Any
 from minigpt.checkpoints.loading import load_trained
 from minigpt.commands.flags import generate as flags
 from minigpt.errors import UsageError
+from minigpt.generation import grammar
 from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 
+_GRAMMAR = 'grammar'  # Name of the only one.
 _MOST_SAMPLES = 2**16
 
 
@@ -37,6 +39,7 @@ def main() -> None:
     trained.tokenizer,
     compute_dtype=dtype,
     frozen=True,
+    grammars=_grammars(),
   )
   prompts = [prompt for prompt in flags.PROMPT.value for _ in range(n_samples)]
   if len(prompts) == 1:
@@ -60,7 +63,13 @@ def _request() -> Request:
     num_beams=flags.NUM_BEAMS.value,
     length_penalty=flags.LENGTH_PENALTY.value,
     speculate=flags.SPECULATE.value,
+    grammar=_GRAMMAR if flags.GRAMMAR.value else '',
   )
+
+
+def _grammars() -> list[grammar.Grammar]:
+  path = flags.GRAMMAR.value
+  return [grammar.read(path, _GRAMMAR)] if path else []
 
 
 def _bias(text: str) -> tuple[int, float]:

@@ -92,7 +92,8 @@ def _model(export_dir: Path):
     raise InputError(
       f'{export_dir} cannot be continued in chunks; export the run again'
     )
-  chunks.warm_up(endpoint, flags.MAX_BATCH.value, files.compiled_sizes)
+  least = {n: int(it['least_tokens']) for n, it in files.grammars.items()}
+  chunks.warm_up(endpoint, flags.MAX_BATCH.value, files.compiled_sizes, least)
   return Model(
     name,
     endpoint,
@@ -102,6 +103,7 @@ def _model(export_dir: Path):
     template=render,
     stop=(*files.stop, *flags.STOP.value),
     compiled_sizes=files.compiled_sizes,
+    grammars=files.grammars,
   )
 
 

@@ -220,6 +220,10 @@ def _example_values(model: ModelUnderTest) -> dict[str, Any]:
     'k': np.full([model.n_rows], 3, np.int32),
     'num_sampled': np.arange(model.n_rows, dtype=np.int32),
     'num_alternatives': np.arange(model.n_rows, dtype=np.int32),
+    # No row is under a grammar, which the texts of these checks would not fit.
+    'grammar': np.array([''] * model.n_rows, object),
+    'grammar_state': np.zeros([model.n_rows], np.int32),
+    'num_left': np.full([model.n_rows], model.n_new, np.int32),
     'stop': np.array([['', 'a']] * model.n_rows, object),
     **_example_options(model),
   }

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
-from minigpt.generation import decode, logits_processors
+from minigpt.generation import constraint, decode, logits_processors
+from minigpt.generation.constraint import Constraint
 from minigpt.model.params import Params
 
 # Loses against every real score, at any penalty.
@@ -47,6 +48,7 @@ def search(
   config: GPTConfig,
   stop_token: int | None = None,
   rules: logits_processors.Rules | None = None,
+  grammars: Constraint | None = None,
 ) -> Beams:
   """Finds the W best continuations of up to `n_new` tokens.
 
@@ -58,17 +60,17 @@ def search(
     length_penalty: above 0 favours long continuations.
     stop_token: a beam that takes it is finished.
     rules: with B rows; they change log probabilities.
+    grammars: of B rows; their beams are finished where a text is complete.
   """
-  if rules:
-    # Banned strings are the same for all rows: their tables have no rows.
-    of_beams = _repeat(rules._replace(banned=()), width)
-    rules = of_beams._replace(banned=rules.banned)
+  rules, grammars = _of_beams(rules, grammars, width)
 
   def step(i, now):
-    log_probs, caches = _log_probs(now.state, p, config, stop_token, rules)
+    log_probs, caches = _log_probs(
+      now.state, p, config, stop_token, rules, grammars
+    )
     now = now._replace(state=now.state._replace(caches=caches))
     return i + 1, _step(
-      now, log_probs, i, n_new, width, length_penalty, stop_token
+      now, log_probs, i, n_new, width, length_penalty, stop_token, grammars
     )
 
   first = _first_search(state, n_out, width, stop_token)
@@ -102,22 +104,42 @@ def _repeat(tree, width):
   return tf.nest.map_structure(lambda x: tf.repeat(x, width, axis=0), tree)
 
 
-def _log_probs(state, p, config, stop_token, rules):
+def _of_beams(rules, grammars, width):
+  """Returns the rules and limits of B rows for B * W beams."""
+  if rules:
+    # Banned strings are the same for all rows: their tables have no rows.
+    of_beams = _repeat(rules._replace(banned=()), width)
+    rules = of_beams._replace(banned=rules.banned)
+  if grammars:
+    grammars = grammars._replace(limit=_repeat(grammars.limit, width))
+  return rules, grammars
+
+
+def _log_probs(state, p, config, stop_token, rules, grammars):
   logits, caches = decode.decode_step(state, p, config)
   log_probs = tf.nn.log_softmax(logits)
   if rules:
     log_probs = logits_processors.apply(
       log_probs, rules, state.window, state.length, state.n_sampled, stop_token
     )
+  if grammars:
+    allowed = constraint.allowed(grammars, state.grammar_state, state.n_sampled)
+    log_probs = tf.where(allowed, log_probs, _LOWEST)
   return log_probs, caches
 
 
-def _step(now, log_probs, i, n_new, width, length_penalty, stop_token):
+def _step(
+  now, log_probs, i, n_new, width, length_penalty, stop_token, grammars
+):
   """Takes the best continuations, and sorts out those that end."""
   found, beam, token = _continuations(now.running, log_probs, i, width)
   ends = tf.fill(tf.shape(token), i == n_new - 1)
   if stop_token is not None:
     ends |= token == stop_token
+  if grammars:
+    state = tf.reshape(now.state.grammar_state, [-1, width])
+    state = tf.gather(state, beam, batch_dims=1)
+    ends |= constraint.follow(grammars.tables, state, token) < 0
   score = found.score / tf.cast(found.n_tokens, tf.float32) ** length_penalty
   # As in transformers, an end counts only among the W best of the 2 W.
   is_high = tf.range(token.shape[1]) < width
@@ -131,6 +153,7 @@ def _step(now, log_probs, i, n_new, width, length_penalty, stop_token):
     now.state,
     tf.gather(beam, place, batch_dims=1),
     tf.gather(token, place, batch_dims=1),
+    grammars,
   )
   is_open = now.is_open & _may_improve(running, finished, i, length_penalty)
   return _Search(state, running, finished, is_open)
@@ -179,9 +202,12 @@ def _pick(beams: Beams, place: tf.Tensor) -> Beams:
   )
 
 
-def _reorder(state, beam, token):
+def _reorder(state, beam, token, grammars):
   """Gives each of the B * W rows the past of its beam, and its new token."""
   n_rows, width = tf.shape(beam)[0], beam.shape[1]
   source = tf.reshape(tf.range(n_rows)[:, None] * width + beam, [-1])
   state = tf.nest.map_structure(lambda x: tf.gather(x, source), state)
-  return decode.append(state, ~state.done, tf.reshape(token, [-1]), None)
+  token = tf.reshape(token, [-1])
+  if grammars:
+    state = decode.follow_grammar(state, ~state.done, token, grammars)
+  return decode.append(state, ~state.done, token, None)

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from minigpt.config import GPTConfig
-from minigpt.generation import logits_processors, row_stops
+from minigpt.generation import constraint, logits_processors, row_stops
 from minigpt.generation.alternatives import (
   WIDTH,
   Alternatives,
   most_likely_log_probs,
 )
+from minigpt.generation.constraint import Constraint
+from minigpt.generation.grammar_table import FREE
 from minigpt.generation.row_stops import RowStops
 from minigpt.generation.sampling import Sampling, greedy_sampling, sample
 from minigpt.model.hooks import Hook, no_hook
@@ -41,6 +43,9 @@ class State(NamedTuple):
   # row: minus the bytes of the string and behind it. Of strings of the rows'
   # own the last bytes, [B, R]; see `row_stops`.
   stop_state: tf.Tensor
+  # int32 [B], of the grammar of each row; below 0 the grammar has ended the
+  # row. Nothing where no row can have one.
+  grammar_state: Any = ()
 
 
 class Sampled(NamedTuple):
@@ -149,6 +154,7 @@ def generate(
   rules: logits_processors.Rules | None = None,
   stops: tf.Tensor | RowStops | None = None,
   n_alternatives: tf.Tensor | None = None,
+  grammars: Constraint | None = None,
 ) -> tuple[State, Sampled]:
   """Samples up to `n_new` tokens a row, until every row is done.
 
@@ -157,11 +163,12 @@ def generate(
     n_out: size N of the output.
     stop_token: a row that samples it is done.
     rules: what changes the logits before a token is sampled; None: nothing.
-    stops: int32 [states, V], the `automaton.stop_table` of strings of which
-      each ends a row, or strings of each row's own; None: there are none.
-    n_alternatives: int32 [B], how many of each token's alternatives to return.
+    stops: int32 [states, V], the `automaton.stop_table` of strings that end any
+      row, or strings of each row's own; None: none. They end no grammar's row.
+    n_alternatives: int32 [B], how many alternatives of each token to return.
+    grammars: of rows whose `grammar_state` names one; None: there are none.
   """
-  how = sampling, p, config, stop_token, rules, stops, n_alternatives
+  how = sampling, p, config, stop_token, rules, stops, n_alternatives, grammars
 
   def grows(i, state):
     return ~state.done & (i < n_new)
@@ -173,10 +180,9 @@ def generate(
 
   n_rows = tf.shape(state.window)[0]
   empty = no_tokens(n_rows, n_out, stop_token, n_alternatives)
-  _, state, sampled = tf.while_loop(
+  return tf.while_loop(
     lambda i, state, _: tf.reduce_any(grows(i, state)), step, (0, state, empty)
-  )
-  return state, sampled
+  )[1:]
 
 
 def _write(sampled, new, i, growing):
@@ -200,6 +206,7 @@ def decode_one(
   rules: logits_processors.Rules | None = None,
   stops: tf.Tensor | RowStops | None = None,
   n_alternatives: tf.Tensor | None = None,
+  grammars: Constraint | None = None,
 ) -> tuple[State, Sampled]:
   """Samples one token, and appends it to the rows that are `growing`.
 
@@ -207,11 +214,7 @@ def decode_one(
     The state, and what each row has sampled.
   """
   logits, caches = decode_step(state, p, config)
-  processed = logits
-  if rules:
-    processed = logits_processors.apply(
-      logits, rules, state.window, state.length, state.n_sampled, stop_token
-    )
+  processed = _process(logits, state, stop_token, rules, grammars)
   token = sample(processed, sampling, state.n_sampled)
   alternatives: Any = ()
   if n_alternatives is not None:
@@ -225,7 +228,27 @@ def decode_one(
       tf.reduce_any(full), lambda: slide(state, full, p, config), lambda: state
     )
   state = append(state, growing, token, stop_token)
-  return find_stop(state, growing, token, stops), new
+  return _end(state, growing, token, stops, grammars), new
+
+
+def _process(logits, state, stop_token, rules, grammars):
+  """Changes logits by the rules and grammars of the rows."""
+  if rules:
+    logits = logits_processors.apply(
+      logits, rules, state.window, state.length, state.n_sampled, stop_token
+    )
+  if not grammars:
+    return logits
+  return constraint.mask(logits, grammars, state.grammar_state, state.n_sampled)
+
+
+def _end(state, growing, token, stops, grammars):
+  """Ends the rows in `growing` of which the token completes the text."""
+  if not grammars:
+    return find_stop(state, growing, token, stops)
+  is_free = state.grammar_state == FREE
+  state = find_stop(state, growing & is_free, token, stops)
+  return follow_grammar(state, growing, token, grammars)
 
 
 def append(
@@ -261,6 +284,15 @@ def find_stop(
   place = tf.stack([tf.maximum(state.stop_state, 0), token], -1)
   after = tf.where(growing, tf.gather_nd(stops, place), state.stop_state)
   return state._replace(stop_state=after, done=state.done | (after < 0))
+
+
+def follow_grammar(
+  state: State, growing: tf.Tensor, token: tf.Tensor, grammars: Constraint
+) -> State:
+  """Ends the rows in `growing` of which the token completes the text."""
+  after = constraint.follow(grammars.tables, state.grammar_state, token)
+  after = tf.where(growing, after, state.grammar_state)
+  return state._replace(grammar_state=after, done=state.done | (after < 0))
 
 
 def next_logits(

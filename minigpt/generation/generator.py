@@ -13,14 +13,18 @@ import tensorflow as tf
 from minigpt.compiler import backend, jit
 from minigpt.config import GPTConfig
 from minigpt.config.validation import as_strings
-from minigpt.errors import UsageError
+from minigpt.errors import UsageError, unknown
 from minigpt.generation import (
   beam_search,
+  constraint,
   decode,
+  grammar_table,
   logits_processors,
   prompt_lookup,
 )
+from minigpt.generation.constraint import Constraint
 from minigpt.generation.detokenizer import Detokenizer
+from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import Sampling, select_sampling
 from minigpt.kernels.quantize import W8A8
@@ -78,10 +82,17 @@ class Programs:
     self.n_traces += 1
     return decode.start(prompts, length, *self._model, room.shape[0])
 
-  def _generate(self, state, n_new, sampling, rules):
+  def _generate(self, state, n_new, sampling, rules, grammars):
     self.n_traces += 1
     return decode.generate(
-      state, n_new, _CHUNK, sampling, *self._model, self._stop_token, rules
+      state,
+      n_new,
+      _CHUNK,
+      sampling,
+      *self._model,
+      self._stop_token,
+      rules,
+      grammars=grammars,
     )
 
   def _speculate(self, state, n_new, draft):
@@ -91,7 +102,7 @@ class Programs:
       state, n_new, _DRAFTED_CHUNK, n_drafted, *self._model, self._stop_token
     )
 
-  def _search(self, state, n_new, beams, length_penalty, rules):
+  def _search(self, state, n_new, beams, length_penalty, rules, grammars):
     self.n_traces += 1
     return beam_search.search(
       state,
@@ -102,6 +113,7 @@ class Programs:
       *self._model,
       self._stop_token,
       rules,
+      grammars,
     )
 
 
@@ -122,6 +134,7 @@ class Generator:
     compile: str = 'auto',
     compute_dtype: str = 'float32',
     frozen: bool = False,
+    grammars: Sequence[Grammar] = (),
   ) -> None:
     """Compiles nothing yet.
 
@@ -132,9 +145,14 @@ class Generator:
       compile: one of `COMPILE_MODES`.
       compute_dtype: what `p` computes in.
       frozen: `p` never changes.
+      grammars: that a request can name.
+
+    Raises:
+      InputError: a grammar can't be used with this vocabulary.
     """
     self.tokenizer = tokenizer
     self.config = config
+    self._table = grammar_table.build(grammars, tokenizer) if grammars else None
     self._rounds_activations = isinstance(p.wte, W8A8)
     mode = backend.resolve_mode(compile, compute_dtype)
     self.programs = Programs(p, config, tokenizer.end_of_text, mode, frozen)
@@ -167,28 +185,50 @@ class Generator:
         'at once more coarsely than one, so the text would differ; try int8'
       )
     rules = _make_rules(request, len(prompts), self.tokenizer)
+    grammars = self._constraint(request, len(prompts))
     texts = [Detokenizer(self.tokenizer, request.stop) for _ in prompts]
     if request.num_beams > 1:
-      self._search(prompts, request, rules, texts, on_text)
+      self._search(prompts, request, rules, grammars, texts, on_text)
     else:
-      self._sample(prompts, request, rules, texts, on_text)
+      self._sample(prompts, request, rules, grammars, texts, on_text)
     for i, text in enumerate(texts):
       on_text(i, text.finish())
     return [text.text for text in texts]
 
-  def _sample(self, prompts, request, rules, texts, on_text):
+  def _constraint(self, request: Request, n_rows: int) -> Constraint | None:
+    """Returns what the rows have to keep to; None where that is nothing."""
+    if not request.grammar:
+      return None
+    names = self._table.names if self._table else ()
+    if self._table is None or request.grammar not in names:
+      raise unknown('grammar', request.grammar, names)
+    if request.max_new_tokens < (least := self._table.least(request.grammar)):
+      raise UsageError(
+        f'max_new_tokens={request.max_new_tokens}: the shortest text of '
+        f'grammar {request.grammar} has {least} tokens'
+      )
+    limit = tf.fill([n_rows], request.max_new_tokens)
+    return Constraint(constraint.tables(self._table), limit)
+
+  def _sample(self, prompts, request, rules, grammars, texts, on_text):
     """Generates in chunks, until the text of every row has ended."""
     # A draft is verified as a whole, so it needs room beyond the last token.
     n_slots = request.max_new_tokens + request.speculate
-    state = self._first_state(prompts, n_slots)
+    state = self._first_state(prompts, n_slots, request.grammar)
     sampling = select_sampling(request.options(len(prompts)))
     chunk = _DRAFTED_CHUNK if request.speculate else _CHUNK
     for n_sampled in range(0, request.max_new_tokens, chunk):
       n_new = tf.constant(min(chunk, request.max_new_tokens - n_sampled))
-      state, sampled = self._next(state, n_new, sampling, rules, request)
+      state, sampled = self._next(
+        state, n_new, sampling, rules, grammars, request
+      )
       done = state.done.numpy()
-      # The token that ends a text is no part of it.
-      n_text = state.n_sampled.numpy() - n_sampled - done
+      # The token that ends a text is no part of it, unless a grammar has ended
+      # the text with its last character.
+      by_token = done
+      if grammars:
+        by_token = done & (state.grammar_state.numpy() >= 0)
+      n_text = state.n_sampled.numpy() - n_sampled - by_token
       _add_tokens(texts, sampled.tokens.numpy(), n_text, done, on_text)
       # A stop string ends a row that the model would go on with.
       stopped = [text.stopped for text in texts]
@@ -202,16 +242,17 @@ class Generator:
     n_new: tf.Tensor,
     sampling: Sampling,
     rules: logits_processors.Rules | None,
+    grammars: Constraint | None,
     request: Request,
   ) -> tuple[decode.State, decode.Sampled]:
     if request.speculate:
       draft = tf.zeros([request.speculate, 0])
       return self.programs.speculate(state, n_new, draft)[:2]
-    return self.programs.generate(state, n_new, sampling, rules)
+    return self.programs.generate(state, n_new, sampling, rules, grammars)
 
-  def _search(self, prompts, request, rules, texts, on_text):
+  def _search(self, prompts, request, rules, grammars, texts, on_text):
     """Generates the best beam of each row."""
-    state = self._first_state(prompts, request.max_new_tokens)
+    state = self._first_state(prompts, request.max_new_tokens, request.grammar)
     n_new, context = request.max_new_tokens, self.config.context_length
     if int(state.length.numpy().max()) + n_new > context:
       raise UsageError(
@@ -221,7 +262,7 @@ class Generator:
     beams = tf.zeros([request.num_beams, 0])
     length_penalty = tf.constant(request.length_penalty)
     found = self.programs.search(
-      state, tf.constant(n_new), beams, length_penalty, rules
+      state, tf.constant(n_new), beams, length_penalty, rules, grammars
     )
     for i, text in enumerate(texts):
       tokens = found.tokens[i, 0, : int(found.n_tokens[i, 0])].numpy()
@@ -230,7 +271,7 @@ class Generator:
       on_text(i, text.add(tokens[:-1] if is_end else tokens))
 
   def _first_state(
-    self, prompts: Sequence[str], max_new_tokens: int
+    self, prompts: Sequence[str], max_new_tokens: int, grammar: str
   ) -> decode.State:
     context = self.config.context_length
     ids = [
@@ -243,7 +284,12 @@ class Generator:
     for row, tokens in zip(padded, ids, strict=True):
       row[: len(tokens)] = tokens
     lengths = np.array(list(map(len, ids)), np.int32)
-    return self.programs.start(padded, lengths, tf.zeros([room, 0]))
+    state = self.programs.start(padded, lengths, tf.zeros([room, 0]))
+    if not grammar:
+      return state
+    assert self._table is not None  # `_constraint` has looked.
+    first = constraint.start_states(self._table, [grammar] * len(ids))
+    return state._replace(grammar_state=tf.constant(first))
 
 
 def _add_tokens(

@@ -38,6 +38,7 @@ class Request(SamplingOptions):
   banned: Sequence[str] = ()  # strings that must not be generated
   num_beams: int = 1  # from 2 on, nothing is sampled: temperature is ignored
   length_penalty: float = 1.0  # of beams; see `beam_search`
+  grammar: str = ''  # name of what the text must match; '': anything
   speculate: int = 0  # longest draft of `prompt_lookup`, which keeps the text
 
   def __post_init__(self) -> None:
@@ -102,15 +103,24 @@ class Request(SamplingOptions):
       'speculate',
       f'must lie in [0, {MAX_DRAFT}]',
     )
+    yield from self._exclusions()
+
+  def _exclusions(self) -> Iterator[tuple[bool, str, str]]:
+    yield (
+      not self.grammar or not (self.stop or self.banned or self.min_new_tokens),
+      'grammar',
+      'says itself where a text ends: leave out stop, banned, min_new_tokens',
+    )
     yield (
       not self.speculate or self.temperature == 0,
       'speculate',
       'guesses the most likely tokens, so temperature must be 0',
     )
     yield (
-      not self.speculate or (self.num_beams == 1 and not self.changes_logits),
+      not self.speculate
+      or not (self.num_beams > 1 or self.changes_logits or self.grammar),
       'speculate',
-      f'works without num_beams, {", ".join(_PROCESSORS)}',
+      f'works without num_beams, grammar, {", ".join(_PROCESSORS)}',
     )
 
   def options(self, n_rows: int) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from minigpt.errors import UsageError
+from minigpt.generation import grammar
 from minigpt.generation.alternatives import WIDTH
 from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
@@ -34,13 +35,16 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
   'frequency_penalty': (None, 0),
   'logit_bias': (None, {}),
   'presence_penalty': (None, 0),
-  'response_format': (None, {'type': 'text'}),
   'suffix': (None, ''),
   'tool_choice': (None, 'none'),
   'tools': (None, []),
 }
 # Options of ours that the API has not, by their own names.
 _OURS = ('top_k', 'min_p', 'repetition_penalty', 'min_new_tokens')
+
+
+Grammars = Mapping[str, Mapping[str, Any]]
+_NONE: Grammars = {}
 
 
 class Asked(NamedTuple):
@@ -105,12 +109,15 @@ class Fields:
         raise HttpError(400, message, name)
 
 
-def completion(body: Mapping[str, Any], max_tokens: int) -> Asked:
+def completion(
+  body: Mapping[str, Any], max_tokens: int, grammars: Grammars = _NONE
+) -> Asked:
   """Reads a request to /v1/completions.
 
   Args:
     body: parsed.
     max_tokens: the most that may be asked for.
+    grammars: as the model card has them, by name.
   """
   fields = Fields(body)
   prompts = _prompts(fields.take('prompt', (str, list), ''))
@@ -119,7 +126,7 @@ def completion(body: Mapping[str, Any], max_tokens: int) -> Asked:
     message = f'logprobs={logprobs}: it must lie between 0 and 5'
     raise HttpError(400, message, 'logprobs')
   n_tokens = fields.integer('max_tokens', min(16, max_tokens), 1, max_tokens)
-  asked = _asked(fields, prompts, n_tokens, logprobs)
+  asked = _asked(fields, prompts, n_tokens, logprobs, grammars)
   best_of = fields.take('best_of', int, asked.n)
   if best_of != asked.n:
     raise HttpError(400, f'best_of={best_of}: not supported here', 'best_of')
@@ -127,7 +134,9 @@ def completion(body: Mapping[str, Any], max_tokens: int) -> Asked:
   return asked
 
 
-def chat(body: Mapping[str, Any], max_tokens: int) -> Asked:
+def chat(
+  body: Mapping[str, Any], max_tokens: int, grammars: Grammars = _NONE
+) -> Asked:
   """Reads a request to /v1/chat/completions; see `completion`."""
   fields = Fields(body)
   messages = [_message(m) for m in fields.take('messages', list, [])]
@@ -142,7 +151,7 @@ def chat(body: Mapping[str, Any], max_tokens: int) -> Asked:
   old_name = fields.integer('max_tokens', int(default), 1, max_tokens)
   n_tokens = fields.integer('max_completion_tokens', old_name, 1, max_tokens)
   logprobs = n_alternatives if wants_logprobs else None
-  asked = _asked(fields, [messages], n_tokens, logprobs)
+  asked = _asked(fields, [messages], n_tokens, logprobs, grammars)
   fields.finish()
   return asked
 
@@ -167,7 +176,11 @@ def embedding(
 
 
 def _asked(
-  fields: Fields, prompts: list[Any], n_tokens: int, logprobs: int | None
+  fields: Fields,
+  prompts: list[Any],
+  n_tokens: int,
+  logprobs: int | None,
+  grammars: Grammars,
 ) -> Asked:
   """Reads what both kinds of completions have."""
   fields.take('model', str)
@@ -179,16 +192,60 @@ def _asked(
   include_usage = options.take('include_usage', bool, False)
   options.take('include_obfuscation', bool)
   options.finish()
-  request = _request(fields, n_tokens)
+  request = _request(fields, n_tokens, _grammar(fields, n_tokens, grammars))
   return Asked(prompts, request, n, stream, include_usage, logprobs)
 
 
-def _request(fields: Fields, n_tokens: int) -> Request:
+def _grammar(fields: Fields, n_tokens: int, known: Grammars) -> str:
+  """Returns the name of the grammar that is asked for, or ''.
+
+  `response_format` is the API's, `grammar` our own.
+  """
+  own = fields.take('grammar', str, '')
+  field, name, schema = 'grammar', own, None
+  form = fields.take('response_format', dict, {'type': 'text'})
+  if form != {'type': 'text'}:
+    field, (name, schema) = 'response_format', _json_schema(form)
+    if own:
+      message = 'grammar and response_format: give one of them'
+      raise HttpError(400, message, 'grammar')
+  elif not own:
+    return ''
+  offered = f'this model has {", ".join(known) or "none"}'
+  if name not in known:
+    message = f'{field}: unknown name {name!r:.80}; {offered}'
+    raise HttpError(400, message, field)
+  exported = known[name].get('json_schema')
+  if schema is not None and not grammar.same_schema(schema, exported):
+    message = (
+      f'{field}: the schema is not that of {name!r} in the export; send it '
+      f'unchanged, or the name alone; {offered}'
+    )
+    raise HttpError(400, message, field)
+  if n_tokens < (least := known[name].get('least_tokens', 1)):
+    message = f'max_tokens={n_tokens}: {name!r} needs {least} or more'
+    raise HttpError(400, message, 'max_tokens')
+  return name
+
+
+def _json_schema(form: Mapping[str, Any]) -> tuple[str, Any]:
+  """Returns the name and the schema, or None, of a `response_format`."""
+  described = form.get('json_schema')
+  name = described.get('name') if isinstance(described, dict) else None
+  if form.get('type') != 'json_schema' or not isinstance(name, str):
+    message = 'response_format: give type=text, or type=json_schema with a name'
+    raise HttpError(400, message, 'response_format')
+  assert isinstance(described, dict)
+  return name, described.get('schema')
+
+
+def _request(fields: Fields, n_tokens: int, grammar: str) -> Request:
   stop = fields.take('stop', (str, list), [])
   stop = [stop] if isinstance(stop, str) else stop
   if len(stop) > _MAX_STOPS or not all(isinstance(s, str) for s in stop):
     raise HttpError(400, f'stop: give up to {_MAX_STOPS} texts', 'stop')
   values: dict[str, Any] = {'temperature': 1.0, 'top_p': 1.0}
+  values['grammar'] = grammar
   # Without a seed each answer is another one.
   values['seed'] = fields.take('seed', int, secrets.randbits(62))
   for name in ('temperature', 'top_p', *_OURS):

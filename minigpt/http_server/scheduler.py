@@ -99,7 +99,8 @@ class Job:
       text += self._text.finish()
     reason = None
     if self.row.done or self._text.stopped:
-      reason = 'stop' if ended or self._text.stopped else 'length'
+      is_whole = ended or self._text.stopped or self.row.stopped
+      reason = 'stop' if is_whole else 'length'
     self.deliver(Piece(text, self._release(), reason, self._n_sampled))
 
   def _hold(self, token: int, chunk: chunks.Chunk, i: int) -> None:

@@ -30,7 +30,9 @@ class Model:
   context_length: int
   created: int = 0  # seconds since 1970
   template: Callable[[Any], str] | None = None  # of a chat
-  stop: tuple[str, ...] = ()  # ends every answer
+  stop: tuple[str, ...] = ()  # ends every answer without a grammar
+  # By name, as the model card has them.
+  grammars: protocol.Grammars = dataclasses.field(default_factory=dict)
   compiled_sizes: tuple[int, ...] = ()  # of batches; () without XLA
 
 
@@ -86,7 +88,7 @@ class Service:
         'start the server with --chat_template',
       )
     read = protocol.chat if is_chat else protocol.completion
-    asked = read(body, self.bounds.max_tokens)
+    asked = read(body, self.bounds.max_tokens, self.model.grammars)
     asked = _with_stop(asked, self.model.stop)
     prompts = [self._encode(prompt, is_chat) for prompt in asked.prompts]
     self.metrics.count_prompts(sum(map(len, prompts)))
@@ -136,6 +138,8 @@ class Service:
 
 def _with_stop(asked: Asked, stop: tuple[str, ...]) -> Asked:
   request = asked.request
+  if request.grammar:  # Which says itself where a text ends.
+    return asked
   request = dataclasses.replace(request, stop=(*request.stop, *stop))
   return asked._replace(request=request)
 

@@ -9,6 +9,7 @@ Shapes: B rows, T tokens, N new tokens.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from minigpt.serving.sampling_inputs import (
   sampling_inputs,
   signature_name,
   versions,
+  with_grammar,
 )
 
 SIGNATURE = 'generate_chunk'
@@ -49,6 +51,8 @@ class Row:
   n_alternatives: int = 0  # to be told of each token, at most 20
   n_sampled: int = 0
   done: bool = False
+  stopped: bool = False  # The model has ended the text, not the request.
+  grammar_state: int = 0  # Where the text stands in its grammar.
 
   @property
   def n_left(self) -> int:
@@ -68,6 +72,14 @@ class Row:
       'num_sampled': np.array([self.n_sampled], np.int32),
       'num_alternatives': np.array([self.n_alternatives], np.int32),
       **sampling_inputs(request, 1, version),
+    }
+
+  def grammar_inputs(self) -> dict[str, np.ndarray]:
+    """Returns the inputs, each [1], that say what the text must match."""
+    return {
+      'grammar': np.array([self.request.grammar], object),
+      'grammar_state': np.array([self.grammar_state], np.int32),
+      'num_left': np.array([self.n_left], np.int32),
     }
 
   def take(self, answer: Mapping[str, Any]) -> Chunk:
@@ -91,7 +103,9 @@ class Row:
     )
     self.ids = np.concatenate([self.ids, chunk.tokens])[-n_seen:]
     self.n_sampled += n
-    self.done = bool(answer['done']) or self.n_left <= 0
+    self.stopped = bool(answer['done'])
+    self.done = self.stopped or self.n_left <= 0
+    self.grammar_state = int(answer.get('next_grammar_state', 0))
     return chunk
 
 
@@ -150,11 +164,16 @@ def predict(
     EndpointError: the server gives no answer, or refuses a row.
   """
   newest = max(needed_version(row.request) for row in rows)
-  version = max(newest, versions(SIGNATURE)[0])
-  name = signature_name(SIGNATURE, version)
+  named = [row.request.grammar for row in rows if row.request.grammar]
+  base = with_grammar(SIGNATURE) if named else SIGNATURE
+  version = max(newest, versions(base)[0])
+  name = signature_name(base, version)
   if name not in endpoint.signatures() and has_chunks(endpoint):
+    if named:
+      raise no_grammars(named[0])
     raise UsageError('an option came after the model was exported')
-  answer = endpoint.predict(name, _inputs(rows, n_new, version, compiled))
+  inputs = _inputs(rows, n_new, version, compiled, bool(named))
+  answer = endpoint.predict(name, inputs)
   with malformed(f'no answer of {name}'):
     return [
       row.take({key: value[i] for key, value in answer.items()})
@@ -162,27 +181,43 @@ def predict(
     ]
 
 
-def warm_up(endpoint: Endpoint, most: int, compiled: Sequence[int]) -> None:
+def warm_up(
+  endpoint: Endpoint,
+  most: int,
+  compiled: Sequence[int],
+  least: Mapping[str, int] = MappingProxyType({}),
+) -> None:
   """Generates two tokens, so that the first client need not wait longer.
 
   Args:
     endpoint: what computes.
     most: rows of a batch.
     compiled: see `batch_size`; each size up to `most` is compiled.
+    least: the fewest tokens of each grammar, by its name.
   """
+  requests = [Request(max_new_tokens=2, temperature=1.0)]
+  for name, n_least in list(least.items())[:1]:
+    request = Request(max_new_tokens=n_least + 1, temperature=1.0, grammar=name)
+    requests.append(request)
   counts = range(1, most + 1) if compiled else [1]
+  ids = np.zeros([1], np.int32)
   for n_rows in sorted({batch_size(n, compiled) for n in counts}):
-    request = Request(max_new_tokens=2, temperature=1.0)
-    ids = np.zeros([1], np.int32)
-    rows = [Row(ids, request) for _ in range(n_rows)]
-    predict(endpoint, rows, compiled=compiled)
+    for request in requests:
+      rows = [Row(ids, request) for _ in range(n_rows)]
+      predict(endpoint, rows, 2, compiled)
 
 
 def _inputs(
-  rows: Sequence[Row], n_new: int, version: int, compiled: Sequence[int]
+  rows: Sequence[Row],
+  n_new: int,
+  version: int,
+  compiled: Sequence[int],
+  has_grammars: bool,
 ) -> dict[str, np.ndarray]:
   width = max(len(row.ids) for row in rows)
   each = [row.options(min(n_new, row.n_left), version) for row in rows]
+  if has_grammars:
+    each = [o | row.grammar_inputs() for o, row in zip(each, rows, strict=True)]
   # A compiled program is for one number of strings, and of rows.
   n_stops = MAX_STRINGS if compiled else 1
   n_sent = batch_size(len(rows), compiled)
@@ -194,6 +229,14 @@ def _inputs(
   # As a server does, batches are filled up with their first row.
   place = [i if i < len(rows) else 0 for i in range(n_sent)]
   return {key: value[place] for key, value in inputs.items()}
+
+
+def no_grammars(name: str) -> UsageError:
+  """Returns the error where a model was exported without any grammar."""
+  return UsageError(
+    f'grammar={name}: the model was exported without grammars; export it with '
+    f'--grammar={name}=FILE'
+  )
 
 
 def _stops(stops: Sequence[Sequence[str]], least: int) -> np.ndarray:

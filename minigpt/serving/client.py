@@ -36,6 +36,8 @@ from minigpt.serving.sampling_inputs import (
   needed_version,
   sampling_inputs,
   signature_name,
+  versions,
+  with_grammar,
 )
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
@@ -91,10 +93,11 @@ def generate(
       exported before there was such an option.
     EndpointError: the server gives no answer, or refuses a prompt.
   """
-  version = needed_version(_check(request))
+  name, version = _signature(_check(request))
   prompts = as_strings(prompts)
   options = sampling_inputs(request, len(prompts), version)
-  name = signature_name('generate', version)
+  if request.grammar:
+    options['grammar'] = np.array([request.grammar] * len(prompts), object)
   try:
     answer = endpoint.predict(name, {'prompt': list(prompts), **options})
   except EndpointError as error:
@@ -102,6 +105,8 @@ def generate(
     is_missing = error.kind == 'NOT_FOUND' and name not in endpoint.signatures()
     if not (later and is_missing):
       raise
+    if request.grammar:
+      raise chunks.no_grammars(request.grammar) from None
     # Named by option: users know these, not the versions of signatures.
     raise UsageError(
       f'{", ".join(sorted(later))}: the model was exported before there was '
@@ -120,6 +125,13 @@ def generate(
     ]
 
 
+def _signature(request: Request) -> tuple[str, int]:
+  """Returns the signature that takes what a request sets, and its version."""
+  base = with_grammar('generate') if request.grammar else 'generate'
+  version = max(needed_version(request), versions(base)[0])
+  return signature_name(base, version), version
+
+
 def _read_row(text, tokens, n_tokens, log_prob, stop) -> Answer:
   """Returns the answer of a row; raises ValueError where it can be none."""
   if not 0 <= n_tokens <= len(tokens):
@@ -131,7 +143,7 @@ def _read_row(text, tokens, n_tokens, log_prob, stop) -> Answer:
 def _check(request: Request) -> Request:
   """Raises UsageError for what no export can do, too."""
   for name, value in request.check().changed():
-    if name not in SAMPLING_FIELDS and name != 'stop':
+    if name not in SAMPLING_FIELDS and name not in ('stop', 'grammar'):
       raise UsageError(f'{name}={value}: a server cannot do that; leave it out')
   return request
 
@@ -182,7 +194,8 @@ def stream(
     yield generate(endpoint, [prompt], request)[0].text
     return
   size = min(chunks.SIZE, chunks.limit(endpoint))
-  request = replace(request, stop=(*request.stop, *as_strings(stop)))
+  if not request.grammar:  # Which says itself where a text ends.
+    request = replace(request, stop=(*request.stop, *as_strings(stop)))
   text = Detokenizer(tokenizer, request.stop)
   ids = encode_prompt(tokenizer, prompt)[-context_length:]
   row = chunks.Row(ids, request)

@@ -1,7 +1,7 @@
 """From a trained run to a published version: graph, weights, model card."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 from minigpt.checkpoints.loading import Trained
 from minigpt.data import sources
 from minigpt.errors import InputError, UsageError
+from minigpt.generation.grammar import Grammar
 from minigpt.kernels import prepacked_matmul
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
@@ -132,6 +133,7 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     options.xla,
     options.attention,
     options.compute_dtype,
+    options.grammars,
   )
   signatures = server.signatures()
   # Nobody takes gradients of an export.
@@ -146,15 +148,28 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
   extra.mkdir()
   try:
     name, prompt = about['name'], example(trained.tokenizer)
-    warmup.write(extra, name, prompt, options.batch_sizes)
+    least = server.least_tokens()
+    warmup.write(extra, name, prompt, options.batch_sizes, least)
   except InputError as error:
     report(f'no warm-up requests: {error}')
   about |= {'bytes': folder_size(scratch), **options._asdict()}
   if options.compute_dtype == 'bfloat16':
     about['server'] = server_config.BFLOAT16_NEEDS
+  about |= _listed(about.pop('grammars'), server.least_tokens())
   card = model_card.card(trained, signatures, **about)
   model_card.write(extra, card)
   return card
+
+
+def _listed(
+  grammars: Sequence[Grammar], least: Mapping[str, int]
+) -> dict[str, Any]:
+  """Returns what a card has of grammars; without any it is as ever."""
+  found = {
+    grammar.name: grammar.describe() | {'least_tokens': least[grammar.name]}
+    for grammar in grammars
+  }
+  return {'grammars': found} if found else {}
 
 
 def example(tokenizer: Tokenizer) -> str:

@@ -21,6 +21,7 @@ class ExportFiles(NamedTuple):
   stop: tuple[str, ...]  # texts that end every answer of `generate`
   # The sizes of batches that its programs are compiled for; () without XLA.
   compiled_sizes: tuple[int, ...]
+  grammars: dict[str, Any]  # by name: regex, json_schema, least_tokens
 
 
 def read(export_dir: Path) -> ExportFiles:
@@ -41,8 +42,9 @@ def read(export_dir: Path) -> ExportFiles:
       int(path.stat().st_mtime),
       stops(card, path),
       tuple(map(int, sizes)),
+      {name: dict(it) for name, it in card.get('grammars', {}).items()},
     )
-  except (LookupError, TypeError, ValueError) as error:
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise InputError(f'{path}: no model card ({error!r:.100})') from None
 
 

@@ -27,13 +27,16 @@ class Check(NamedTuple):
 
 
 def require(
-  holds: tf.Tensor, value: tf.Tensor, field: str, rule: str
+  holds: tf.Tensor, value: tf.Tensor, field: str, rule: str | tf.Tensor
 ) -> tf.Tensor:
   """Returns `value` [B], once `holds` [B] is true in all rows.
 
-  Otherwise it fails with INVALID_ARGUMENT, the field, a value, and the rule.
+  Otherwise it fails with INVALID_ARGUMENT, the field, a value, and the rule,
+  which may be another one in each row.
   """
   wrong = tf.where(~holds)[:1]
+  if tf.is_tensor(rule):
+    rule = tf.gather_nd(rule, wrong)
   checked = _require_none(wrong, tf.gather_nd(value, wrong), field, rule)
   with tf.control_dependencies([checked]):
     return tf.identity(value)

@@ -94,6 +94,8 @@ def markdown(fields: dict[str, Any]) -> str:
   ]
   for name, values in nested.items():
     parts += [f'## {name}', _table(values)]
+  for name, source in fields.get('grammars', {}).items():
+    parts += [f'## grammar {name}', _table(source)]
   parts.append(
     '## signatures\n\n| signature | inputs | outputs |\n|---|---|---|'
   )

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from minigpt.config import COMPUTE_DTYPES, STORED_WEIGHTS
 from minigpt.errors import UsageError, unknown
+from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
 
 # Limits of what is allowed, far above what is of use. An answer's buffer has
@@ -26,6 +27,7 @@ class Options(NamedTuple):
   xla: bool = False
   attention: bool = False  # also export the signature `attention`
   compute_dtype: str = 'float32'  # of the matmuls with weights
+  grammars: tuple[Grammar, ...] = ()  # that a request can name
 
   def check(self) -> 'Options':
     """Returns the options as they are carried out, or raises UsageError."""

@@ -18,17 +18,31 @@ _MARK = '_v'
 # The version of `SAMPLING_FIELDS` that a signature came with, which has its
 # plain name; the others have been there from the start.
 _FIRST = {'generate_chunk': 2}
+# Signatures of exports with grammars, which have an input for them, came later.
+_WITH_GRAMMAR = '_grammar'
+_FIRST_WITH_GRAMMAR = 2
 
 
 def versions(base: str = 'generate') -> range:
   """Returns the versions that an export has of a signature."""
   newest = max(field.since for field in SAMPLING_FIELDS.values())
-  return range(_FIRST.get(base, 1), newest + 1)
+  return range(_first(base), newest + 1)
+
+
+def _first(base: str) -> int:
+  if base.endswith(_WITH_GRAMMAR):
+    return _FIRST_WITH_GRAMMAR
+  return _FIRST.get(base, 1)
+
+
+def with_grammar(base: str) -> str:
+  """Returns 'generate_grammar' for 'generate', and so on."""
+  return base + _WITH_GRAMMAR
 
 
 def signature_name(base: str, version: int) -> str:
   """Returns 'generate' for its first version, then 'generate_v2' and so on."""
-  return base if version <= _FIRST.get(base, 1) else f'{base}{_MARK}{version}'
+  return base if version <= _first(base) else f'{base}{_MARK}{version}'
 
 
 def base_name(signature: str) -> str:

@@ -19,8 +19,9 @@ import tensorflow as tf
 from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
-from minigpt.generation import automaton, decode, row_stops
+from minigpt.generation import automaton, decode, grammar_table, row_stops
 from minigpt.generation.alternatives import WIDTH, most_likely
+from minigpt.generation.grammar import Grammar
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
@@ -30,6 +31,7 @@ from minigpt.model.kv_cache import KVCache, cached_gpt
 from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
 from minigpt.model.transformer import unembed
+from minigpt.serving.grammar_inputs import Begun, GrammarReader
 from minigpt.serving.input_checks import (
   Tensors,
   complete_options,
@@ -44,6 +46,7 @@ from minigpt.serving.sampling_inputs import (
   fields_of,
   signature_name,
   versions,
+  with_grammar,
 )
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
@@ -63,6 +66,7 @@ class Server(tf.Module):
     xla: bool = False,
     attention: bool = False,
     compute_dtype: str = 'float32',
+    grammars: Sequence[Grammar] = (),
   ):
     """Keeps the model and its tokenizer.
 
@@ -75,24 +79,27 @@ class Server(tf.Module):
       xla: compile the loop over tokens, for prompts padded to the context.
       attention: add the signature that shows what looks at what.
       compute_dtype: of matmuls; bfloat16, if the weights are, takes oneDNN.
+      grammars: add signatures with which a row can name one of them.
 
     Raises:
-      UsageError: the limit is below 1, or a stop is empty.
+      UsageError, InputError: a limit, a stop or a grammar can't be used.
     """
     super().__init__(name='server')
-    self.params = p
     self.prompts = PromptReader(tokenizer, config, pads=xla)
-    self._config = config
+    self.params, self._config = p, config
     self._end_of_text = tokenizer.end_of_text
     self._limit = _require_positive(max_new_tokens_limit)
     self._spelling = row_stops.spell(tokenizer.tokens, tokenizer.end_of_text)
     self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
-    self._xla = xla
-    is_wide = compute_dtype == 'float32'
-    self._mode = 'graph' if is_wide else 'graph-onednn'
-    self._shows_attention = attention
+    self._grammars = _grammars(grammars, tokenizer, max_new_tokens_limit)
+    self._xla, self._shows_attention = xla, attention
+    self._mode = 'graph' if compute_dtype == 'float32' else 'graph-onednn'
     self._loop = self._compiled(self._generate_tokens)
     self._chunk_loop = self._compiled(self._generate_chunk)
+
+  def least_tokens(self) -> dict[str, int]:
+    """Returns the fewest tokens of a text of each grammar, by its name."""
+    return dict(self._grammars.least) if self._grammars else {}
 
   @property
   def _chunk_limit(self) -> int:
@@ -140,6 +147,8 @@ class Server(tf.Module):
       )
       for version in versions(base)
     }
+    if self._grammars:
+      generating |= self._grammar_inputs(text, ids, chunk)
     shown = {'attention': {'prompt': text}} if self._shows_attention else {}
     return {
       'serving_default': {'prompt': text},
@@ -155,6 +164,22 @@ class Server(tf.Module):
         'values': cache,
       },
       **shown,
+    }
+
+  def _grammar_inputs(self, text, ids, chunk):
+    grammar = {'grammar': _spec(tf.string)}
+    resumed = {'grammar_state': _spec(tf.int32), 'num_left': _spec(tf.int32)}
+    return {
+      signature_name(with_grammar(base), version): {
+        **inputs,
+        **_option_specs(version),
+      }
+      for base, inputs in (
+        ('generate', {'prompt': text, **grammar}),
+        ('generate_ids', {**ids, **grammar}),
+        ('generate_chunk', {**chunk, **grammar, **resumed}),
+      )
+      for version in versions(with_grammar(base))
     }
 
   def _cache_spec(self):
@@ -179,6 +204,24 @@ class Server(tf.Module):
     """Continues tokens; `SAMPLING_FIELDS` has the options, each [B]."""
     return self._generate(self.prompts.ids(ids, prompt_len), options)
 
+  def generate_grammar(
+    self, prompt: tf.Tensor, grammar: tf.Tensor, **options: tf.Tensor
+  ) -> Tensors:
+    """Continues texts as `generate` does; `grammar` is [B], names or ''."""
+    return self._generate(
+      self.prompts.texts(prompt, 'prompt'), options, grammar
+    )
+
+  def generate_ids_grammar(
+    self,
+    ids: tf.Tensor,
+    prompt_len: tf.Tensor,
+    grammar: tf.Tensor,
+    **options: tf.Tensor,
+  ) -> Tensors:
+    """Continues tokens as `generate_ids` does; see `generate_grammar`."""
+    return self._generate(self.prompts.ids(ids, prompt_len), options, grammar)
+
   def generate_chunk(
     self,
     ids: tf.Tensor,
@@ -194,12 +237,47 @@ class Server(tf.Module):
     [B], but `ids`, [B, T], and `stop`, [B, K].
     """
     prompt = self.prompts.ids(ids, prompt_len)
+    return self._chunk(prompt, num_sampled, num_alternatives, stop, options)
+
+  def generate_chunk_grammar(
+    self,
+    ids: tf.Tensor,
+    prompt_len: tf.Tensor,
+    num_sampled: tf.Tensor,
+    num_alternatives: tf.Tensor,
+    stop: tf.Tensor,
+    grammar: tf.Tensor,
+    grammar_state: tf.Tensor,
+    num_left: tf.Tensor,
+    **options: tf.Tensor,
+  ) -> Tensors:
+    """Goes on as `generate_chunk` does, under the grammar of each row.
+
+    `grammar_state` is 0 at the beginning, and then what came before as
+    `next_grammar_state`; `num_left` is how many tokens the answer may still
+    have, these among them. All are [B].
+    """
+    prompt = self.prompts.ids(ids, prompt_len)
+    begun = Begun(grammar, grammar_state, num_left)
+    return self._chunk(
+      prompt, num_sampled, num_alternatives, stop, options, begun
+    )
+
+  def _chunk(
+    self, prompt, num_sampled, num_alternatives, stop, options, begun=None
+  ):
+    """Returns what `generate_chunk` does; `begun` says under which grammars."""
     num_sampled = require(
       num_sampled >= 0, num_sampled, 'num_sampled', 'must be 0 or more'
     )
     n_asked = _at_most_width(num_alternatives, 'num_alternatives', 0)
     n_rows = tf.shape(prompt.ids)[0]
     options = complete_options(options, n_rows, self._chunk_limit)
+    stop = require_stops(stop)
+    constrained: tuple[Any, ...] = ()
+    if begun:
+      assert self._grammars
+      constrained = self._grammars.read_chunk(begun, stop, options, num_sampled)
     # Counted from here by the client, from the first token by the rule.
     options['min_new_tokens'] += num_sampled
     answer = self._chunk_loop(
@@ -209,7 +287,8 @@ class Server(tf.Module):
       select_sampling(options),
       select_rules(options),
       n_asked,
-      row_stops.read(require_stops(stop), self._spelling),
+      row_stops.read(stop, self._spelling),
+      *constrained,
     )
     return {
       **answer,
@@ -338,14 +417,21 @@ class Server(tf.Module):
       'num_dropped': read.num_dropped,
     }
 
-  def _generate(self, prompt: Prompt, given: Tensors) -> Tensors:
+  def _generate(
+    self, prompt: Prompt, given: Tensors, grammar: tf.Tensor | None = None
+  ) -> Tensors:
     n_rows = tf.shape(prompt.ids)[0]
     options = complete_options(given, n_rows, self._limit)
+    constrained: tuple[Any, ...] = ()
+    if grammar is not None:
+      assert self._grammars
+      constrained = self._grammars.read(grammar, options)
     tokens, n_sampled, n_text, n_cut, log_prob = self._loop(
       prompt,
       options['max_new_tokens'],
       select_sampling(options),
       select_rules(options),
+      *constrained,
     )
     text = self.prompts.tokenizer.decode(tokens, n_text)
     n_kept = tf.strings.length(text) - n_cut
@@ -359,7 +445,9 @@ class Server(tf.Module):
       'num_dropped': prompt.num_dropped,
     }
 
-  def _generate_tokens(self, prompt, n_new, sampling, rules):
+  def _generate_tokens(
+    self, prompt, n_new, sampling, rules, grammar_state=(), grammars=None
+  ):
     """Generates up to N tokens a row.
 
     Returns:
@@ -367,7 +455,7 @@ class Server(tf.Module):
       are text, how many of its last bytes are not, and the log p of all.
     """
     state, sampled = decode.generate(
-      self._start(prompt, n_new),
+      self._start(prompt, n_new)._replace(grammar_state=grammar_state),
       n_new,
       self._limit,
       sampling,
@@ -376,22 +464,37 @@ class Server(tf.Module):
       self._end_of_text,
       rules,
       self._stops,
+      grammars=grammars,
     )
-    # The end of text is counted, but is no text; what completes a stop may be.
+    # The end of text is counted, but is no text; what completes a stop may be,
+    # and what completes the text of a grammar is.
     at_end = state.done & (state.stop_state >= 0)
+    if grammars:
+      at_end &= state.grammar_state >= 0
     n_text = state.n_sampled - tf.cast(at_end, tf.int32)
     n_cut = tf.maximum(-state.stop_state, 0)
     log_prob = tf.reduce_sum(sampled.log_prob, -1)
     return sampled.tokens, state.n_sampled, n_text, n_cut, log_prob
 
   def _generate_chunk(
-    self, prompt, n_before, n_new, sampling, rules, n_alternatives, stops
+    self,
+    prompt,
+    n_before,
+    n_new,
+    sampling,
+    rules,
+    n_alternatives,
+    stops,
+    grammar_state=(),
+    grammars=None,
   ):
     """Returns what `generate_chunk` does, without text."""
     before = row_stops.start(stops, prompt.ids, prompt.length, n_before)
     start = self._start(prompt, n_new)
     state, sampled = decode.generate(
-      start._replace(n_sampled=n_before, stop_state=before),
+      start._replace(
+        n_sampled=n_before, stop_state=before, grammar_state=grammar_state
+      ),
       n_new,
       self._chunk_limit,
       sampling,
@@ -401,17 +504,10 @@ class Server(tf.Module):
       rules,
       stops,
       n_alternatives,
+      grammars,
     )
-    found: Any = sampled.alternatives
-    return {
-      'tokens': sampled.tokens,
-      'num_tokens': state.n_sampled - n_before,
-      'log_probs': sampled.log_prob,
-      'done': state.done,
-      'alternatives': found.tokens,
-      'alternative_log_probs': found.scores,
-      'next_prompt_len': state.length,
-    }
+    resumed = {'next_grammar_state': state.grammar_state} if grammars else {}
+    return resumed | _chunk_answer(state, sampled, n_before)
 
   def _text(self, tokens, n_tokens):
     """Returns the bytes of new tokens, without the end of text."""
@@ -449,6 +545,20 @@ class Server(tf.Module):
     return unembed(hidden, self.params, self._config)
 
 
+def _chunk_answer(state, sampled, n_before):
+  """Returns what every version of `generate_chunk` answers, without text."""
+  found: Any = sampled.alternatives
+  return {
+    'tokens': sampled.tokens,
+    'num_tokens': state.n_sampled - n_before,
+    'log_probs': sampled.log_prob,
+    'done': state.done,
+    'alternatives': found.tokens,
+    'alternative_log_probs': found.scores,
+    'next_prompt_len': state.length,
+  }
+
+
 def _require_positive(limit: int) -> int:
   """Returns the limit of new tokens, or raises UsageError."""
   if limit < 1:
@@ -473,6 +583,22 @@ def _option_specs(version):
 
 def _readable(text: tf.Tensor) -> tf.Tensor:
   return in_graph_base.replace_invalid_utf8(text)
+
+
+def _grammars(
+  grammars: Sequence[Grammar], tokenizer: Tokenizer, limit: int
+) -> GrammarReader | None:
+  """Returns what reads the grammars of requests; None for none."""
+  if not grammars:
+    return None
+  table = grammar_table.build(grammars, tokenizer)
+  for name in table.names:
+    if table.least(name) > limit:
+      raise UsageError(
+        f'max_new_tokens_limit={limit}: the shortest text of grammar {name} '
+        f'has {table.least(name)} tokens; raise the limit'
+      )
+  return GrammarReader(table)
 
 
 def _stops(stop: Sequence[str], tokenizer: Tokenizer) -> tf.Tensor | None:

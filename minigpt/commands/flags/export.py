@@ -81,6 +81,13 @@ ATTENTION = flags.DEFINE_bool(
   'also export a signature that shows the attention weights',
   flag_values=FLAGS,
 )
+GRAMMAR = flags.DEFINE_multi_string(
+  'grammar',
+  [],
+  'NAME=FILE.regex or NAME=FILE.schema.json: a form that a request can name, '
+  'and its answer then matches',
+  flag_values=FLAGS,
+)
 FORMAT = flags.DEFINE_enum(
   'format',
   'savedmodel',

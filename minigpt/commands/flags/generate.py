@@ -61,6 +61,12 @@ SPECULATE = flags.DEFINE_integer(
   'same text in less time; 0: none',
   flag_values=FLAGS,
 )
+GRAMMAR = flags.DEFINE_string(
+  'grammar',
+  None,
+  'FILE.regex or FILE.schema.json that each text must match as a whole',
+  flag_values=FLAGS,
+)
 WEIGHTS = flags.DEFINE_string(
   'weights',
   'float32',

@@ -1,0 +1,328 @@
+"""Answers that keep a form: on the host, in signatures, in chunks, over HTTP.
+
+Every signature here is called as a function of the graph, without an export.
+"""
+
+import json
+import re
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from minigpt import tokenizers
+from minigpt.config import GPTConfig
+from minigpt.conformance import generation_checks
+from minigpt.conformance.subject import CheckError, ModelFiles, ModelUnderTest
+from minigpt.errors import UsageError
+from minigpt.generation import grammar
+from minigpt.generation.generator import Generator
+from minigpt.generation.grammar import Grammar
+from minigpt.generation.request import Request
+from minigpt.http_server import protocol
+from minigpt.http_server.errors import HttpError
+from minigpt.http_server.scheduler import Job
+from minigpt.model.transformer import GPT
+from minigpt.serving import chunks, client
+from minigpt.serving.endpoint import EndpointError, Signature
+from minigpt.serving.signatures import Server
+from minigpt.tokenizers.word import WordTokenizer
+
+PLAN = {
+  'type': 'object',
+  'properties': {
+    'name': {'type': 'string', 'maxLength': 6},
+    'n': {'type': 'integer'},
+    'day': {'type': 'string', 'format': 'date'},
+  },
+  'required': ['name'],
+}
+LIST = {'type': 'array', 'items': {'enum': ['ab', 1, None]}, 'maxItems': 3}
+GRAMMARS = [
+  Grammar('number', r'-?[0-9]{1,4}(\.[0-9]+)?'),
+  Grammar('yes', 'yes|no|yes, no'),
+  Grammar('email', r'[a-z]+(\.[a-z]+)*@[a-z]+\.(com|org)'),
+  grammar.from_schema('plan', PLAN),
+  grammar.from_schema('list', LIST),
+]
+LIMIT = 40
+CHARACTERS = tokenizers.build('char', ''.join(map(chr, range(32, 127))))
+
+
+@pytest.fixture(scope='module')
+def model():
+  # As wide a distribution as it needs to try many ways.
+  config = GPTConfig(95, 16, 8, 2, 1, drop_rate=0.0, init_std=0.2)
+  return GPT(config)
+
+
+@pytest.fixture(scope='module')
+def server(model):
+  return Server(
+    model.params, model.config, CHARACTERS, LIMIT, ('e',), grammars=GRAMMARS
+  )
+
+
+class Functions:
+  """An endpoint: signatures that are traced when they are first asked for."""
+
+  def __init__(self, server):
+    self._server, self._traced = server, {}
+    self._inputs = server._inputs()
+
+  def signatures(self):
+    tokens = tf.TensorSpec([None, LIMIT], tf.int32)
+    outputs = {'tokens': tokens}
+    return {n: Signature(i, outputs) for n, i in self._inputs.items()}
+
+  def predict(self, name, inputs):
+    if name not in self._traced:
+      traced = self._server._signature(name, self._inputs[name])
+      self._traced[name] = traced
+    specs = {k: make(k) for k, make in self._inputs[name].items()}
+    tensors = {k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()}
+    try:
+      found = self._traced[name](**tensors)
+    except tf.errors.InvalidArgumentError as error:
+      raise EndpointError('INVALID_ARGUMENT', str(error)) from None
+    return {k: v.numpy() for k, v in found.items()}
+
+  def close(self):
+    pass
+
+
+@pytest.fixture(scope='module')
+def endpoint(server):
+  return Functions(server)
+
+
+@pytest.fixture(scope='module')
+def live(model):
+  # One program serves every test: the compiled loop is the same for all.
+  return Generator(
+    model.params, model.config, CHARACTERS, 'graph', grammars=GRAMMARS
+  )
+
+
+def fits(name, text):
+  """Reads an answer by other means than the automaton."""
+  if name == 'plan':
+    value = json.loads(text)
+    assert {*value} <= {*PLAN['properties']} and len(value['name']) <= 6
+    return isinstance(value.get('n', 0), int)
+  if name == 'list':
+    return {*map(str, json.loads(text))} <= {'ab', '1', 'None'}
+  (regex,) = (g.regex for g in GRAMMARS if g.name == name)
+  return re.fullmatch(regex, text) is not None
+
+
+@pytest.mark.parametrize('name', [g.name for g in GRAMMARS])
+def test_every_answer_fits_its_grammar(name, endpoint, live):
+  request = Request(LIMIT, temperature=1.0, seed=7, grammar=name)
+  prompts = [f'{i}:' for i in range(20)]
+  texts = [a.text for a in client.generate(endpoint, prompts, request)]
+  assert all(fits(name, text) for text in texts)
+  assert len({*texts}) > 1
+  assert live(prompts[:2], request) == texts[:2]
+
+
+def test_the_last_tokens_are_kept_for_what_must_come(endpoint, live):
+  for n in 11, 12, 14:  # {"name":""} has 11.
+    request = Request(n, temperature=1.0, grammar='plan')
+    answers = client.generate(endpoint, ['a'] * 5, request)
+    assert all(fits('plan', a.text) for a in answers)
+    assert all(11 <= len(a.tokens) <= n for a in answers)
+  with pytest.raises(EndpointError, match='it must be 11 or more for its gram'):
+    client.generate(endpoint, ['a'], replace(request, max_new_tokens=10))
+  with pytest.raises(UsageError, match='grammar plan has 11 tokens'):
+    live(['a'], replace(request, max_new_tokens=10))
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1e-38, 1.0])
+def test_chunks_are_one_call(endpoint, temperature):
+  request = Request(LIMIT, temperature=temperature, seed=3, grammar='plan')
+  (answer,) = client.generate(endpoint, ['ab'], request)
+  assert fits('plan', answer.text)
+  pieces = client.stream(endpoint, 'ab', request, CHARACTERS, 16, ('e',))
+  assert ''.join(pieces) == answer.text
+
+
+def rows(names, seed=3):
+  return [
+    chunks.Row(
+      np.array([1, 2, 3], np.int32),
+      Request(LIMIT, temperature=1.0, seed=seed + i, grammar=name),
+      n_alternatives=1,
+    )
+    for i, name in enumerate(names)
+  ]
+
+
+def finish(endpoint, batch):
+  taken = [[] for _ in batch]
+  while going := [i for i, row in enumerate(batch) if not row.done]:
+    found = chunks.predict(endpoint, [batch[i] for i in going], 8)
+    for i, chunk in zip(going, found, strict=True):
+      taken[i] += chunk.tokens.tolist()
+  return taken
+
+
+def test_rows_with_and_without_a_grammar_share_a_batch(endpoint):
+  names = ['number', '', 'plan', 'yes', '']
+  together = finish(endpoint, rows(names))
+  for i, name in enumerate(names):
+    assert finish(endpoint, rows([name], 3 + i)) == [together[i]]
+    if name:
+      assert fits(name, CHARACTERS.decode(together[i]))
+  assert len(together[1]) == LIMIT
+
+
+def test_an_export_without_stays_as_it_was(model, server):
+  plain = Server(model.params, model.config, CHARACTERS, LIMIT)._inputs()
+  known = {n: [*i] for n, i in server._inputs().items() if 'grammar' not in n}
+  assert {n: [*i] for n, i in plain.items()} == known
+  with pytest.raises(UsageError, match='was exported without grammars'):
+    bare = types.SimpleNamespace(signatures=lambda: plain)
+    chunks.predict(bare, rows(['yes']))
+
+
+@pytest.mark.parametrize(
+  'change, said',
+  [
+    ({'grammar': 'nmber'}, 'grammar=nmber in row 0: it must be one of number'),
+    ({'min_new_tokens': 1}, 'min_new_tokens=1 in row 0: it must be left out'),
+    ({'grammar_state': 10**6}, 'grammar_state=1000000 in row 0'),
+    ({'grammar_state': 1}, 'or the next_grammar_state of the same grammar'),
+    ({'num_left': 3}, 'num_left=3 in row 0: it must be max_new_tokens or'),
+    ({'stop': [['a']]}, 'stop=1 in row 0: it must be left out with a grammar'),
+    ({'num_left': 4, 'grammar': 'plan'}, 'num_left=4 in row 0: it must be 11'),
+  ],
+)
+def test_inputs_that_make_no_sense_are_named(endpoint, change, said):
+  (row,) = rows(['number'])
+  inputs = row.options(4, 2) | row.grammar_inputs()
+  inputs |= {'ids': row.ids[None], 'stop': np.array([['']], object)}
+  for key, value in change.items():
+    inputs[key] = np.array(value).reshape(inputs[key].shape)
+  with pytest.raises(EndpointError) as error:
+    endpoint.predict('generate_chunk_grammar', inputs)
+  assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+  'more', [{'stop': ['a']}, {'banned': ['a']}, {'min_new_tokens': 1}]
+)
+def test_what_would_end_or_hold_a_text_is_refused(more):
+  with pytest.raises(UsageError, match='says itself where a text ends'):
+    Request(grammar='yes', **more).check()
+  with pytest.raises(UsageError, match='works without num_beams, grammar'):
+    Request(grammar='yes', speculate=4, temperature=0).check()
+
+
+def test_beams_fit_and_a_bias_forbids_nothing_that_must_come(live):
+  request = Request(14, num_beams=3, grammar='plan')
+  assert all(fits('plan', text) for text in live(['a', 'b'], request))
+  hidden = dict.fromkeys(range(95), -np.inf)
+  request = Request(14, temperature=1.0, grammar='plan', logit_bias=hidden)
+  assert fits('plan', *live(['a'], request))
+  with pytest.raises(UsageError, match="unknown grammar 'x'"):
+    live(['a'], Request(grammar='x'))
+
+
+def test_a_limit_below_what_a_grammar_needs(model):
+  with pytest.raises(UsageError, match='grammar email has 7 tokens; raise'):
+    Server(model.params, model.config, CHARACTERS, 5, grammars=GRAMMARS)
+
+
+def test_an_end_of_text_comes_only_behind_a_whole_answer():
+  words = ['1', '23', '-', 'a', '<|unk|>', '<|eos|>']
+  config = GPTConfig(6, 16, 8, 2, 1, drop_rate=0.0, init_std=0.2)
+  tokenizer = WordTokenizer(words)
+  live = Generator(
+    GPT(config).params,
+    config,
+    tokenizer,
+    'graph',
+    grammars=[Grammar('n', '-?[0-9]{2,5}')],
+  )
+  request = Request(20, temperature=1.0, grammar='n')
+  texts = live(['a'] * 12, request)
+  assert all(re.fullmatch('-?[0-9]{2,5}', text) for text in texts)
+  assert {len(text.lstrip('-')) for text in texts} > {2, 5}
+
+
+LISTED = {
+  g.name: g.describe() | {'least_tokens': 11 if g.name == 'plan' else 1}
+  for g in GRAMMARS
+}
+
+
+def ask(**fields):
+  body = {'model': 'm', 'messages': [{'role': 'user', 'content': 'a'}]}
+  return protocol.chat(body | fields, 100, LISTED).request.grammar
+
+
+def form(name, **more):
+  described = {'name': name, 'strict': True, **more}
+  return {'type': 'json_schema', 'json_schema': described}
+
+
+def test_the_api_names_grammars_by_their_schema():
+  same = dict(reversed(PLAN.items()))
+  assert ask(response_format=form('plan', schema=same)) == 'plan'
+  assert ask(response_format=form('plan')) == 'plan'
+  assert ask(grammar='yes') == ask(grammar='yes', response_format=None) == 'yes'
+  assert ask(response_format={'type': 'text'}) == ask() == ''
+
+
+@pytest.mark.parametrize(
+  'fields, said',
+  [
+    ({'grammar': 'x'}, "grammar: unknown name 'x'; this model has number, yes"),
+    ({'response_format': form('x')}, "response_format: unknown name 'x'"),
+    ({'response_format': form('plan', schema=LIST)}, 'is not that of'),
+    ({'response_format': {'type': 'json_object'}}, 'give type=text, or'),
+    ({'grammar': 'yes', 'response_format': form('plan')}, 'give one of them'),
+    ({'grammar': 'yes', 'stop': 'a'}, 'leave out stop'),
+    ({'grammar': 'plan', 'max_tokens': 5}, "'plan' needs 11 or more"),
+  ],
+)
+def test_a_form_that_is_not_offered_is_refused(fields, said):
+  with pytest.raises(HttpError) as error:
+    ask(**fields)
+  assert error.value.status == 400 and said in str(error.value.body())
+
+
+@pytest.mark.parametrize(
+  'name, n, reason', [('yes', 20, 'stop'), ('number', 4, 'length')]
+)
+def test_a_finished_form_is_a_stop(endpoint, name, n, reason):
+  (row,) = rows([name])
+  row.request = replace(row.request, max_new_tokens=n)
+  pieces = []
+  job = Job(row, CHARACTERS, pieces.append)
+  while not job.finished:
+    job.take(*chunks.predict(endpoint, [row], 8))
+  assert fits(name, ''.join(piece.text for piece in pieces))
+  assert pieces[-1].finish_reason == reason
+
+
+def test_serve_check_reads_the_answers(endpoint, tmp_path):
+  extra = tmp_path / 'assets.extra'
+  extra.mkdir()
+  listed = {k: LISTED[k] for k in ('number', 'list')}
+  card = {'grammars': listed, 'max_new_tokens_limit': LIMIT}
+  (extra / 'model.json').write_text(json.dumps(card))
+  files = ModelFiles(tmp_path, CHARACTERS, 16)
+  prompts = [b'a', b'bc', b'd']
+  tokens = np.zeros([3, 1], np.int32)
+  under_test = ModelUnderTest(
+    endpoint, prompts, tokens, np.ones([3], np.int32), 8, files
+  )
+  assert generation_checks.grammars(under_test) == '2 grammars'
+  card['grammars']['number']['regex'] = 'x'
+  (extra / 'model.json').write_text(json.dumps(card))
+  with pytest.raises(CheckError, match='grammar number: row 0 is'):
+    generation_checks.grammars(under_test)
