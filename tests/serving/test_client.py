@@ -73,7 +73,8 @@ def test_the_checks_pass_on_a_sound_server(
     lambda: connect(server, protocol), export_dir, run_dir
   )
   assert report.passed, reports.summary(report)
-  assert {check.status for check in report.checks} == {'pass'}
+  left_out = {c.name for c in report.checks if c.status != 'pass'}
+  assert left_out == {'grammars', 'grammars, live'}
 
 
 @pytest.mark.parametrize('protocol', PROTOCOLS)
