@@ -7,6 +7,7 @@ skipped.json      batches that --spike_guard left out, where it did
 samples.txt       text generated during training
 loss.png, .svg    the curves, where matplotlib is installed
 checkpoints/      step-00000250/, ...: the newest and the best
+tokens/           those of a large text, made again where they are missing
 lock              there while a trainer is at work, with its process id
 """
 
@@ -60,6 +61,11 @@ class RunConfig(NamedTuple):
 def checkpoints(workdir: str | Path) -> Path:
   """Returns the folder of a run's checkpoints."""
   return Path(workdir) / 'checkpoints'
+
+
+def tokens(workdir: str | Path) -> Path:
+  """Returns the folder of the tokens of a large text."""
+  return Path(workdir) / 'tokens'
 
 
 def holds_run(workdir: str | Path) -> bool:

@@ -7,7 +7,6 @@ continues with the shards that are missing.
 """
 
 import functools
-import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,20 +98,44 @@ def _write_tokens(
   dtype: str,
   tokenizer: Tokenizer,
 ) -> Shard:
-  """Writes a .npy file whose length is known only at its end."""
-  n_tokens = n_documents = crc = 0
+  n_documents = 0
+
+  def all_ids() -> Iterator[np.ndarray]:
+    nonlocal n_documents
+    for text_range in ranges:
+      for ids, ends_document in _token_ids(text_range, tokenizer):
+        n_documents += ends_document
+        yield ids
+
+  n_tokens, crc = write_array(file, all_ids(), dtype)
+  return Shard(name, n_tokens, crc, n_documents)
+
+
+def write_array(
+  file: IO[bytes], parts: Iterable[np.ndarray], dtype: str, crc: int = 0
+) -> tuple[int, int]:
+  """Writes a .npy file whose length is known only at its end.
+
+  Args:
+    file: open for writing, and empty.
+    parts: ids, each int [n].
+    dtype: of the file.
+    crc: the checksum of what came before.
+
+  Returns:
+    How many there are, and their checksum.
+  """
+  n_tokens = 0
   _write_header(file, dtype, 0)
-  parts = (_token_ids(text_range, tokenizer) for text_range in ranges)
-  for ids, ends_document in itertools.chain.from_iterable(parts):
+  for ids in parts:
     content = ids.astype(dtype).tobytes()
     crc = zlib.crc32(content, crc)
     file.write(content)
     n_tokens += len(ids)
-    n_documents += ends_document
   # The header is as long as before: room for any count is padded.
   file.seek(0)
   _write_header(file, dtype, n_tokens)
-  return Shard(name, n_tokens, crc, n_documents)
+  return n_tokens, crc
 
 
 def _token_ids(

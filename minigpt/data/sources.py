@@ -122,7 +122,7 @@ def _read(config: DataConfig) -> str | Tokens:
     return token_shards.map_tokens(dataset)
   if token_shards.is_token_directory(dataset):
     return token_shards.open_tokens(dataset)
-  if paths := matching_files(dataset):
+  if paths := text_paths(config):
     paths = text_files.drop_bad(paths) if config.skip_bad_files else paths
     return '\n'.join(text_files.read_text(p, config.raw_text) for p in paths)
   if os.path.isdir(dataset):
@@ -130,6 +130,18 @@ def _read(config: DataConfig) -> str | Tokens:
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
     raise InputError(f'{dataset}: no such file; check the path')
   raise unknown('dataset', dataset, [*BUILT_IN, 'a path'])
+
+
+def text_paths(config: DataConfig) -> list[str]:
+  """Returns the files of a data set of text; none for any other."""
+  dataset = config.dataset
+  if (
+    dataset in BUILT_IN
+    or dataset.endswith('.npy')
+    or token_shards.is_token_directory(dataset)
+  ):
+    return []
+  return matching_files(dataset)
 
 
 def matching_files(pattern: str) -> list[str]:

@@ -275,6 +275,32 @@ def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
     ) from None
 
 
+def recut(texts: Iterable[str], size: int) -> Iterator[str]:
+  """Yields text in parts of about `size` characters that no token spans.
+
+  Args:
+    texts: the same text in any parts.
+    size: characters that are gathered before a part is cut off.
+  """
+  kept: list[str] = []
+  n = 0
+  for text in texts:
+    kept.append(text)
+    n += len(text)
+    if n < size:
+      continue
+    whole = ''.join(kept)
+    ends = [
+      m.end() for m in _TEXT_BOUNDARY.finditer(whole, max(n - _TEXT_TAIL, 0))
+    ]
+    end = ends[-1] if ends else 0
+    if end:
+      yield whole[:end]
+    kept, n = [whole[end:]], n - end
+  if n:
+    yield ''.join(kept)
+
+
 def _lines(
   file: IO[bytes], text_range: TextRange, left: int | None
 ) -> Iterator[Iterator[str]]:

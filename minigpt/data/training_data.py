@@ -2,21 +2,33 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from minigpt import tokenizers
 from minigpt.config import DataConfig
-from minigpt.data import batches, jsonl, sequence_packing, sources
+from minigpt.data import (
+  batches,
+  jsonl,
+  sequence_packing,
+  sources,
+  token_cache,
+  vocabulary,
+)
 from minigpt.data.batches import EvalBatch
 from minigpt.data.sequence_packing import PackedBatch, PackedExamples
 from minigpt.data.sources import UnfitTextError
+from minigpt.data.token_cache import TokenizedText
 from minigpt.data.token_shards import Tokens, token_dtype
 from minigpt.data.windows import Fingerprint, Windows, fingerprint, make_windows
 from minigpt.errors import InputError
 from minigpt.tokenizers import Tokenizer
+
+# Text of more bytes is tokenized a part at a time, into the cache.
+_MOST_IN_MEMORY = 16 << 20
 
 
 class TrainingData(NamedTuple):
@@ -83,7 +95,7 @@ def _eval_batches(
 # Is called with the fingerprint of the text before it is looked at further.
 CheckText: TypeAlias = Callable[[Fingerprint], object]
 # Makes a tokenizer of the vocabulary of a text.
-Build: TypeAlias = Callable[[str], Tokenizer]
+Build: TypeAlias = Callable[[str | Iterable[str]], Tokenizer]
 
 
 def any_text(found: Fingerprint) -> None:
@@ -96,6 +108,7 @@ def read_training_data(
   tokenizer: Tokenizer | None = None,
   check: CheckText = any_text,
   vocab_size: int | None = None,
+  cache: Path | None = None,
 ) -> TrainingData:
   """Reads the data set, and builds a tokenizer where there is none yet.
 
@@ -106,6 +119,7 @@ def read_training_data(
       start from; None takes that of a token directory, or builds one.
     check: raises where a run that is continued was begun with other text.
     vocab_size: of the tokenizer to build, where that may be chosen.
+    cache: a folder to keep the tokens of a large text in.
 
   Raises:
     UsageError: there is no such data set, or it is too short.
@@ -116,7 +130,6 @@ def read_training_data(
   """
   if tokenizer is not None:
     sources.check_vocabulary(config.dataset, tokenizer)
-  read = _read_pairs if jsonl.holds_pairs(config.dataset) else _read_text
   build = functools.partial(
     tokenizers.build,
     config.tokenizer,
@@ -124,26 +137,43 @@ def read_training_data(
     special=config.special,
     unknown_character=config.unknown_character,
   )
-  return read(config, context_length, tokenizer, build, check)
+  if jsonl.holds_pairs(config.dataset):
+    return _read_pairs(config, context_length, tokenizer, build, check)
+  text = _tokenized(config, tokenizer, build, cache)
+  return _windows_of(text, context_length, config.stride, check)
+
+
+def _tokenized(
+  config: DataConfig,
+  tokenizer: Tokenizer | None,
+  build: Build,
+  cache: Path | None,
+) -> TokenizedText:
+  """Reads a large text through the cache, where there is one."""
+  paths = sources.text_paths(config) if cache else []
+  if cache and sum(map(vocabulary.text_size, paths)) > _MOST_IN_MEMORY:
+    return token_cache.open_tokens(cache, paths, config, tokenizer, build)
+  return _read_text(config, tokenizer, build)
 
 
 def _read_text(
-  config: DataConfig,
-  context_length: int,
-  tokenizer: Tokenizer | None,
-  build: Build,
-  check: CheckText,
-) -> TrainingData:
+  config: DataConfig, tokenizer: Tokenizer | None, build: Build
+) -> TokenizedText:
   split = sources.read_split(config)
   tokenizer = tokenizer or _build_tokenizer(config, build, split)
   train = _tokens(split.train, tokenizer)
   # Without a validation part both are the same text: it is encoded once.
   val = train if split.val is split.train else _tokens(split.val, tokenizer)
-  found = fingerprint(train, val)
+  return TokenizedText(tokenizer, train, val, fingerprint(train, val))
+
+
+def _windows_of(
+  text: TokenizedText, context_length: int, stride: int, check: CheckText
+) -> TrainingData:
+  """Checks a text, and cuts its training part into windows."""
+  tokenizer, train, val, found = text
   check(found)
-  windows = make_windows(
-    train, context_length, config.stride, tokenizer.vocab_size
-  )
+  windows = make_windows(train, context_length, stride, tokenizer.vocab_size)
   if len(val) < 2:
     raise InputError(
       'the validation part has fewer than 2 tokens; raise --val_fraction, or '

@@ -71,12 +71,12 @@ def _sample(
   paths: Sequence[str], raw: bool, sample_bytes: int = SAMPLE_BYTES
 ) -> Iterator[str]:
   """Yields about so much of the text, taken evenly from all of it."""
-  n_bytes = sum(map(_text_size, as_strings(paths)))
+  n_bytes = sum(map(text_size, as_strings(paths)))
   share = min(1.0, sample_bytes / max(n_bytes, 1))
   return sampled(parts(paths, raw), share)
 
 
-def _text_size(path: str) -> int:
+def text_size(path: str) -> int:
   """Returns about how many bytes of text a file holds; 0 where it is gone."""
   try:
     size = os.path.getsize(path)

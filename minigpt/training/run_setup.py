@@ -144,21 +144,25 @@ def resolve_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
   return resolved
 
 
-def new_setup(overrides: dict[str, Any], preset: str | None) -> RunSetup:
-  """Completes the configuration of a new run; writes nothing.
+def new_setup(
+  overrides: dict[str, Any], preset: str | None, cache: Path | None = None
+) -> RunSetup:
+  """Completes the configuration of a new run; writes nothing but the cache.
 
   Args:
     overrides: as `resolve_overrides` returns them.
     preset: None takes the default.
+    cache: a folder to keep the tokens of a large text in.
   """
   if not overrides.get('init_from'):
     values = preset_values(preset or 'shakespeare-char', overrides)
-    return prepare(resolve(values))
+    return prepare(resolve(values), cache=cache)
   start = loading.load(overrides['init_from'])
   check_vocabulary(overrides.get('dataset', ''), start.tokenizer)
   values = preset_values(preset or 'finetune', overrides)
   values |= start_values(start, overrides)
-  return prepare(resolve(values), start.tokenizer)._replace(start=start)
+  setup = prepare(resolve(values), start.tokenizer, cache=cache)
+  return setup._replace(start=start)
 
 
 def _begin_run(
@@ -168,7 +172,7 @@ def _begin_run(
   resume: bool,
   workers: SingleWorker,
 ) -> RunSetup:
-  setup = new_setup(overrides, preset)
+  setup = new_setup(overrides, preset, workdir.tokens(path))
   workers.check_batch_size(setup.config.train)
   data = setup.data
   workdir.create(path, setup.config, data.tokenizer, data.fingerprint)
@@ -233,6 +237,7 @@ def _read_run(path: Path, values: dict[str, Any]) -> RunSetup:
       resolve(values),
       tokenizer,
       functools.partial(workdir.check_same_data, path),
+      workdir.tokens(path),
     )
   except UnfitTextError as error:
     # The text it was begun with did fit.
@@ -280,14 +285,15 @@ def prepare(
   settings: Settings,
   tokenizer: Tokenizer | None = None,
   check: CheckText = any_text,
+  cache: Path | None = None,
 ) -> RunSetup:
   """Reads the text, and resolves what depends on it: vocabulary and steps.
 
   Args:
     settings: what is asked for.
-    tokenizer: the tokenizer of the run that is continued, or of the model to
-      start from; None builds one.
+    tokenizer: of the run to continue or the model to start from, or None.
     check: of the text.
+    cache: a folder to keep the tokens of a large text in.
 
   Raises:
     UsageError: settings do not fit each other, or the state does not fit into
@@ -306,6 +312,7 @@ def prepare(
     tokenizer,
     check,
     settings.model.get('vocab_size'),
+    cache,
   )
   vocabulary = {'vocab_size': data.tokenizer.vocab_size}
   model = GPTConfig(**{**vocabulary, **settings.model})

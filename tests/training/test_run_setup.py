@@ -18,7 +18,7 @@ from minigpt.config import (
   preset_values,
   resolve,
 )
-from minigpt.data import corpus
+from minigpt.data import corpus, training_data
 from minigpt.errors import InputError, UsageError
 from minigpt.model import params
 from minigpt.model.transformer import gpt
@@ -284,3 +284,27 @@ def test_a_start_that_moved_is_known_again(tmp_path, source, text):
   ) as run:
     run.train()
   assert workdir.load_config(path).train.init_from == str(moved)
+
+
+def test_a_run_on_a_large_text_goes_on_with_the_tokens_in_its_folder(
+  tmp_path, monkeypatch
+):
+  text = tmp_path / 'text.txt'
+  text.write_text(TEXT)
+  path = tmp_path / 'run'
+  given = dict(dataset=str(text), tokenizer='char', context_length=4, **GRAPH)
+  # Begun as it is in memory, and as earlier versions have begun it.
+  with helpers.open_tiny_run(path, **given) as run:
+    whole = run.data
+  assert not workdir.tokens(path).exists()
+  monkeypatch.setattr(training_data, '_MOST_IN_MEMORY', 0)
+  (path / '.tmp-tokens-1').mkdir()  # A start that was killed leaves it.
+  for _ in range(2):
+    with helpers.open_tiny_run(path, **given) as run:
+      assert run.data.fingerprint == whole.fingerprint
+      np.testing.assert_array_equal(run.data.val[:], whole.val)
+    assert len(list(workdir.tokens(path).iterdir())) == 3
+  assert not list(path.glob('.tmp-*'))
+  text.write_text(TEXT.replace('h', 'a'))
+  with pytest.raises(InputError, match='the text has changed since'):
+    helpers.open_tiny_run(path, **given)
