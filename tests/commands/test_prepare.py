@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import signal
+import subprocess
+import sys
 
 import helpers
 import numpy as np
@@ -43,6 +46,45 @@ def test_it_writes_tokens_and_says_how_to_train_on_them(inputs, tmp_path):
   flags = shlex.split(line.replace('--workdir=...', '--context_length=8'))
   dry = helpers.run('-m', 'minigpt', *flags, '--dry_run')
   assert dry.returncode == 0, dry.stderr
+
+
+KILLED = """
+import os, runpy, signal, sys
+from minigpt.data import vocabulary
+
+def parts(*given, read=vocabulary.parts):
+  for i, text in enumerate(read(*given)):
+    if i == 1:
+      os.kill(os.getpid(), signal.SIGKILL)
+    yield text
+
+vocabulary.parts = parts
+sys.argv[:1] = ['minigpt', 'prepare']
+runpy.run_module('minigpt', run_name='__main__')
+"""
+
+
+@pytest.mark.parametrize('kind', ['char', 'bpe'])
+def test_a_kill_while_the_vocabulary_is_learned_leaves_nothing(
+  inputs, tmp_path, kind
+):
+  texts, _, _ = inputs
+  command = [f'--input={tmp_path}/*.txt', f'--tokenizer={kind}', '--workers=1']
+  if kind == 'bpe':
+    command.append('--vocab_size=262')
+  before = sorted(tmp_path.iterdir())
+  out = tmp_path / 'out'
+  killed = subprocess.run(
+    [sys.executable, '-c', KILLED, f'--output={out}', *command],
+    cwd=helpers.ROOT,
+  )
+  assert killed.returncode == -signal.SIGKILL
+  assert sorted(tmp_path.iterdir()) == before
+  assert helpers.run_here('prepare', f'--output={out}', *command) == 0
+  found = tokenizers.load(out / 'tokenizer.json')
+  end = '\n' if kind == 'char' else '<|endoftext|>'
+  text = ''.join(text + end for text in texts)
+  assert found.decode(token_shards.open_tokens(out)[:]) == text
 
 
 @pytest.mark.parametrize(
