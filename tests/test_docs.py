@@ -198,8 +198,7 @@ def test_python_blocks_run(document, folder, monkeypatch):
 
 def assert_all_pass(report):
   assert report['passed']
-  left_out = {c['name'] for c in report['checks'] if c['status'] != 'pass'}
-  assert left_out == {'grammars', 'grammars, live'}
+  assert {check['status'] for check in report['checks']} == {'pass'}
   assert report['size_bytes'] > 0
 
 

@@ -22,10 +22,7 @@ from minigpt.conformance.subject import (
   spell,
   split_rows,
 )
-from minigpt.generation import grammar, regex_automaton
-from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
-from minigpt.serving import export_files
 from minigpt.serving.client import generate, step_inputs, stream
 from minigpt.serving.sampling_inputs import sampling_inputs
 
@@ -157,53 +154,6 @@ def streaming(model: ModelUnderTest) -> str:
   return f'{model.n_rows} prompts'
 
 
-def grammars(model: ModelUnderTest) -> str:
-  """Checks that answers match their grammars, at once and in chunks."""
-  files = model.files
-  if files.export_dir is None or files.tokenizer is None:
-    raise NotApplicableError('needs --export_dir')
-  requests = grammar_requests(model)
-  prompts = [prompt.decode() for prompt in model.prompts]
-  for each, request in requests:
-    wanted = each.automaton()
-    for i, answer in enumerate(generate(model.endpoint, prompts, request)):
-      what = f'grammar {each.name}: row {i}'
-      if not regex_automaton.matches(wanted, answer.text.encode()):
-        raise CheckError(f'{what} is {answer.text!r:.60}, which does not match')
-      own = replace(request, seed=request.seed + i)
-      context = files.context_length or len(model.ids[i])
-      pieces = stream(model.endpoint, prompts[i], own, files.tokenizer, context)
-      if ''.join(pieces) != answer.text:
-        raise CheckError(f'{what} is streamed otherwise than generated')
-  return f'{len(requests)} grammars'
-
-
-def grammar_requests(model: ModelUnderTest) -> list[tuple[Grammar, Request]]:
-  """Returns the grammars of an export, and a request that names each.
-
-  Raises:
-    NotApplicableError: there are none.
-  """
-  assert model.files.export_dir
-  card = export_files.read_card(model.files.export_dir)
-  listed = card.get('grammars')
-  if not listed:
-    raise NotApplicableError('exported without')
-  most = card['max_new_tokens_limit']
-  return [
-    (
-      each,
-      Request(
-        min(listed[each.name]['least_tokens'] + 8, most),
-        temperature=1.0,
-        seed=5,
-        grammar=each.name,
-      ),
-    )
-    for each in grammar.from_card(listed)
-  ]
-
-
 CHECKS: dict[str, CheckFunction] = {
   'text of tokens': text_of_tokens,
   'greedy by steps': greedy_by_steps,
@@ -211,5 +161,4 @@ CHECKS: dict[str, CheckFunction] = {
   'next tokens': next_tokens,
   'defaults': defaults,
   'streaming': streaming,
-  'grammars': grammars,
 }

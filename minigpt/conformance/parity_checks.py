@@ -14,25 +14,20 @@ import numpy as np
 import tensorflow as tf
 
 from minigpt.checkpoints.loading import LoadedModel
-from minigpt.conformance.generation_checks import grammar_requests
 from minigpt.conformance.subject import (
-  CheckError,
   CheckFunction,
   ModelUnderTest,
-  NotApplicableError,
   size_of,
   spell,
   split_rows,
 )
 from minigpt.generation import decode
-from minigpt.generation.generator import Generator
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
 from minigpt.kernels.quantize import quantize
 from minigpt.model.layers import cross_entropy
 from minigpt.model.transformer import gpt, hidden_states, unembed
-from minigpt.serving.client import generate
 from minigpt.serving.sampling_inputs import (
   fields_of,
   newest_version,
@@ -256,27 +251,6 @@ def _follow(
   return {'tokens': np.array(ids), 'log_prob': np.array(log_prob)}
 
 
-def grammars(model: ModelUnderTest) -> str:
-  """Compares answers under each grammar with those of the trained model."""
-  ref = model.reference
-  if model.files.export_dir is None:
-    raise NotApplicableError('needs --export_dir')
-  if model.files.compute_dtype != 'float32':
-    raise NotApplicableError('texts can differ in bfloat16')
-  requests = grammar_requests(model)
-  known = [each for each, _ in requests]
-  live = Generator(
-    ref.weights, ref.config, ref.tokenizer, 'graph', grammars=known
-  )
-  prompts = [prompt.decode() for prompt in model.prompts]
-  for each, request in requests:
-    served = generate(model.endpoint, prompts, request)
-    for i, text in enumerate(live(prompts, request)):
-      if served[i].text != text:
-        raise CheckError(f'grammar {each.name}: row {i} is not {text!r:.60}')
-  return f'{len(requests)} grammars'
-
-
 CHECKS: dict[str, CheckFunction] = {
   'logits, live': logits,
   'scores, live': scores,
@@ -284,5 +258,4 @@ CHECKS: dict[str, CheckFunction] = {
   'next tokens, live': next_tokens,
   'greedy tokens, live': greedy_tokens,
   'sampled tokens, live': sampled_tokens,
-  'grammars, live': grammars,
 }

@@ -13,6 +13,7 @@ from minigpt import tokenizers
 from minigpt.checkpoints.loading import LoadedModel, load_trained
 from minigpt.conformance import (
   generation_checks,
+  grammar_checks,
   input_checks,
   parity_checks,
   signature_checks,
@@ -88,13 +89,24 @@ def run_checks(
       model = prepare(endpoint, files)
       generated = f'{model.prompts[0]!r:.40}'
       note(Check('loads and generates', 'pass', generated))
-      parity = parity_checks.CHECKS if files.reference else {}
-      for name, check in (CHECKS | parity).items():
+      for name, check in _checks(files).items():
         note(run_check(name, check, model))
       report.latency = latencies(model)
   except EndpointError as error:
     note(Check('loads and generates', 'fail', _reason(error, files)))
   return report
+
+
+def _checks(files: ModelFiles) -> dict[str, CheckFunction]:
+  """Returns those that the files at hand call for."""
+  checks = dict(CHECKS)
+  if files.has_grammars:
+    checks |= grammar_checks.CHECKS
+  if files.reference:
+    checks |= parity_checks.CHECKS
+  if files.reference and files.has_grammars:
+    checks |= grammar_checks.LIVE_CHECKS
+  return checks
 
 
 def _reason(error, files):
@@ -119,7 +131,10 @@ def read_files(
   known, card = ModelFiles(path), {}
   if path:
     card = export_files.read_card(path)
-    known = known._replace(stop=export_files.stops(card, path))
+    known = known._replace(
+      stop=export_files.stops(card, path),
+      has_grammars=bool(card.get('grammars')),
+    )
   if sizes := card.get('batch_sizes'):
     known = known._replace(largest_batch=max(sizes))
   if 'compute_dtype' in card:

@@ -70,6 +70,7 @@ class ModelFiles(NamedTuple):
   context_length: int | None = None
   reference: LoadedModel | None = None  # with weights as exported
   stop: tuple[str, ...] = ()  # texts that end every answer of `generate`
+  has_grammars: bool = False
   largest_batch: int = max(Options().batch_sizes)  # that a server forms
   compute_dtype: str = 'float32'  # of the export's matmuls
   tolerance: float = FLOAT32_TOLERANCE

@@ -9,9 +9,7 @@ from minigpt.conformance import generation_checks
 @pytest.mark.parametrize('name', generation_checks.CHECKS)
 def test_a_sound_export_passes(checked, name):
   check = outcome(name, checked)
-  # It has no grammars; serving/test_grammars.py has.
-  expected = 'skip' if name.startswith('grammars') else 'pass'
-  assert check.status == expected, check
+  assert check.status == 'pass', check
 
 
 def test_the_tokenizer_of_the_export_is_enough_for_streaming(checked):

@@ -13,9 +13,7 @@ from minigpt.serving.signatures import Server
 @pytest.mark.parametrize('name', parity_checks.CHECKS)
 def test_a_sound_export_passes(checked, name):
   check = outcome(name, checked)
-  # It has no grammars; serving/test_grammars.py has.
-  expected = 'skip' if name.startswith('grammars') else 'pass'
-  assert check.status == expected, check
+  assert check.status == 'pass', check
 
 
 @pytest.mark.parametrize('name', parity_checks.CHECKS)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from minigpt import tokenizers
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.config import GPTConfig
-from minigpt.conformance import generation_checks, parity_checks
+from minigpt.conformance import grammar_checks
 from minigpt.conformance.subject import CheckError, ModelFiles, ModelUnderTest
 from minigpt.errors import UsageError
 from minigpt.generation import grammar
@@ -322,17 +322,17 @@ def test_serve_check_reads_the_answers(model, endpoint, tmp_path, monkeypatch):
   under_test = ModelUnderTest(
     endpoint, prompts, tokens, np.ones([3], np.int32), 8, files
   )
-  assert generation_checks.grammars(under_test) == '2 grammars'
+  assert grammar_checks.grammars(under_test) == '2 grammars'
   trained = LoadedModel(model.config, model.params, CHARACTERS)
   referred = files._replace(reference=trained)
   live = under_test._replace(files=referred)
-  assert parity_checks.grammars(live) == '2 grammars'
+  assert grammar_checks.live_grammars(live) == '2 grammars'
   with monkeypatch.context() as patch:
     other = lambda *_, **__: lambda *_: ['12'] * 3  # noqa: E731
-    patch.setattr(parity_checks, 'Generator', other)
+    patch.setattr(grammar_checks, 'Generator', other)
     with pytest.raises(CheckError, match='grammar number: row 0 is not'):
-      parity_checks.grammars(live)
+      grammar_checks.live_grammars(live)
   card['grammars']['number']['regex'] = 'x'
   (extra / 'model.json').write_text(json.dumps(card))
   with pytest.raises(CheckError, match='grammar number: row 0 is'):
-    generation_checks.grammars(under_test)
+    grammar_checks.grammars(under_test)
