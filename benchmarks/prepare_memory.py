@@ -19,7 +19,7 @@ FILES = 4
 
 
 def write_corpus(folder: Path, n_bytes: int) -> None:
-  """Words chosen among a thousand made-up ones, as lines of ten."""
+  """Writes words chosen among a thousand made-up ones, as lines of ten."""
   letters = 'etaoinshrdlucmfwyp'
   words = [
     ''.join(random.choices(letters, k=random.randint(2, 9)))
@@ -45,7 +45,7 @@ def tree(pid: int) -> list[int]:
 
 
 def pss(pid: int) -> int:
-  """Bytes of a process, shared pages by parts; 0 when it has just ended."""
+  """Returns the bytes of a process, shared pages by parts; 0 once it ended."""
   try:
     for line in Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines():
       if line.startswith('Pss:'):
@@ -63,7 +63,7 @@ def total(pid: int) -> int:
 
 
 def measure(command: list[str]) -> tuple[int, float]:
-  """The highest memory of the command, and its time."""
+  """Returns the highest memory of the command, and its time."""
   started, highest = time.monotonic(), 0
   with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as made:
     while made.poll() is None:

@@ -235,7 +235,7 @@ def test_what_python_blocks_import_is_there(document):
 
 
 def test_every_named_fault_has_its_test():
-  text = (ROOT / 'docs/reliability.md').read_text(encoding='utf-8')
+  text = (ROOT / 'docs/reference/faults.md').read_text(encoding='utf-8')
   rows = re.findall(r'`(\w+/test_\w+\.py)(?: -k "?([\w ]+?)"?)?`', text)
   assert len(rows) > 20
   for file, names in rows:

@@ -2,19 +2,22 @@
 
 import json
 import random
+import re
 import shlex
 
 import helpers
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from examples.code import check as code
 from examples.ngram import NGram
 from examples.queries import check as queries
-from examples.queries import make_queries
+from examples.queries import grammar, make_queries
 from examples.spelling import compare, make_pairs
 from minigpt.checkpoints import loading, workdir
 from minigpt.config import GPTConfig
+from minigpt.generation import regex_automaton
 from minigpt.model import params
 from minigpt.tokenizers.char import CharTokenizer
 
@@ -145,6 +148,26 @@ def test_every_query_of_the_data_is_valid_and_fits():
   made = [make_queries.query(rng) for _ in range(500)]
   assert queries.shares(made, ())['valid'] == 1
   assert max(map(len, made)) < queries.LONGEST
+
+
+def test_every_query_of_the_data_has_the_form_of_the_grammar():
+  rng = random.Random(1)
+  form = re.compile(grammar.regex())
+  for made in (make_queries.query(rng) for _ in range(500)):
+    assert form.fullmatch(made), made
+
+
+def test_every_query_of_the_grammar_is_valid():
+  pytest.importorskip('outlines_core')
+  rng, made = random.Random(1), []
+  form = regex_automaton.build(grammar.regex())
+  for _ in range(200):
+    state, query = form.start, b''
+    while not form.accepts[state]:
+      byte = rng.choice(np.flatnonzero(form.step[state]))
+      query, state = query + bytes([byte]), form.step[state, byte]
+    made.append(query.decode())
+  assert queries.shares(made, ())['valid'] == 1
 
 
 def test_counted_queries_end_at_the_end_of_the_line():

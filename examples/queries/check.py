@@ -4,7 +4,8 @@
 
 A query is valid where SQLite compiles it for the shop's tables: its grammar is
 right, and every column stands in a table that is read. The measure beside it
-are character n-grams that were counted in the same text.
+are character n-grams that were counted in the same text. The model also writes
+under the grammar of `grammar.py`: pip install 'minigpt[grammar]'.
 """
 
 import argparse
@@ -12,13 +13,16 @@ import json
 import random
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from examples.ngram import NGram
+from examples.queries import grammar
 from examples.queries.make_queries import SCHEMA
 from minigpt.checkpoints.loading import load_trained
 from minigpt.checkpoints.workdir import load_config
 from minigpt.generation.generator import Generator
+from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
 
 LONGEST = 256  # Characters; no query of the data has more.
@@ -55,11 +59,17 @@ def by_counting(text: str, order: int, n: int) -> list[str]:
   return queries
 
 
-def by_model(workdir: Path, n: int) -> list[str]:
-  """Queries of a trained model at temperature 1."""
+def by_model(
+  workdir: Path, n: int, grammars: Sequence[Grammar] = ()
+) -> list[str]:
+  """Queries of a trained model at temperature 1, under a grammar if any."""
   model = load_trained(workdir)
-  complete = Generator(model.model.params, model.run.model, model.tokenizer)
+  complete = Generator(
+    model.model.params, model.run.model, model.tokenizer, grammars=grammars
+  )
   request = Request(LONGEST, temperature=1.0, stop=('\n',))
+  if grammars:  # Which tells by itself where a query ends.
+    request = replace(request, stop=(), grammar=grammars[0].name)
   return complete(['\n'] * n, request)
 
 
@@ -72,10 +82,12 @@ def main() -> None:
   n = arguments.samples
   found = {f'{k}-gram': by_counting(text, k, n) for k in (2, 4, 8)}
   found['gpt'] = by_model(arguments.workdir, n)
+  form = Grammar('query', grammar.regex())
+  found['gpt, grammar'] = by_model(arguments.workdir, n, [form])
   known = set(text.split('\n'))
   for name, queries in found.items():
     print(json.dumps({'model': name, **shares(queries, known)}))
-  print('\n'.join(found['gpt'][:5]))
+  print('\n'.join(found['gpt, grammar'][:5]))
 
 
 if __name__ == '__main__':

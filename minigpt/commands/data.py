@@ -3,8 +3,8 @@ r"""Shows a data set as training would see it.
   python -m minigpt data --dataset='data/*.txt' --tokenizer=char
 
 Tokens and their size, the split, characters that only the validation part has,
-lines that come again, lengths of lines, and five windows. It writes nothing,
-but the picture that --output names.
+lines that come again, lengths of lines, and five windows. It writes the picture
+that --output names, and into a token directory what its shards hold.
 """
 
 from pathlib import Path
