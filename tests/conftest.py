@@ -211,3 +211,14 @@ def session(export_dir):
   from minigpt.conformance.serving_session import ServingSession
 
   return ServingSession(export_dir)
+
+
+@pytest.fixture(scope='session')
+def gpt2_tokenizer():
+  from minigpt import tokenizers
+  from minigpt.errors import InputError
+
+  try:
+    return tokenizers.build('gpt2', '')
+  except InputError as error:
+    pytest.skip(str(error))

@@ -1,17 +1,6 @@
-"""Texts that several tests encode, and GPT-2's tokenizer."""
+"""Texts that several tests encode."""
 
 import pytest
-
-from minigpt import tokenizers
-from minigpt.errors import InputError
-
-
-@pytest.fixture(scope='session')
-def gpt2_tokenizer():
-  try:
-    return tokenizers.build('gpt2', '')
-  except InputError as error:
-    pytest.skip(str(error))
 
 
 @pytest.fixture(scope='session')
