@@ -48,8 +48,8 @@ def test_peers_round_what_int8_is_multiplied_by_unasked(tmp_path):
   python = tmp_path / 'python'
   python.write_text('#!/bin/sh\necho "$@" >&2\nexit 1\n')
   python.chmod(0o755)
-  _, ours, theirs = compared(python, '--modes=xla', '--weights=w8a8')
-  assert ours.split()[:3] == ['minigpt', 'xla', 'w8a8']
+  _, ours, theirs = compared(python, '--modes=graph', '--weights=w8a8')
+  assert ours.split()[:3] == ['minigpt', 'graph', 'w8a8']
   assert theirs.split()[:2] == ['openvino', 'w8a8']
   assert '--weights=int8' in theirs
 

@@ -52,7 +52,7 @@ def test_a_dry_run_counts_parameters_and_writes_nothing(
 
 
 def test_the_specifications_run_learns_its_text(tmp_path):
-  """Ten epochs at batch 2, then greedy text; both as programs of their own.
+  """Ten epochs at batch 2, then greedy text in bfloat16, program by program.
 
   Of the seeds 0 to 9, this one learns least.
   """
@@ -67,16 +67,9 @@ def test_the_specifications_run_learns_its_text(tmp_path):
   assert json.loads(last)['step'] == 170
   assert json.loads(last)['val_accuracy'] >= 0.95
   flags = ['--prompt=the ', '--temperature=0', '--max_new_tokens=36']
-  for dtype in ('float32', 'bfloat16'):
-    written = helpers.run(
-      '-m',
-      'minigpt',
-      'generate',
-      f'--workdir={workdir}',
-      f'--compute_dtype={dtype}',
-      *flags,
-    )
-    assert written.returncode == 0, written.stderr
-    assert written.stderr == ''
-    assert written.stdout.rstrip('\n') in sources.SAMPLE
-    assert len(written.stdout) == 41
+  flags += [f'--workdir={workdir}', '--compute_dtype=bfloat16']
+  written = helpers.run('-m', 'minigpt', 'generate', *flags)
+  assert written.returncode == 0, written.stderr
+  assert written.stderr == ''
+  assert written.stdout.rstrip('\n') in sources.SAMPLE
+  assert len(written.stdout) == 41

@@ -23,9 +23,10 @@ def complete(model):
   return completer(model)
 
 
-def completer(model, weights=None):
+def completer(model, weights=None, compile='auto'):
   p = quantize(model.params, weights) if weights else model.params
-  return Generator(p, model.config, tokenizers.build('char', ALPHABET))
+  tokenizer = tokenizers.build('char', ALPHABET)
+  return Generator(p, model.config, tokenizer, compile)
 
 
 def test_prompts_of_new_lengths_do_not_compile_anew(complete):
@@ -84,7 +85,7 @@ def test_speculation_writes_the_same_text(complete):
 
 @pytest.mark.parametrize('weights', ['bfloat16', 'int8'])
 def test_speculation_with_small_weights_writes_the_same_text(weights, model):
-  complete = completer(model, weights)
+  complete = completer(model, weights, 'graph')
   prompts = ['abcabcabc', 'k']
   greedy = Request(max_new_tokens=100, temperature=0.0)
   free = complete(prompts, greedy)

@@ -36,6 +36,8 @@ FLAGS = dict(
   eval_every=25,
   eval_batches=3,
   checkpoint_every=10,
+  # Six processes would each compile for longer than they train.
+  compile='graph',
 )
 
 
