@@ -124,7 +124,7 @@ def _read(config: DataConfig) -> str | Tokens:
     return token_shards.open_tokens(dataset)
   if paths := text_paths(config):
     paths = text_files.drop_bad(paths) if config.skip_bad_files else paths
-    return '\n'.join(text_files.read_text(p, config.raw_text) for p in paths)
+    return ''.join(text_files.joined(paths, config.raw_text))
   if os.path.isdir(dataset):
     raise InputError(f'{dataset} is a directory without files; name another')
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:

@@ -262,17 +262,23 @@ def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
       first = given - len(decoder.getstate()[0])
       kept += decoder.decode(block, final=not block)
       given += len(block)
-      tail = max(len(kept) - _TEXT_TAIL, 0)
-      ends = [m.end() for m in _TEXT_BOUNDARY.finditer(kept, tail)]
-      if ends and block:
-        yield kept[: ends[-1]]
-        kept = kept[ends[-1] :]
+      end = _last_boundary(kept)
+      if end and block:
+        yield kept[:end]
+        kept = kept[end:]
     yield kept
   except UnicodeDecodeError as error:
     raise InputError(
       f'{text_range.path} is not UTF-8 (byte {first + error.start}); convert '
       'it, for example with iconv, or give --skip_bad_files'
     ) from None
+
+
+def _last_boundary(text: str) -> int:
+  """Returns the last place that no token spans; 0 where there is none."""
+  tail = max(len(text) - _TEXT_TAIL, 0)
+  ends = [m.end() for m in _TEXT_BOUNDARY.finditer(text, tail)]
+  return ends[-1] if ends else 0
 
 
 def recut(texts: Iterable[str], size: int) -> Iterator[str]:
@@ -290,10 +296,7 @@ def recut(texts: Iterable[str], size: int) -> Iterator[str]:
     if n < size:
       continue
     whole = ''.join(kept)
-    ends = [
-      m.end() for m in _TEXT_BOUNDARY.finditer(whole, max(n - _TEXT_TAIL, 0))
-    ]
-    end = ends[-1] if ends else 0
+    end = _last_boundary(whole)
     if end:
       yield whole[:end]
     kept, n = [whole[end:]], n - end
@@ -331,14 +334,20 @@ def _text_field(line: bytes, place: str) -> str:
     ) from None
 
 
-def read_text(path: str, raw: bool = False) -> str:
-  """Returns the text of a file; several documents stand on lines of their own.
+def joined(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
+  """Yields files as one text; each document stands on lines of its own.
 
   Raises:
-    InputError: it cannot be read, or is not what its name says.
+    InputError: a file cannot be read, or is not what its name says.
   """
-  [text_range] = split_file(path, sys.maxsize, raw)
-  return '\n'.join(map(''.join, documents(text_range)))
+  for i, path in enumerate(paths):
+    if i:
+      yield '\n'
+    [whole] = split_file(path, sys.maxsize, raw)
+    for k, document in enumerate(documents(whole)):
+      if k:
+        yield '\n'
+      yield from document
 
 
 def parts(paths: Iterable[str], raw: bool = False) -> Iterator[str]:

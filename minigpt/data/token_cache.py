@@ -12,7 +12,6 @@ does not matter which of the two ways a run was begun.
 import itertools
 import json
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from minigpt.config import DataConfig
 from minigpt.data.findings import identity
 from minigpt.data.shard_writer import write_array
 from minigpt.data.sources import UnfitTextError
-from minigpt.data.text_files import documents, drop_bad, recut, split_file
+from minigpt.data.text_files import drop_bad, joined, recut
 from minigpt.data.token_shards import (
   Tokens,
   TokenShards,
@@ -179,19 +178,7 @@ def _make(
 
 def _text(paths: Sequence[str], raw: bool) -> Iterator[str]:
   """Yields the text of all files in parts; no token spans a boundary."""
-  return recut(_joined(paths, raw), _PART)
-
-
-def _joined(paths: Sequence[str], raw: bool) -> Iterator[str]:
-  """Yields parts of the text, documents and files on lines of their own."""
-  for i, path in enumerate(paths):
-    if i:
-      yield '\n'
-    [whole] = split_file(path, sys.maxsize, raw)
-    for k, document in enumerate(documents(whole)):
-      if k:
-        yield '\n'
-      yield from document
+  return recut(joined(paths, raw), _PART)
 
 
 def _split(texts: Iterable[str], n_train: int) -> Iterator[tuple[bool, str]]:

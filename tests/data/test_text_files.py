@@ -13,6 +13,10 @@ from minigpt.errors import InputError
 TEXT = 'caf\u00e9 \u3000\n\u65e5\u672c\u8a9e\u3002\n' * 3
 
 
+def read_text(path, raw=False):
+  return ''.join(text_files.joined([path], raw))
+
+
 def test_files_are_split_where_no_token_is(story, tmp_path):
   path = tmp_path / 'text.txt'
   path.write_text(story, encoding='utf-8')
@@ -63,21 +67,21 @@ def test_every_kind_of_file_has_the_same_text(tmp_path, name, end):
     pytest.importorskip('pyarrow.parquet').write_table(table, path)
   else:
     path.write_bytes(content)
-  assert text_files.read_text(str(path)) == TEXT
+  assert read_text(str(path)) == TEXT
 
 
 def test_documents_stand_on_lines_of_their_own(tmp_path):
   path = tmp_path / 'a.jsonl'
   path.write_bytes(lines('a\nb', '', 'c'))
-  assert text_files.read_text(str(path)) == 'a\nb\n\nc'
+  assert read_text(str(path)) == 'a\nb\n\nc'
 
 
 def test_line_ends_and_byte_order_marks_are_normalized(tmp_path):
   path = tmp_path / 'a.txt'
   text = '\ufeffone\r\ntwo\rthree\ufeff\n\r\n'
   path.write_text(text, encoding='utf-8', newline='')
-  assert text_files.read_text(str(path)) == 'one\ntwo\rthree\ufeff\n\n'
-  assert text_files.read_text(str(path), raw=True) == text
+  assert read_text(str(path)) == 'one\ntwo\rthree\ufeff\n\n'
+  assert read_text(str(path), raw=True) == text
   # Wherever a large file is split.
   text = 'a b\r\n' * 300
   path.write_text(text, encoding='utf-8', newline='')
@@ -89,7 +93,7 @@ def test_line_ends_and_byte_order_marks_are_normalized(tmp_path):
     assert ''.join(parts) == wanted
   records = tmp_path / 'a.jsonl'
   records.write_bytes(lines('\ufeffa\r\nb'))
-  assert text_files.read_text(str(records)) == '\ufeffa\nb'
+  assert read_text(str(records)) == '\ufeffa\nb'
 
 
 @pytest.mark.parametrize('limit', [1, 2, 5, 1 << 20])
@@ -99,10 +103,10 @@ def test_the_byte_that_is_no_text_is_named(tmp_path, monkeypatch, limit):
   for content in (b'caf\xe9 x', 'abc\u00e9'.encode()[:-1]):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r'a.txt is not UTF-8 \(byte 3\)'):
-      text_files.read_text(str(path))
+      read_text(str(path))
     path.write_bytes(b'x' + content)
     with pytest.raises(InputError, match=r'\(byte 4\)'):
-      text_files.read_text(str(path))
+      read_text(str(path))
 
 
 @pytest.mark.parametrize('name', ['a.txt.zst', 'a.parquet'])
@@ -117,7 +121,7 @@ def test_files_that_are_damaged_or_cut_short_are_named(tmp_path, name):
   for content in contents:
     path.write_bytes(content)
     with pytest.raises(InputError, match=str(path)) as caught:
-      text_files.read_text(str(path))
+      read_text(str(path))
     assert '\n' not in str(caught.value)
 
 
@@ -128,7 +132,7 @@ def test_parquet_needs_a_column_of_text(tmp_path):
   for table, fault in (({'txt': ['a']}, 'no column'), ({'text': [1]}, 'is 1')):
     parquet.write_table(pyarrow.table(table), path)
     with pytest.raises(InputError, match=fault):
-      text_files.read_text(path)
+      read_text(path)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_without_the_library_it_says_how_to_install_it(
   monkeypatch.setitem(sys.modules, library, None)
   monkeypatch.setitem(sys.modules, f'{library}.parquet', None)
   with pytest.raises(InputError, match=rf"{library}: pip install 'minigpt\[t"):
-    text_files.read_text(str(tmp_path / name))
+    read_text(str(tmp_path / name))
 
 
 def test_bad_files_are_named_counted_and_left_out(tmp_path, capsys):

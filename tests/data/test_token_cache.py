@@ -77,9 +77,9 @@ def test_the_tokens_are_those_of_the_whole_text(
 @pytest.fixture
 def passes(monkeypatch):
   """Counts how often the text is read."""
-  counts, joined = [], token_cache._joined
+  counts, joined = [], token_cache.joined
   monkeypatch.setattr(
-    token_cache, '_joined', lambda *a: (counts.append(1), joined(*a))[1]
+    token_cache, 'joined', lambda *a: (counts.append(1), joined(*a))[1]
   )
   return counts
 
