@@ -19,11 +19,8 @@ from minigpt.generation.request import Request
 from minigpt.generation.row_stops import MAX_BYTES, MAX_STRINGS
 from minigpt.serving.endpoint import Endpoint, malformed, pick
 from minigpt.serving.sampling_inputs import (
-  needed_version,
   sampling_inputs,
-  signature_name,
-  versions,
-  with_grammar,
+  signature_for,
 )
 
 SIGNATURE = 'generate_chunk'
@@ -163,11 +160,9 @@ def predict(
     UsageError: a row sets an option that came after the export.
     EndpointError: the server gives no answer, or refuses a row.
   """
-  newest = max(needed_version(row.request) for row in rows)
-  named = [row.request.grammar for row in rows if row.request.grammar]
-  base = with_grammar(SIGNATURE) if named else SIGNATURE
-  version = max(newest, versions(base)[0])
-  name = signature_name(base, version)
+  requests = [row.request for row in rows]
+  name, version = signature_for(SIGNATURE, requests)
+  named = [request.grammar for request in requests if request.grammar]
   if name not in endpoint.signatures() and has_chunks(endpoint):
     if named:
       raise no_grammars(named[0])

@@ -33,11 +33,8 @@ from minigpt.serving.grpc_endpoint import GrpcEndpoint
 from minigpt.serving.rest_endpoint import RestEndpoint
 from minigpt.serving.sampling_inputs import (
   fields_of,
-  needed_version,
   sampling_inputs,
-  signature_name,
-  versions,
-  with_grammar,
+  signature_for,
 )
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
@@ -93,7 +90,7 @@ def generate(
       exported before there was such an option.
     EndpointError: the server gives no answer, or refuses a prompt.
   """
-  name, version = _signature(_check(request))
+  name, version = signature_for('generate', [_check(request)])
   prompts = as_strings(prompts)
   options = sampling_inputs(request, len(prompts), version)
   if request.grammar:
@@ -123,13 +120,6 @@ def generate(
         strict=True,
       )
     ]
-
-
-def _signature(request: Request) -> tuple[str, int]:
-  """Returns the signature that takes what a request sets, and its version."""
-  base = with_grammar('generate') if request.grammar else 'generate'
-  version = max(needed_version(request), versions(base)[0])
-  return signature_name(base, version), version
 
 
 def _read_row(text, tokens, n_tokens, log_prob, stop) -> Answer:

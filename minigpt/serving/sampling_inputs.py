@@ -6,7 +6,7 @@ of their own, and `generate` stays what clients of old know. A client asks for
 the oldest version that takes all it wants, and so agrees with old exports too.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -59,6 +59,19 @@ def needed_version(request: Request) -> int:
   """Returns the oldest version that takes what the request sets."""
   fields = (SAMPLING_FIELDS.get(name) for name, _ in request.changed())
   return max((field.since for field in fields if field), default=1)
+
+
+def signature_for(base: str, requests: Sequence[Request]) -> tuple[str, int]:
+  """Returns the oldest signature that takes what requests set, and its version.
+
+  Args:
+    base: its name without grammars, in its first version.
+    requests: of a batch; one with a grammar makes it a signature for these.
+  """
+  if any(request.grammar for request in requests):
+    base = with_grammar(base)
+  version = max(_first(base), *map(needed_version, requests))
+  return signature_name(base, version), version
 
 
 def newest_version(signatures: Container[str]) -> int:

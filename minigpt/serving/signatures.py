@@ -138,17 +138,18 @@ class Server(tf.Module):
       'num_alternatives': number,
       'stop': _spec(tf.string, None),
     }
-    generating = {
-      signature_name(base, version): {**prompt, **_option_specs(version)}
-      for base, prompt in (
-        ('generate', {'prompt': text}),
-        ('generate_ids', ids),
-        ('generate_chunk', chunk),
-      )
-      for version in versions(base)
+    prompts = {
+      'generate': {'prompt': text},
+      'generate_ids': ids,
+      'generate_chunk': chunk,
     }
     if self._grammars:
-      generating |= self._grammar_inputs(text, ids, chunk)
+      prompts |= _with_grammars(prompts)
+    generating = {
+      signature_name(base, version): {**prompt, **_option_specs(version)}
+      for base, prompt in prompts.items()
+      for version in versions(base)
+    }
     shown = {'attention': {'prompt': text}} if self._shows_attention else {}
     return {
       'serving_default': {'prompt': text},
@@ -164,22 +165,6 @@ class Server(tf.Module):
         'values': cache,
       },
       **shown,
-    }
-
-  def _grammar_inputs(self, text, ids, chunk):
-    grammar = {'grammar': _spec(tf.string)}
-    resumed = {'grammar_state': _spec(tf.int32), 'num_left': _spec(tf.int32)}
-    return {
-      signature_name(with_grammar(base), version): {
-        **inputs,
-        **_option_specs(version),
-      }
-      for base, inputs in (
-        ('generate', {'prompt': text, **grammar}),
-        ('generate_ids', {**ids, **grammar}),
-        ('generate_chunk', {**chunk, **grammar, **resumed}),
-      )
-      for version in versions(with_grammar(base))
     }
 
   def _cache_spec(self):
@@ -574,6 +559,17 @@ def _at_most_width(k: tf.Tensor, field: str, least: int) -> tf.Tensor:
   """Returns how many of the most likely tokens are asked for, once in range."""
   rule = f'must lie in [{least}, {WIDTH}]'
   return require((k >= least) & (k <= WIDTH), k, field, rule)
+
+
+def _with_grammars(prompts):
+  """Returns the inputs of the signatures that also take a grammar."""
+  grammar = {'grammar': _spec(tf.string)}
+  resumed = {'grammar_state': _spec(tf.int32), 'num_left': _spec(tf.int32)}
+  more = {'generate_chunk': grammar | resumed}
+  return {
+    with_grammar(base): prompt | more.get(base, grammar)
+    for base, prompt in prompts.items()
+  }
 
 
 def _option_specs(version):

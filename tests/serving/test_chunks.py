@@ -14,7 +14,7 @@ from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
 from minigpt.model.transformer import gpt
-from minigpt.serving import chunks
+from minigpt.serving import chunks, sampling_inputs
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server
 
@@ -136,7 +136,7 @@ def test_numbers_out_of_range_are_refused_by_name(session, name, value):
 
 
 def test_an_option_that_came_later_is_refused(session, monkeypatch):
-  monkeypatch.setattr(chunks, 'needed_version', lambda request: 3)
+  monkeypatch.setattr(sampling_inputs, 'needed_version', lambda request: 3)
   with pytest.raises(UsageError, match='after the model was exported'):
     chunks.predict(session, rows(), 1)
 
