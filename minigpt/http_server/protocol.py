@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from minigpt.config.validation import as_strings
 from minigpt.errors import UsageError
 from minigpt.generation import grammar
 from minigpt.generation.alternatives import WIDTH
@@ -240,8 +241,7 @@ def _json_schema(form: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _request(fields: Fields, n_tokens: int, grammar: str) -> Request:
-  stop = fields.take('stop', (str, list), [])
-  stop = [stop] if isinstance(stop, str) else stop
+  stop = as_strings(fields.take('stop', (str, list), []))
   if len(stop) > _MAX_STOPS or not all(isinstance(s, str) for s in stop):
     raise HttpError(400, f'stop: give up to {_MAX_STOPS} texts', 'stop')
   values: dict[str, Any] = {'temperature': 1.0, 'top_p': 1.0}
