@@ -15,6 +15,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,21 @@ def write(folder: Path, gpt: GPT, config: GPTConfig, weights: str, n_new: int):
   p = stored(gpt, weights)
   server = Server(p, config, tokenizer, n_new, compute_dtype=dtype)
   tf.saved_model.save(server, str(folder), signatures=server.signatures())
+
+
+@contextlib.contextmanager
+def exports(
+  args: argparse.Namespace,
+) -> Iterator[tuple[GPT, GPTConfig, dict[str, Path]]]:
+  """Writes a random model in each format; deletes the folders at the end."""
+  settings = resolve(preset_values(args.preset, {}))
+  config = GPTConfig(**settings.model, vocab_size=args.vocab_size)
+  gpt = GPT(config)
+  with tempfile.TemporaryDirectory() as scratch:
+    folders = {weights: Path(scratch, weights) for weights in args.formats}
+    for weights, folder in folders.items():
+      write(folder, gpt, config, weights, args.new_tokens)
+    yield gpt, config, folders
 
 
 class Served:
@@ -149,16 +165,11 @@ def parse() -> argparse.Namespace:
 def main() -> int:
   startup.configure()
   args = parse()
-  settings = resolve(preset_values(args.preset, {}))
-  config = GPTConfig(**settings.model, vocab_size=args.vocab_size)
-  gpt = GPT(config)
   with contextlib.ExitStack() as stack:
-    scratch = stack.enter_context(tempfile.TemporaryDirectory())
-    sides: dict[str, Served | OneProgram] = {}
-    for weights in args.formats:
-      folder = Path(scratch, weights)
-      write(folder, gpt, config, weights, args.new_tokens)
-      sides[weights] = Served(folder, config)
+    gpt, config, folders = stack.enter_context(exports(args))
+    sides: dict[str, Served | OneProgram] = {
+      weights: Served(folder, config) for weights, folder in folders.items()
+    }
     if args.xla:
       sides['one XLA program'] = OneProgram(gpt, config, args.new_tokens)
     for side in sides.values():

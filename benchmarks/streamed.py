@@ -13,7 +13,6 @@ time of the prompt alone, a pass of the same kernels in this process.
 import argparse
 import contextlib
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,12 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from served import PACKED, stored, write
+from served import PACKED, exports, stored
 
-from minigpt.config import GPTConfig, preset_values, resolve
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.generation.request import Request
-from minigpt.model.transformer import GPT
 from minigpt.profiling import workloads
 from minigpt.runtime import app, startup
 from minigpt.serving import chunks, grpc_endpoint
@@ -115,15 +112,10 @@ def parse() -> argparse.Namespace:
 def main() -> int:
   startup.configure()
   args = parse()
-  settings = resolve(preset_values(args.preset, {}))
-  config = GPTConfig(**settings.model, vocab_size=args.vocab_size)
-  gpt = GPT(config)
   with contextlib.ExitStack() as stack:
-    scratch = stack.enter_context(tempfile.TemporaryDirectory())
+    gpt, config, folders = stack.enter_context(exports(args))
     sides = {}
-    for weights in args.formats:
-      folder = Path(scratch, weights)
-      write(folder, gpt, config, weights, args.new_tokens)
+    for weights, folder in folders.items():
       mode = 'graph-onednn' if weights == PACKED else 'graph'
       sides[weights] = (
         stack.enter_context(contextlib.closing(Wire(folder))),
