@@ -42,6 +42,14 @@ def require(
     return tf.identity(value)
 
 
+def require_at_most(
+  value: tf.Tensor, most: int, field: str, least: int
+) -> tf.Tensor:
+  """Returns `value` [B], once it lies between `least` and `most`."""
+  rule = f'must lie in [{least}, {most}]'
+  return require((value >= least) & (value <= most), value, field, rule)
+
+
 def require_all(checks: Sequence[Check]) -> list[tf.Tensor]:
   """Returns the values [B], once each holds in all rows.
 

@@ -1,13 +1,15 @@
 """The model as a SavedModel: text in, text out, on an unmodified server.
 
-Every signature takes named tensors whose first dimension is the batch, and
-answers with such tensors; docs/reference/signatures.md describes them.
+Here are the signatures that generate; those that read a text once are in
+`forward_signatures`, the inputs of all in `signature_inputs`. Every signature
+takes named tensors whose first dimension is the batch, and answers with such
+tensors; docs/reference/signatures.md describes them.
 
 An unmodified TensorFlow Serving compiles nothing with XLA, so nothing here asks
 for it, unless the export is made for XLA: then its loop over tokens is one
 program for each batch size.
 
-Shapes: B rows, T tokens, S cache slots, N new tokens, L layers, V vocabulary.
+Shapes: B rows, T tokens, N new tokens, V vocabulary.
 """
 
 import functools
@@ -20,40 +22,33 @@ from minigpt.compiler import jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import automaton, decode, grammar_table, row_stops
-from minigpt.generation.alternatives import WIDTH, most_likely
+from minigpt.generation.alternatives import WIDTH
 from minigpt.generation.grammar import Grammar
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
-from minigpt.model.hooks import capture, no_hook
-from minigpt.model.kv_cache import KVCache, cached_gpt
-from minigpt.model.layers import cross_entropy, sizes
+from minigpt.model.layers import sizes
 from minigpt.model.params import Params
-from minigpt.model.transformer import unembed
+from minigpt.serving.forward_signatures import ForwardSignatures
 from minigpt.serving.grammar_inputs import Begun, GrammarReader
 from minigpt.serving.input_checks import (
   Tensors,
   complete_options,
   require,
-  require_same_slots,
+  require_at_most,
   require_stops,
   same_rows,
 )
-from minigpt.serving.prompts import Prompt, PromptReader
-from minigpt.serving.sampling_inputs import (
-  base_name,
-  fields_of,
-  signature_name,
-  versions,
-  with_grammar,
-)
+from minigpt.serving.prompts import Prompt
+from minigpt.serving.sampling_inputs import base_name
+from minigpt.serving.signature_inputs import signature_inputs
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
 CHUNK_LIMIT = 64  # Of new tokens in one call of `generate_chunk`.
 
 
-class Server(tf.Module):
+class Server(ForwardSignatures):
   """A trained model with the signatures of an export."""
 
   def __init__(
@@ -84,9 +79,7 @@ class Server(tf.Module):
     Raises:
       UsageError, InputError: a limit, a stop or a grammar can't be used.
     """
-    super().__init__(name='server')
-    self.prompts = PromptReader(tokenizer, config, pads=xla)
-    self.params, self._config = p, config
+    super().__init__(p, config, tokenizer, pads=xla)
     self._end_of_text = tokenizer.end_of_text
     self._limit = _require_positive(max_new_tokens_limit)
     self._spelling = row_stops.spell(tokenizer.tokens, tokenizer.end_of_text)
@@ -113,14 +106,13 @@ class Server(tf.Module):
 
   def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
     """Returns what `tf.saved_model.save` takes, by name."""
-    return {
-      name: self._signature(name, inputs)
-      for name, inputs in self._inputs().items()
-    }
+    inputs = signature_inputs(
+      self._config, bool(self._grammars), self._shows_attention
+    )
+    return {name: self._signature(name, inputs[name]) for name in inputs}
 
-  def _signature(self, name, inputs):
+  def _signature(self, name, specs):
     compute = getattr(self, base_name(name))
-    specs = {key: spec(key) for key, spec in inputs.items()}
 
     def signature(**inputs):
       # In the order of the specs, which is the order of the arguments.
@@ -128,48 +120,6 @@ class Server(tf.Module):
 
     graph = jit.compiled(signature, self._mode, inference=True)
     return graph.get_concrete_function(**specs)
-
-  def _inputs(self):
-    text, number, cache = _spec(tf.string), _spec(tf.int32), self._cache_spec()
-    ids = {'ids': _spec(tf.int32, None), 'prompt_len': number}
-    chunk = {
-      **ids,
-      'num_sampled': number,
-      'num_alternatives': number,
-      'stop': _spec(tf.string, None),
-    }
-    prompts = {
-      'generate': {'prompt': text},
-      'generate_ids': ids,
-      'generate_chunk': chunk,
-    }
-    if self._grammars:
-      prompts |= _with_grammars(prompts)
-    generating = {
-      signature_name(base, version): {**prompt, **_option_specs(version)}
-      for base, prompt in prompts.items()
-      for version in versions(base)
-    }
-    shown = {'attention': {'prompt': text}} if self._shows_attention else {}
-    return {
-      'serving_default': {'prompt': text},
-      **generating,
-      'score': {'text': text},
-      'embed': {'text': text},
-      'next_token': {'prompt': text, 'k': number},
-      'prefill': ids,
-      'decode_step': {
-        'token': number,
-        'position': number,
-        'keys': cache,
-        'values': cache,
-      },
-      **shown,
-    }
-
-  def _cache_spec(self):
-    c = self._config
-    return _spec(tf.float32, c.n_layers, c.n_heads, None, c.head_dim)
 
   def serving_default(self, prompt: tf.Tensor) -> Tensors:
     """Continues texts as `generate` does, with the defaults of a request."""
@@ -255,7 +205,7 @@ class Server(tf.Module):
     num_sampled = require(
       num_sampled >= 0, num_sampled, 'num_sampled', 'must be 0 or more'
     )
-    n_asked = _at_most_width(num_alternatives, 'num_alternatives', 0)
+    n_asked = require_at_most(num_alternatives, WIDTH, 'num_alternatives', 0)
     n_rows = tf.shape(prompt.ids)[0]
     options = complete_options(options, n_rows, self._chunk_limit)
     stop = require_stops(stop)
@@ -281,127 +231,6 @@ class Server(tf.Module):
       'num_dropped': prompt.num_dropped,
     }
 
-  def score(self, text: tf.Tensor) -> Tensors:
-    """Computes how likely each text is, after its first token."""
-    read = self.prompts.texts(text, 'text', self._config.context_length + 1)
-    # The last token is predicted, not read; a lone token reads itself.
-    n_read = tf.maximum(sizes(read.ids)[1] - 1, 1)
-    hidden, _ = self._hidden(read.ids[:, :n_read])
-    targets = tf.pad(read.ids, [[0, 0], [0, 1]])[:, 1 : n_read + 1]
-    n_scored = read.length - 1
-    is_scored = tf.range(n_read) < n_scored[:, None]
-
-    def log_prob_of(row):
-      hidden, targets, is_scored = row
-      nats = cross_entropy(self._unembed(hidden), targets)
-      return tf.reduce_sum(tf.where(is_scored, -nats, 0.0))
-
-    # Row by row: the logits of a whole batch could fill the memory.
-    log_prob = tf.map_fn(
-      log_prob_of,
-      (hidden, targets, is_scored),
-      parallel_iterations=1,
-      fn_output_signature=tf.TensorSpec([]),
-    )
-    mean = log_prob / tf.cast(tf.maximum(n_scored, 1), tf.float32)
-    return {
-      'log_prob': log_prob,
-      'num_tokens': n_scored,
-      'perplexity': tf.exp(-mean),
-      'num_dropped': read.num_dropped,
-    }
-
-  def embed(self, text: tf.Tensor) -> Tensors:
-    """Averages the last hidden state over each text's tokens."""
-    read = self.prompts.texts(text, 'text')
-    hidden, _ = self._hidden(read.ids)
-    is_token = tf.range(sizes(read.ids)[1]) < read.length[:, None]
-    total = tf.reduce_sum(tf.where(is_token[..., None], hidden, 0.0), 1)
-    return {
-      'embedding': total / tf.cast(read.length, tf.float32)[:, None],
-      'num_dropped': read.num_dropped,
-    }
-
-  def next_token(self, prompt: tf.Tensor, k: tf.Tensor) -> Tensors:
-    """Returns the `k` most likely next tokens, the best first."""
-    k = _at_most_width(k, 'k', 1)
-    read = self.prompts.texts(prompt, 'prompt')
-    hidden, _ = self._hidden(read.ids, query_index=read.length - 1)
-    probabilities = tf.nn.softmax(self._unembed(hidden[:, 0]))
-    ids, best = most_likely(probabilities, k)
-    spelled = tf.gather(self.prompts.tokenizer.tokens, tf.maximum(ids, 0))
-    text = tf.where(ids >= 0, spelled, '')
-    return {
-      'tokens': ids,
-      'text': _readable(text),
-      'text_bytes': text,
-      'probabilities': best,
-      'num_dropped': read.num_dropped,
-    }
-
-  def prefill(self, ids: tf.Tensor, prompt_len: tf.Tensor) -> Tensors:
-    """Computes logits and caches, for a client that samples by itself."""
-    read = self.prompts.ids(ids, prompt_len)
-    hidden, caches = self._hidden(read.ids, query_index=read.length - 1)
-    return {
-      'logits': self._unembed(hidden[:, 0]),
-      'keys': tf.stack([cache.k for cache in caches], 1),
-      'values': tf.stack([cache.v for cache in caches], 1),
-      'num_dropped': read.num_dropped,
-    }
-
-  def decode_step(
-    self,
-    token: tf.Tensor,
-    position: tf.Tensor,
-    keys: tf.Tensor,
-    values: tf.Tensor,
-  ) -> Tensors:
-    """Computes one more token a row; the caches return one slot longer."""
-    n_slots = tf.shape(keys)[3]
-    values = require_same_slots(values, n_slots)
-    token = self.prompts.require_ids(token, 'token')
-    position = require(
-      (position >= 0) & (position < self._config.context_length),
-      position,
-      'position',
-      f'must lie in [0, {self._config.context_length})',
-    )
-    position = require(
-      position <= n_slots, position, 'position', 'is beyond keys and values'
-    )
-    longer = [[0, 0], [0, 0], [0, 0], [0, 1], [0, 0]]
-    keys, values = (
-      tf.unstack(tf.pad(x, longer), axis=1) for x in (keys, values)
-    )
-    hidden, caches = cached_gpt(
-      token[:, None],
-      self.params,
-      self._config,
-      tuple(map(KVCache, keys, values)),
-      position,
-    )
-    return {
-      'logits': self._unembed(hidden[:, 0]),
-      'keys': tf.stack([cache.k for cache in caches], 1),
-      'values': tf.stack([cache.v for cache in caches], 1),
-    }
-
-  def attention(self, prompt: tf.Tensor) -> Tensors:
-    """Returns how much each token looks at each, in every layer and head.
-
-    Rows and columns beyond a prompt's tokens are 0; all other rows sum to 1.
-    """
-    read = self.prompts.texts(prompt, 'prompt')
-    _, seen = capture(self._hidden, '*.attn.weights')(read.ids)
-    is_token = tf.range(sizes(read.ids)[1]) < read.length[:, None]
-    maps = tf.stack(list(seen.values()), 1)
-    return {
-      'tokens': tf.where(is_token, read.ids, -1),
-      'weights': tf.where(is_token[:, None, None, :, None], maps, 0.0),
-      'num_dropped': read.num_dropped,
-    }
-
   def _generate(
     self, prompt: Prompt, given: Tensors, grammar: tf.Tensor | None = None
   ) -> Tensors:
@@ -422,7 +251,7 @@ class Server(tf.Module):
     n_kept = tf.strings.length(text) - n_cut
     text = tf.strings.substr(text, tf.zeros_like(n_kept), n_kept)
     return {
-      'text': _readable(text),
+      'text': in_graph_base.replace_invalid_utf8(text),
       'text_bytes': text,
       'tokens': tokens,
       'num_tokens': n_sampled,
@@ -518,17 +347,6 @@ class Server(tf.Module):
       n_slots = tf.minimum(context, sizes(ids)[1] + longest)
     return decode.start(ids, prompt.length, self.params, self._config, n_slots)
 
-  def _hidden(self, ids, hook=no_hook, query_index=None):
-    """Returns the last hidden state and the caches, as `cached_gpt` does."""
-    # Every row starts at position 0.
-    zeros = tf.zeros([sizes(ids)[0]], tf.int32)
-    return cached_gpt(
-      ids, self.params, self._config, None, zeros, hook, query_index
-    )
-
-  def _unembed(self, hidden):
-    return unembed(hidden, self.params, self._config)
-
 
 def _chunk_answer(state, sampled, n_before):
   """Returns what every version of `generate_chunk` answers, without text."""
@@ -549,36 +367,6 @@ def _require_positive(limit: int) -> int:
   if limit < 1:
     raise UsageError(f'max_new_tokens_limit={limit}: it must be 1 or more')
   return limit
-
-
-def _spec(dtype, *shape):
-  return lambda name: tf.TensorSpec([None, *shape], dtype, name)
-
-
-def _at_most_width(k: tf.Tensor, field: str, least: int) -> tf.Tensor:
-  """Returns how many of the most likely tokens are asked for, once in range."""
-  rule = f'must lie in [{least}, {WIDTH}]'
-  return require((k >= least) & (k <= WIDTH), k, field, rule)
-
-
-def _with_grammars(prompts):
-  """Returns the inputs of the signatures that also take a grammar."""
-  grammar = {'grammar': _spec(tf.string)}
-  resumed = {'grammar_state': _spec(tf.int32), 'num_left': _spec(tf.int32)}
-  more = {'generate_chunk': grammar | resumed}
-  return {
-    with_grammar(base): prompt | more.get(base, grammar)
-    for base, prompt in prompts.items()
-  }
-
-
-def _option_specs(version):
-  fields = fields_of(version)
-  return {name: _spec(tf.as_dtype(f.dtype)) for name, f in fields.items()}
-
-
-def _readable(text: tf.Tensor) -> tf.Tensor:
-  return in_graph_base.replace_invalid_utf8(text)
 
 
 def _grammars(
