@@ -12,6 +12,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
+from weight_files import (
+  WEIGHTS,
+  assert_same_bytes,
+  leaves,
+  tensors_of,
+  write,
+)
 
 from minigpt.checkpoints import huggingface, loading
 from minigpt.config import GPTConfig
@@ -25,7 +32,6 @@ safetensors = pytest.importorskip('safetensors.numpy')
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 NAMES = ('gpt2-wide', 'gpt2-untied', 'gpt2-deep')
-WEIGHTS = 'model.safetensors'
 
 
 def expected(name):
@@ -35,30 +41,6 @@ def expected(name):
 def assert_close(logits, wanted):
   """To 1e-4 of the largest logit, as differences near zero mean nothing."""
   assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()
-
-
-def leaves(tree):
-  return {k: np.asarray(v) for k, v in params.named_leaves(tree).items()}
-
-
-def assert_same_bytes(found, wanted):
-  assert found.keys() == wanted.keys()
-  for name in wanted:
-    assert found[name].dtype == wanted[name].dtype, name
-    assert found[name].shape == wanted[name].shape, name
-    assert found[name].tobytes() == wanted[name].tobytes(), name
-
-
-def tensors_of(path):
-  return safetensors.load_file(path / WEIGHTS)
-
-
-def characters(n):
-  return build('char', ''.join(map(chr, range(0x10000, 0x10000 + n))))
-
-
-def write(path, config, weights):
-  huggingface.write(path, config, weights, characters(config.vocab_size))
 
 
 @pytest.fixture

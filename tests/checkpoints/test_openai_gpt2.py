@@ -6,40 +6,19 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from weight_files import (
+  assert_same_bytes,
+  leaves,
+  tensors_of,
+  write,
+)
 
 from minigpt.checkpoints import huggingface, openai_gpt2
 from minigpt.errors import InputError
-from minigpt.model import params
-from minigpt.tokenizers import build
 
 safetensors = pytest.importorskip('safetensors.numpy')
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
-WEIGHTS = 'model.safetensors'
-
-
-def leaves(tree):
-  return {k: np.asarray(v) for k, v in params.named_leaves(tree).items()}
-
-
-def assert_same_bytes(found, wanted):
-  assert found.keys() == wanted.keys()
-  for name in wanted:
-    assert found[name].dtype == wanted[name].dtype, name
-    assert found[name].shape == wanted[name].shape, name
-    assert found[name].tobytes() == wanted[name].tobytes(), name
-
-
-def tensors_of(path):
-  return safetensors.load_file(path / WEIGHTS)
-
-
-def characters(n):
-  return build('char', ''.join(map(chr, range(0x10000, 0x10000 + n))))
-
-
-def write(path, config, weights):
-  huggingface.write(path, config, weights, characters(config.vocab_size))
 
 
 def truncate(file, n=1):

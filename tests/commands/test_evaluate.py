@@ -4,31 +4,18 @@ import json
 
 import helpers
 import pytest
+import small_models
 
 from minigpt import tokenizers
 from minigpt.analysis import perplexity
 from minigpt.checkpoints import workdir
-from minigpt.checkpoints.loading import LoadedModel
-from minigpt.config import GPTConfig
 from minigpt.data import corpus
-from minigpt.model import params
 from minigpt.training.metrics import read_metrics
-
-LETTERS = '\n abcdefghij'
-CONFIG = GPTConfig(
-  vocab_size=12,
-  context_length=20,
-  emb_dim=8,
-  n_heads=2,
-  n_layers=1,
-  init_std=0.5,
-)
 
 
 @pytest.fixture(scope='module')
 def model():
-  weights = params.init_params(CONFIG, seed=1)
-  return LoadedModel(CONFIG, weights, tokenizers.build('char', LETTERS))
+  return small_models.letters()
 
 
 def evaluate(**flags):
