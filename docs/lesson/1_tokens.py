@@ -27,7 +27,8 @@ if drawing.path():
       box = dict(color=f'C{i % 3}', alpha=0.25, edgecolor='white')
       panel.barh(-row, len(token), left=start, height=0.7, **box)
       middle = start + len(token) / 2
-      panel.text(middle, -row, f'{token}\n{number}', ha='center', va='center')
+      label = f'{token.replace(" ", "␣")}\n{number}'
+      panel.text(middle, -row, label, ha='center', va='center')
       start += len(token)
   panel.set_yticks([0, -1], cuts, fontsize=10)
   panel.set_xticks([])

@@ -1,4 +1,4 @@
-"""Tokens become vectors, and learn where they stand."""
+"""Tokens become vectors that also say where the tokens stand."""
 
 import quiet  # noqa: F401, I001
 

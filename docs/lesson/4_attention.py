@@ -1,4 +1,4 @@
-"""Attention in three levels, with the maps drawn."""
+"""Attention in three levels, and its maps."""
 
 import quiet  # noqa: F401, I001
 

@@ -20,14 +20,14 @@ with (
   run.train()
 model, config, tokenizer = run.model, run.config.model, run.data.tokenizer
 
-# Without a cache: read everything, take the most likely, read everything again.
+# Without a cache: read the whole text again for each new token.
 ids = tokenizer.encode('the stars').tolist()
 for _ in range(12):
   logits = gpt(tf.constant([ids]), model.params, config)
   ids.append(int(tf.argmax(logits[0, -1])))
 print('without a cache:', repr(tokenizer.decode(ids)))
 
-# With one: keys and values of the past stay, each step reads what is new.
+# With a cache: keys and values are kept, and a step reads only new tokens.
 caches, position = empty_caches(1, 32, config), 0
 new, said = tokenizer.encode('the stars').tolist(), 'the stars'
 for _ in range(12):
@@ -41,7 +41,7 @@ for _ in range(12):
 print('with a cache:   ', repr(said))
 print(f'tokens read: {sum(range(9, 21))} without, {position} with')
 
-# Samples of eight seeds after "the ", further and further from the most likely.
+# Eight samples each after "the ", more and more varied.
 logits = gpt(tf.constant([tokenizer.encode('the ')]), model.params, config)
 for temperature in (0.0, 1.0, 3.0):
   options = make_sampling(8, temperature=temperature, seed=tf.range(8))
@@ -56,5 +56,6 @@ if drawing.path():
     chances = tf.nn.softmax(logits[0, -1] / temperature)
     panel.bar(range(len(letters)), chances)
     panel.set_xticks(range(len(letters)), letters, fontsize=8)
+    panel.set_ylim(0, 1)
     panel.set_title(f'after "the ", temperature {temperature}', fontsize=9)
   drawing.save(figure)

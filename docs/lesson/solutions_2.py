@@ -1,4 +1,4 @@
-"""1: 34 windows, 170 steps; 2: the first token, and a rest that fills none."""
+"""1: 34 windows, 170 steps; 2: the first token and the last."""
 
 import quiet  # noqa: F401, I001
 
@@ -18,6 +18,6 @@ assert 10 * windows.n_examples // 2 == 170
 windows = make_windows(tokens, 8, stride=8, vocab_size=size)
 times = np.zeros(len(tokens), int)
 for start in range(0, 8 * windows.n_examples, 8):
-  times[start + 1 : start + 9] += 1
+  times[start + 1 : start + 9] += 1  # the targets of a window
 print('never a target:', np.flatnonzero(times == 0))
 assert set(times[1:81]) == {1} and times[0] == times[81] == 0

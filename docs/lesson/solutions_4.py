@@ -1,4 +1,4 @@
-"""1: else it could copy the answer; 2: 8 and 1; nearly all on one key."""
+"""1: the model could copy the answer; 2: 8, then 1; nearly one-hot."""
 
 import quiet  # noqa: F401, I001
 

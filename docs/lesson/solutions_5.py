@@ -1,4 +1,4 @@
-"""1: three lines; 2: queries, keys, values, and back 4; the MLP 4 and 4."""
+"""1: three lines; 2: attention has 3 + 1, the MLP has 4 + 4."""
 
 import quiet  # noqa: F401, I001
 
@@ -22,4 +22,4 @@ deeper = dataclasses.replace(config, n_layers=config.n_layers + 1)
 a_block = deeper.n_parameters - config.n_parameters
 d = config.emb_dim
 print(f'a block of GPT-2 124M has {a_block:,} weights')
-assert a_block == 3 * d * d + d * d + 4 * d * d + 4 * d * d + 2 * d
+assert a_block == (3 + 1 + 4 + 4) * d * d + 2 * d

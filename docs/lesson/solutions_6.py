@@ -1,4 +1,4 @@
-"""1: the softmax, less one at the target; 2: by the rate, for any gradient."""
+"""1: the tape agrees; 2: by the learning rate, for any gradient."""
 
 import quiet  # noqa: F401, I001
 

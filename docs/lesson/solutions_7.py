@@ -1,4 +1,4 @@
-"""1: one token is left to sample from; 2: 393,000 and 1,023."""
+"""1: only the most likely token is left; 2: 392,960 and 1,023."""
 
 import quiet  # noqa: F401, I001
 

@@ -1,4 +1,4 @@
-"""1: rows of a batch do not meet; 2: cross entropies, added up."""
+"""1: rows of a batch are independent; 2: minus the sum of cross entropies."""
 
 import quiet  # noqa: F401, I001
 

@@ -1,4 +1,4 @@
-"""1: as many as it has bytes; 2: 32 million, a quarter of GPT-2 124M."""
+"""1: one for each byte; 2: 32 million, a quarter of GPT-2 124M."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from minigpt.tokenizers import bpe_trainer
 
 page = Path(bpe_trainer.__file__).parents[2] / 'docs' / 'lesson' / 'page.txt'
 text = page.read_text('utf-8')
-tokenizer = bpe_trainer.train([text], vocab_size=257)  # With the end of text.
+tokenizer = bpe_trainer.train([text], vocab_size=257)  # and end of text
 n = len(tokenizer.encode(text))
 print(f'{n} tokens, {len(text.encode())} bytes')
 assert n == len(text.encode())
