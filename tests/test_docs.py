@@ -1,21 +1,27 @@
-"""Every shell block of the documents runs, at toy sizes.
+"""Every block of shell or Python in the documents runs, at toy sizes.
 
 Documents run in the order below, in one folder, so that one may use what
 another has made. A block that cannot run here has a comment above its fence,
-invisible in the document: <!-- not run: the reason -->.
+invisible in the document: <!-- not run: the reason -->, or, where another test
+has the server that it asks, <!-- run by: the test -->. Those of the lesson are
+quotes and solutions, which tests/test_lesson.py runs.
 """
 
+import functools
 import json
 import re
 import runpy
 import string
 import subprocess
+from typing import NamedTuple
 
 import helpers
 import pytest
 
+import minigpt
 from minigpt import tokenizers
 from minigpt.checkpoints import huggingface
+from minigpt.compiler import backend
 from minigpt.config import GPTConfig
 from minigpt.model.params import init_params
 
@@ -23,12 +29,16 @@ ROOT = helpers.ROOT
 _FIRST = ['README.md', 'BUILD.md', 'CONTRIBUTING.md', 'CHANGELOG.md']
 DOCUMENTS = [
   *_FIRST,
-  *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('docs/**/*.md')),
+  *sorted(
+    str(path.relative_to(ROOT))
+    for folder in ('docs', 'examples')
+    for path in ROOT.glob(f'{folder}/**/*.md')
+  ),
   'benchmarks/README.md',
   'benchmarks/log.md',
 ]
 FENCED = re.compile(
-  r'(?:<!-- not run: ([^>]*) -->\n)?```(.*)\n((?:.*\n)*?)```\n'
+  r'(?:<!-- (not run|run by): ([^>]*) -->\n)?```(.*)\n((?:.*\n)*?)```\n'
 )
 TEXT = f'{string.ascii_letters} :,.\n' * 20
 SMALL = (
@@ -102,24 +112,48 @@ PATH=
 """
 
 
+class Block(NamedTuple):
+  mark: str | None  # not run, run by
+  why: str | None
+  language: str
+  code: str
+
+
 def blocks(document):
-  """The reason not to run it, the language and the text of each block."""
+  """The blocks of code of a document."""
   text = (ROOT / document).read_text(encoding='utf-8')
-  found = [match.groups() for match in FENCED.finditer(text)]
+  found = [Block(*match.groups()) for match in FENCED.finditer(text)]
   assert 2 * len(found) == text.count('\n```')
   return found
 
 
 SHELL = [
   pytest.param(
-    code,
+    block.code,
     id=f'{document}-{i}',
-    marks=[pytest.mark.skip(reason=reason)] if reason else [],
+    marks=[pytest.mark.skip(reason=f'{block.mark}: {block.why}')]
+    if block.mark
+    else [],
   )
   for document in DOCUMENTS
-  for i, (reason, language, code) in enumerate(blocks(document))
-  if language == 'sh'
+  for i, block in enumerate(blocks(document))
+  if block.language == 'sh'
 ]
+# Pages of Python but the lesson's; the blocks of each continue each other.
+PYTHON = {
+  document: code
+  for document in DOCUMENTS
+  if not document.startswith('docs/lesson/')
+  for code in [
+    [b.code for b in blocks(document) if b.language == 'python' and not b.mark]
+  ]
+  if code
+}
+# A run of the front door, at toy size.
+SMALL_RUN = dict(
+  **{'context_length': 16, 'emb_dim': 8, 'n_heads': 2, 'batch_size': 2},
+  **{'epochs': 0, 'steps': 2, 'steps_per_call': 1, 'compile': 'graph'},
+)
 
 
 @pytest.fixture(scope='module')
@@ -185,15 +219,31 @@ def test_a_shell_block_runs(code, folder, ran):
         assert_all_pass(json.loads(done.stdout))
 
 
-# Pages whose blocks of Python continue each other, and need no server.
-@pytest.mark.parametrize('document', ['docs/inside.md'])
+@pytest.mark.parametrize('document', PYTHON)
 def test_python_blocks_run(document, folder, monkeypatch):
-  """With the run that the shell blocks have made."""
+  """With the run that the shell blocks have made, and without XLA."""
   monkeypatch.chdir(folder)
+  small = functools.partial(minigpt.train, **SMALL_RUN)
+  monkeypatch.setattr(minigpt, 'train', small, raising=False)
+  monkeypatch.setattr(backend, 'resolve_mode', lambda *_, **__: 'graph')
   names = {}
-  for _, language, code in blocks(document):
-    if language == 'python':
-      exec(code, names)
+  for code in PYTHON[document]:
+    exec(code, names)
+
+
+MARKED = [
+  (document, block)
+  for document in DOCUMENTS
+  for block in blocks(document)
+  if block.mark == 'run by'
+]
+
+
+@pytest.mark.parametrize(('document', 'block'), MARKED)
+def test_a_block_is_run_by_the_test_that_it_names(document, block):
+  """Which reads it from its page, so that it can't be another's."""
+  source = (ROOT / 'tests' / block.why).read_text(encoding='utf-8')
+  assert f"'{document}'" in source
 
 
 def assert_all_pass(report):
@@ -205,7 +255,7 @@ def assert_all_pass(report):
 @pytest.mark.parametrize('document', DOCUMENTS)
 def test_every_block_says_what_it_is(document):
   """Or a command could hide in one that says nothing, and never be run."""
-  found = {language for _, language, _ in blocks(document)}
+  found = {block.language for block in blocks(document)}
   assert found <= {'sh', 'python', 'text'}
 
 
@@ -225,7 +275,7 @@ def test_what_a_document_names_is_there(document):
 
 @pytest.mark.parametrize('document', DOCUMENTS)
 def test_what_python_blocks_import_is_there(document):
-  code = [c for _, language, c in blocks(document) if language == 'python']
+  code = [b.code for b in blocks(document) if b.language == 'python']
   imports = [
     line
     for line in '\n'.join(code).splitlines()

@@ -56,6 +56,8 @@ def test_a_chapter_teaches(script):
   text = script.with_suffix('.md').read_text(encoding='utf-8')
   assert update.with_quotes(text) == text
   assert '<!-- quote: minigpt/' in text
+  # Each of which is tested where it is: the package, or a solution.
+  assert text.count('```python') == text.count('<!-- quote: ')
   assert text.count('$$') >= 2 and text.count('$') % 2 == 0
   assert f'](images/{script.stem}.svg)' in text
   exercises = text.partition('## Exercises')[2].partition('<details')[0]

@@ -1,35 +1,53 @@
-"""The clients of docs/clients.md, against an emulator of the server."""
+"""The clients of the documents, against an emulator of the server and a door.
 
+A block whose mark is `<!-- run by: serving/test_documented_clients.py -->` runs
+here; tests/test_docs.py holds the mark.
+"""
+
+import contextlib
+import io
 import re
 import shutil
 import subprocess
-import sys
 
 import helpers
 import pytest
 
 pytest.importorskip('tensorflow_serving', reason='no tensorflow-serving-api')
+from http_server_fixtures import serve
 from serving_emulator import emulator
-
-PAGE = (helpers.ROOT / 'docs' / 'clients.md').read_text(encoding='utf-8')
 
 
 @pytest.fixture(scope='module')
-def server(export_dir, session):
-  with emulator(export_dir, session) as served:
-    yield served
+def here(export_dir, session):
+  """What stands for the addresses and prompts of the documents."""
+  pytest.importorskip('starlette', reason='no starlette')
+  with emulator(export_dir, session) as served, serve(session) as door:
+    yield {
+      'localhost:8501': served.rest,
+      'localhost:8000': door.url.removeprefix('http://'),
+      'models/shakespeare/1': str(export_dir),
+      'ROMEO:': 'abc',
+      'JULIET:': 'bcd',
+      'to be': 'a be',
+      'or not': 'acl',
+      '"max_new_tokens": 40': '"max_new_tokens": 9',
+      'Request(seed=1)': 'Request(9, seed=1)',
+      'max_tokens=50': 'max_tokens=9',
+      '"max_tokens": 50': '"max_tokens": 9',
+    }
 
 
-def blocks(language, server):
-  """The page's code, with the emulator's address and prompts that it knows."""
-  found = re.findall(rf'```{language}\n(.*?)```', PAGE, re.DOTALL)
-  for documented, here in (
-    ('localhost:8501', server.rest),
-    ('ROMEO:', 'abc'),
-    ('JULIET:', 'bcd'),
-    ('"max_new_tokens": 40', '"max_new_tokens": 9'),
-  ):
-    found = [code.replace(documented, here) for code in found]
+def blocks(document, language, here):
+  """The code of a page, with addresses and prompts of this test."""
+  text = (helpers.ROOT / document).read_text(encoding='utf-8')
+  marked = (
+    r'<!-- run by: serving/test_documented_clients.py -->\n'
+    rf'```{language}\n(.*?)```'
+  )
+  found = re.findall(marked, text, re.DOTALL)
+  for documented, ours in here.items():
+    found = [code.replace(documented, ours) for code in found]
   return found
 
 
@@ -41,25 +59,44 @@ def answer_of(*command):
   ).stdout
 
 
-def test_curl(server):
-  default, chosen = blocks('sh', server)
+def printed_by(blocks):
+  """What Python prints in blocks that continue each other."""
+  printed, names = io.StringIO(), {}
+  with contextlib.redirect_stdout(printed):
+    for code in blocks:
+      exec(code, names)
+  return printed.getvalue()
+
+
+def test_curl(here):
+  default, chosen = blocks('docs/clients.md', 'sh', here)
   assert answer_of('bash', '-c', default).count('"text"') == 2
   assert answer_of('bash', '-c', chosen).count('"log_prob"') == 1
 
 
-def test_python(server):
-  printed = answer_of(sys.executable, '-c', blocks('python', server)[0])
-  texts = eval(printed)
+def test_python(here):
+  urllib, tensorflow = blocks('docs/clients.md', 'python', here)
+  texts = eval(printed_by([urllib]))
   assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
+  assert printed_by([tensorflow])
 
 
-def test_javascript(server):
-  [code] = blocks('text', server)
+def test_javascript(here):
+  [code] = blocks('docs/clients.md', 'text', here)
   printed = answer_of('node', '--input-type=module', '-e', code)
   assert printed.startswith('[') and printed.count("'") >= 4
 
 
-def test_tensorflow_without_a_server(server, export_dir, capsys):
-  code = blocks('python', server)[1]
-  exec(code.replace('models/shakespeare/1', str(export_dir)), {})
-  assert capsys.readouterr().out
+def test_a_door_and_a_server_answer_the_page_on_serving(here):
+  door, server = blocks('docs/serving.md', 'sh', here)
+  assert '"finish_reason":' in answer_of('bash', '-c', door)
+  assert '"text"' in answer_of('bash', '-c', server)
+  pytest.importorskip('openai')
+  assert len(printed_by(blocks('docs/serving.md', 'python', here))) == 9
+
+
+def test_the_client_of_the_package_answers_and_streams(here):
+  answers, stream = blocks('docs/serve_check.md', 'python', here)
+  printed = printed_by([answers, stream])
+  log_probs = re.findall(r'-\d+\.\d+', printed)
+  assert len(log_probs) == 2 and not printed.endswith('\n')

@@ -8,6 +8,7 @@ import re
 import types
 from dataclasses import replace
 
+import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -336,3 +337,13 @@ def test_serve_check_reads_the_answers(model, endpoint, tmp_path, monkeypatch):
   (extra / 'model.json').write_text(json.dumps(card))
   with pytest.raises(CheckError, match='grammar number: row 0 is'):
     grammar_checks.grammars(under_test)
+
+
+def test_the_documented_request_is_answered(endpoint, monkeypatch, capsys):
+  """All but its connection, of which other tests are."""
+  page = (helpers.ROOT / 'docs/grammars.md').read_text('utf-8')
+  [code] = re.findall(r'run by: .*\n```python\n(.*?)```', page, re.DOTALL)
+  monkeypatch.setattr(client, 'connect', lambda address, model: endpoint)
+  exec(code, {})
+  plan = json.loads(capsys.readouterr().out)
+  assert {'name'} <= set(plan) <= {'name', 'n', 'day'}
