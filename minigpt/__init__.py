@@ -6,9 +6,9 @@
 >>> model.generate('the ', max_new_tokens=50, temperature=0)
 >>> logits = minigpt.gpt(tokens, model.params, model.config)
 
-These names are imported when they are first used: importing this package
-imports neither TensorFlow nor anything else, and changes nothing. All else is
-in the packages below, which BUILD.md lists.
+Each of these names is imported at its first use: `import minigpt` by itself is
+fast, imports no TensorFlow and changes nothing in the process. Everything else
+is in the subpackages, which BUILD.md lists.
 """
 
 import importlib
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = '0.1.0'
 
-# No `__all__`: tools that read it expect the names to be imported.
+# No `__all__`: tools that read it expect its names to exist already.
 _HOME = {
   'GPT': 'minigpt.model.transformer',
   'GPTConfig': 'minigpt.config',
@@ -43,5 +43,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  """Returns the names that there are, imported or not."""
+  """Returns all public names, including those not yet imported."""
   return sorted({*globals(), *_HOME})

@@ -1,7 +1,7 @@
 """Runs a command: `python -m minigpt COMMAND`, or `minigpt COMMAND`.
 
-Everything here works with the standard library alone, so that a Python without
-the dependencies gets one line that says how to install them.
+This module needs only the standard library, so that in a Python without the
+dependencies it can print one line that says how to install them.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from minigpt import commands
 from minigpt.errors import InputError, unknown
 from minigpt.runtime import output
 
-# What setup.cfg requires, by the names that are imported.
+# The dependencies in setup.cfg, by the names under which they are imported.
 _REQUIRED = (
   'absl',
   'importlib_resources',

@@ -1,7 +1,6 @@
-"""What `import minigpt` offers: training and loading in one call each.
+"""The functions of `import minigpt`: train a model, or load one, in one call.
 
-It stands above all packages, as the commands do, and nothing imports it but
-`minigpt/__init__.py`.
+This module may import every package; only `minigpt/__init__.py` imports it.
 """
 
 import dataclasses
@@ -34,25 +33,25 @@ def train(
   quiet: bool = False,
   **overrides: Any,
 ) -> Trainer:
-  """Trains a model, or continues the run that is in `workdir`.
+  """Trains a model, or continues the run in `workdir`.
 
   Args:
     workdir: the folder of the run.
-    preset: one of `config.PRESETS`; None: 'shakespeare-char', or 'finetune'
-      with init_from.
-    resume: False refuses a folder that holds a run.
+    preset: one of `config.PRESETS`; None means 'finetune' if `init_from` is
+      given, and 'shakespeare-char' otherwise.
+    resume: False refuses a folder that already holds a run.
     quiet: print nothing.
-    **overrides: fields of `GPTConfig`, `DataConfig` and `TrainConfig`, in place
-      of the preset's: dataset='sample', steps=100, ...
+    **overrides: fields of `GPTConfig`, `DataConfig` and `TrainConfig` that
+      replace the preset's: dataset='sample', steps=100, ...
 
   Returns:
-    The run at its last step.
+    The trainer after its last step.
 
   Raises:
-    UsageError: what is asked for makes no sense, or contradicts the run.
+    UsageError: the options make no sense, or contradict the existing run.
     InputError: the text, a model or the folder cannot be used.
-    KeyboardInterrupt: a signal has stopped the run; its last step is saved,
-      and the same call continues from there.
+    KeyboardInterrupt: a signal stopped the run. Its last step is saved; the
+      same call continues from there.
   """
   with open_run(
     workdir,
@@ -75,12 +74,12 @@ def load(
 
   Args:
     path: the folder of the model.
-    weights: how to keep them in memory, one of `config.WEIGHTS`.
+    weights: format of the weights in memory, one of `config.WEIGHTS`.
     compute_dtype: dtype of matmuls, one of `config.COMPUTE_DTYPES`.
 
   Raises:
-    UsageError: an unknown format or dtype.
-    InputError: there is no such model, or its files are damaged.
+    UsageError: the format or dtype is unknown.
+    InputError: the model does not exist, or its files are damaged.
   """
   return Model(loading.load(path), weights, compute_dtype)
 
@@ -89,9 +88,9 @@ class Model:
   """A model that generates text.
 
   Attributes:
-    config: its shape.
-    params: its float32 parameters, for `minigpt.gpt`.
-    tokenizer: text to token ids and back.
+    config: sizes of the model.
+    params: the float32 parameters, as `minigpt.gpt` takes them.
+    tokenizer: turns text into token ids and back.
   """
 
   def __init__(
@@ -100,9 +99,9 @@ class Model:
     weights: str = 'float32',
     compute_dtype: str = 'float32',
   ):
-    """Keeps the model; programs are compiled when they are first needed."""
+    """Quantizes the weights; programs are compiled at their first call."""
     self.config: GPTConfig = loaded.config
-    # Of published models they are arrays, which each call would copy.
+    # A published model's weights are NumPy arrays; each call would copy them.
     self.params: Params = tf.nest.map_structure(_variable, loaded.weights)
     self.tokenizer: Tokenizer = loaded.tokenizer
     self._compute_dtype = compute_dtype
@@ -115,20 +114,20 @@ class Model:
   def generate(self, prompt: Sequence[str], **options: Any) -> list[str]: ...
 
   def generate(self, prompt: str | Sequence[str], **options: Any) -> Any:
-    """Continues a prompt, or several in one batch.
+    """Generates text after a prompt, or after several in one batch.
 
     Args:
-      prompt: the text to continue. Of several, the i-th is sampled with
-        `seed + i`.
+      prompt: the text to continue, or a sequence of them; the i-th is sampled
+        with `seed + i`.
       **options: fields of `generation.request.Request`: max_new_tokens,
         temperature, top_k, top_p, seed, stop, ...
 
     Returns:
-      The new text of the prompt, or of each.
+      The new text: a string for one prompt, a list for several.
 
     Raises:
-      UsageError: an unknown option, or a value out of its range.
-      InputError: a prompt holds what the tokenizer does not know.
+      UsageError: an option is unknown, or its value out of range.
+      InputError: a prompt contains text that the tokenizer cannot encode.
     """
     known = [field.name for field in dataclasses.fields(Request)]
     for name in options:

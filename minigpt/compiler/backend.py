@@ -1,15 +1,16 @@
-"""Backends: for whom a function is traced. The only state read while tracing.
+"""Backends: what will compile and run the function that is being traced.
 
   xla           one XLA program for this machine
-  xla-portable  one XLA program that leaves this machine, for any device
-  cuda          one XLA program that leaves this machine, for NVIDIA's GPUs
-  hybrid        TensorFlow's kernels multiply, XLA compiles what lies between
+  xla-portable  one XLA program to be exported, for any device
+  cuda          one XLA program to be exported, for NVIDIA's GPUs
+  hybrid        TensorFlow's kernels for matmuls, XLA for the code in between
   graph         TensorFlow's kernels alone, as an unmodified server runs them
-  graph-onednn  the same, with kernels of oneDNN that not every server has
-  eager         nobody compiles: definitions run as they are written
+  graph-onednn  the same, with oneDNN kernels that not every server has
+  eager         no compiler: the definitions run as they are written
 
-The functions of the model are the same in all of them. `dispatch` chooses
-which implementation of an operation is traced.
+The model's functions are the same for all backends. `dispatch` chooses which
+implementation of each operation is traced; the backend is the only global
+state that tracing reads.
 """
 
 import contextlib
@@ -22,29 +23,29 @@ from minigpt.config import COMPILE_MODES
 from minigpt.errors import unknown
 
 EAGER = 'eager'
-# Those that end as one XLA program.
+# XLA compiles the whole function.
 WHOLE_XLA = ('xla', 'xla-portable', 'cuda')
-# Those in which nothing is XLA's.
+# XLA compiles none of it.
 GRAPH = ('graph', 'graph-onednn')
 COMPILED = (*WHOLE_XLA, 'hybrid', *GRAPH)
 
-# Who runs a program that leaves TensorFlow, and the backend that it is for.
+# Target devices of an exported XLA program, and their backends.
 DEVICES = {'any': 'xla-portable', 'cuda': 'cuda'}
 
 
 class Backend(NamedTuple):
-  """What is known of the function being traced."""
+  """The target of a trace, and what may be assumed of the traced function."""
 
   name: str
-  frozen: bool = False  # Its weights are the same in every call.
-  inference: bool = False  # Nobody takes a gradient of it.
-  # Parts of it that were traced already, by their Python function; see
-  # `subgraphs`.
+  frozen: bool = False  # The weights are the same in every call.
+  inference: bool = False  # The function is never differentiated.
+  # Subgraphs that are already traced, by their Python function; see the
+  # module `subgraphs`.
   subgraphs: dict[Callable[..., Any], Any] = {}  # noqa: RUF012
 
   @property
   def is_whole_xla(self) -> bool:
-    """Whether it becomes one XLA program, here or elsewhere."""
+    """Whether XLA compiles the whole function, on any machine."""
     return self.name in WHOLE_XLA
 
 
@@ -62,15 +63,15 @@ def current() -> Backend:
 def tracing(
   mode: str, frozen: bool = False, inference: bool = False
 ) -> Iterator[None]:
-  """Declares that what is traced within is meant for `mode`.
+  """Sets the backend of everything traced inside the context.
 
   Args:
     mode: one of `COMPILE_MODES`, or 'graph-onednn'.
     frozen: the weights are the same in each call.
-    inference: nobody takes a gradient.
+    inference: the function is never differentiated.
 
   Raises:
-    UsageError: there is no such mode.
+    UsageError: the mode is unknown.
   """
   if mode not in (*COMPILE_MODES, *GRAPH):
     raise unknown('compile', mode, COMPILE_MODES)
@@ -85,7 +86,7 @@ def tracing(
 
 @contextlib.contextmanager
 def leaving_for(device: str) -> Iterator[None]:
-  """Declares that XLA programs traced within are for one of `DEVICES`."""
+  """Makes XLA programs traced inside the context exports for `device`."""
   token = _device.set(device)
   try:
     yield
@@ -99,17 +100,17 @@ def resolve_mode(
   trains: bool = False,
   cpu: cpu_features.Path = cpu_features.CPU_INFO,
 ) -> str:
-  """Returns the mode that `auto` stands for; any other stays what it is.
+  """Replaces the mode `auto` by the fastest one; returns any other unchanged.
 
-  XLA's programs are the fastest, but for generation in bfloat16, where
-  TensorFlow's kernels are, with prepacked weights, if the CPU has bfloat16 in
-  hardware.
+  XLA programs are the fastest, with one exception: generation in bfloat16 on a
+  CPU that has it in hardware, where TensorFlow's matmuls with prepacked weights
+  are faster.
 
   Args:
     mode: one of `COMPILE_MODES`, or 'auto'.
-    compute_dtype: of the activations.
+    compute_dtype: dtype of the activations.
     trains: whether training steps are compiled.
-    cpu: what the system says of its processor.
+    cpu: the file that describes the processor; see `cpu_features.read`.
   """
   if mode != 'auto':
     return mode

@@ -1,10 +1,10 @@
 """Identities that keep XLA from moving, repeating or merging computations.
 
-Each changes no value and no gradient. Outside an XLA program `depend_on` is a
-control dependency, and the other two return what they are given.
+None changes a value or a gradient. Outside an XLA program, `depend_on` is a
+control dependency and the other two return their argument.
 
-The optimization barrier of XLA (`jax.lax.optimization_barrier`) is not used:
-see docs/design/compilation.md for what it did in each of the three places.
+XLA's own optimization barrier (`jax.lax.optimization_barrier`) is not used:
+docs/design/compilation.md reports what it did in place of each function.
 """
 
 import math
@@ -15,12 +15,13 @@ from minigpt.compiler import backend
 
 
 def depend_on(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-  """Returns `x`, with which nothing can be computed before there is `y`.
+  """Returns `x`, but lets nothing use it before `y` is computed.
 
-  What does not change in a loop, XLA computes before the loop: a cast of all
-  weights, whose result each iteration then reads in their place. And what a
-  gradient computes again, to save memory, it would compute early, or take for
-  what has been computed already.
+  This stops two of XLA's optimizations that cost more than they save. It moves
+  out of a loop what no iteration changes, such as a cast of all weights; each
+  iteration then reads the result, a second copy of the weights. And it merges
+  equal computations, so that values which a gradient recomputes to save memory
+  would be kept after all.
 
   Args:
     x: a tensor of floats or integers, of any shape.
@@ -30,33 +31,37 @@ def depend_on(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
   if not current.is_whole_xla:
     with tf.control_dependencies([y]):
       return tf.identity(x)
-  if x.dtype == tf.bfloat16:  # XLA would round what it subtracts from.
+  if x.dtype == tf.bfloat16:  # In bfloat16, XLA would round x - 0.
     return tf.bitcast(depend_on(tf.bitcast(x, tf.int16), y), x.dtype)
-  # Nothing is greater than infinity, but XLA's passes do not know that. The
-  # code generator behind them does, and subtracts nothing.
+  # Nothing is greater than infinity. XLA's optimization passes do not know
+  # that; its code generator does, and removes the subtraction.
   return x - tf.cast(_never(y), x.dtype)
 
 
 def materialize(x: tf.Tensor) -> tf.Tensor:
-  """Returns `x`, which XLA computes once and not again for each use.
+  """Returns `x`, but makes XLA compute it only once, in its present shape.
 
-  A division is too expensive for XLA to repeat, so it ends the loop that
-  makes `x`. And `x` stays in its shape: what XLA finds divided in another one,
-  it would reshape number by number wherever it is used.
+  XLA fuses a cheap computation into each of its uses, and thereby repeats it.
+  It does not repeat a division, so a division by 1 ends the fused loop that
+  computes `x`. The division must also pin the shape: if XLA moved a reshape
+  before it, every use would reshape `x` element by element.
 
   Args:
     x: float [N, ..., M], N and M at least 1.
   """
   if not backend.current().is_whole_xla:
     return x
-  # One divisor for all would let a reshape of `x` pass; for all that XLA knows,
-  # the columns are divided by different numbers.
+  # XLA can move a reshape across a division by one number, but not across one
+  # whose divisors may differ by column, as these may for all that XLA knows.
   is_other = tf.range(tf.shape(x)[-1]) < tf.cast(_never(x), tf.int32)
   return x / (1 + tf.cast(is_other, x.dtype))
 
 
 def materialize_gradient(x: tf.Tensor) -> tf.Tensor:
-  """Returns `x`, whose gradient XLA computes once (see `materialize`)."""
+  """Returns `x`, but makes XLA compute its gradient only once.
+
+  See `materialize`.
+  """
   return _materialized(x) if backend.current().is_whole_xla else x
 
 

@@ -1,4 +1,4 @@
-"""What the processor that does the work has in hardware."""
+"""Data types that this machine's processor supports in hardware."""
 
 import functools
 from pathlib import Path
@@ -13,18 +13,18 @@ _INT8 = {'amx_int8', 'avx512_vnni', 'avx_vnni'}
 
 
 class Features(NamedTuple):
-  """What the processor multiplies without widening it first."""
+  """Data types that the processor multiplies without converting them first."""
 
   bfloat16: bool = False  # AVX512-BF16 or AMX-BF16
   int8: bool = False  # VNNI or AMX-INT8
 
 
 def read(cpu: Path = CPU_INFO) -> Features:
-  """Returns the features of the CPU; none where a GPU does the work.
+  """Returns the features of the CPU, or none if a GPU does the work.
 
   Args:
-    cpu: the file in which Linux describes its processor; other systems have
-      none, and so no features here.
+    cpu: the file in which Linux describes the processor; systems without such
+      a file count as having no features.
   """
   if tf.config.list_physical_devices('GPU') or not cpu.exists():
     return Features()

@@ -1,8 +1,8 @@
-"""Custom calls: kernels that an XLA program knows by name.
+"""Custom calls: kernels that an XLA program calls by name.
 
-TensorFlow offers them through a generated module of its own that is not part of
-its public interface. It is imported here alone, and only when a kernel asks: a
-TensorFlow without it costs those kernels, and nothing else.
+TensorFlow's op for them is in a generated module outside its public API. Only
+this module imports it, and only when a kernel is about to use it: a TensorFlow
+without that module loses these kernels and nothing else.
 """
 
 import functools
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 @functools.cache
 def available() -> bool:
-  """Tells whether this TensorFlow can put custom calls into a program."""
+  """Tells whether this TensorFlow can emit custom calls."""
   try:
     _module()
   except ImportError:
@@ -32,10 +32,10 @@ def custom_call(
   """Calls a kernel by its name within an XLA program.
 
   Args:
-    name: the call's target, as in '__onednn$matmul'.
-    operands: what it reads; shapes known.
-    config: what it is told, which becomes JSON.
-    results: a dtype and a shape for each tensor that it returns.
+    name: the call's target, such as '__onednn$matmul'.
+    operands: the kernel's inputs, of known shapes.
+    config: the kernel's options, passed to it as JSON.
+    results: a dtype and a shape for each tensor that the kernel returns.
   """
   dtypes, shapes = zip(*results, strict=True)
   return _module().xla_custom_call_v2(

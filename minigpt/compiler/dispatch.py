@@ -1,12 +1,12 @@
-"""Operations with a definition and faster implementations of the same thing.
+"""Operations: a definition each, and faster implementations of it.
 
-A definition is an equation and runs wherever nobody compiles: in eager code,
-in a debugger, in a `tf.function` of the user's own. A program that `jit`
-compiles declares its backend, and then the first registered implementation
-that supports the arguments is traced in the definition's place.
+A definition is an equation. It runs where no backend is declared: in eager
+code, in a debugger, in a user's own `tf.function`. A function compiled by `jit`
+declares its backend, and then the first registered implementation that supports
+the arguments is traced in place of the definition.
 
-Packages of implementations are plugins: the first declared backend loads them
-by name, so that no order of imports matters.
+Packages of implementations are plugins: they are imported by name when a
+backend is first declared, so that the order of imports does not matter.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ _named: contextvars.ContextVar[bool] = contextvars.ContextVar('named')
 
 @contextlib.contextmanager
 def name_scopes() -> Iterator[None]:
-  """Puts the nodes of each operation traced within into a scope of its name.
+  """Gives each operation traced inside the context a name scope of its own.
 
-  For graphs that somebody looks at; a program does not gain by it.
+  This only serves graphs that a person looks at, as in TensorBoard.
   """
   token = _named.set(True)
   try:
@@ -42,7 +42,7 @@ def name_scopes() -> Iterator[None]:
 
 
 def always(**arguments: Any) -> bool:
-  """Returns True: the predicate of an implementation for all arguments."""
+  """Returns True: the predicate of an implementation without restrictions."""
   return True
 
 
@@ -80,24 +80,24 @@ class Op(Generic[P, R]):
     Op.registry.append(self)
 
   def overload(self, applies: Callable[..., bool]) -> Callable:
-    """Registers another definition, for arguments of another kind.
+    """Registers a definition for another type of arguments.
 
-    As for weights with an adapter, or quantized ones. It runs in every
-    backend, eager code included.
+    An example is weights with an adapter, or quantized ones. It runs with
+    every backend, and in eager code.
 
     Args:
-      applies: called with all arguments of the operation, by name.
+      applies: the predicate, called with all arguments by name.
     """
     return self._register(self.overloads, (), applies)
 
   def implementation(
     self, *backends: str, supports: Callable[..., bool] = always
   ) -> Callable:
-    """Registers an implementation; the first that fits is taken.
+    """Registers an implementation; a call runs the first that supports it.
 
     Args:
-      backends: names of those that it is for.
-      supports: called with all arguments of the operation, by name.
+      backends: names of the backends that it is for.
+      supports: the predicate, called with all arguments by name.
     """
     return self._register(self.implementations, backends, supports)
 
@@ -123,13 +123,13 @@ class Op(Generic[P, R]):
     return self.definition
 
   def bound(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-    """Returns the arguments of a call by name, defaults among them."""
+    """Returns the arguments of a call by name, including defaults."""
     found = self._signature.bind(*args, **kwargs)
     found.apply_defaults()
     return found.arguments
 
   def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Runs the definition, or what is registered for backend and arguments."""
+    """Runs what `chosen` returns for these arguments."""
     function = self.chosen(*args, **kwargs)
     if not _named.get(False):
       return function(*args, **kwargs)

@@ -21,10 +21,10 @@ def compiled(
     f: a function of tensors to tensors.
     mode: one of `COMPILE_MODES`, or 'graph-onednn'.
     frozen: the weights that `f` reads are the same in each call.
-    inference: nobody takes a gradient of `f`, nor does `f` itself.
+    inference: `f` is never differentiated, and computes no gradient itself.
 
   Raises:
-    UsageError: when it is traced, and there is no such mode.
+    UsageError: the mode is unknown; raised by the first call.
   """
 
   @functools.wraps(f)
@@ -34,17 +34,17 @@ def compiled(
     with backend.tracing(mode, frozen, inference):
       return f(*args, **kwargs)
 
-  # jit_compile=False would leave a mark in an export, if a harmless one.
+  # None, not False: False would add an attribute to every exported function.
   jit_compile = True if mode == 'xla' else None
   return tf.function(traced, autograph=False, jit_compile=jit_compile)
 
 
 @functools.cache
 def _set_xla_flags() -> None:
-  """Adds our flags for XLA, which reads them when it first compiles.
+  """Sets minigpt's XLA flags, which XLA reads when it first compiles.
 
-  Commands have done so already; who uses the library has not, and `hybrid`
-  programs can crash without one of them.
+  Commands set them at start-up. This call is for users of the library: without
+  one of the flags, `hybrid` programs can crash.
   """
   startup.set_xla_flags()
 
@@ -52,12 +52,13 @@ def _set_xla_flags() -> None:
 def retraced(
   f: tf.types.experimental.PolymorphicFunction, device: str
 ) -> tf.types.experimental.PolymorphicFunction:
-  """Returns what `compiled` made for 'xla', traced again for another device.
+  """Returns a function of the mode 'xla', traced again for another device.
 
-  Compile it there: this machine's XLA may not know its custom calls.
+  Compile the result on that device: this machine's XLA may not know the custom
+  calls in it.
 
   Args:
-    f: what `compiled` returned.
+    f: a function that `compiled` returned.
     device: one of `backend.DEVICES`.
   """
 

@@ -1,6 +1,7 @@
-"""Rematerialization: less memory for more arithmetic (Chen et al. 2016).
+"""Rematerialization: gradients recompute values to save memory.
 
-`tf.recompute_grad` does not take its place: see docs/design/compilation.md.
+Source: Chen et al. 2016. docs/design/compilation.md says why
+`tf.recompute_grad` does not do here.
 """
 
 import functools
@@ -12,29 +13,27 @@ import tensorflow as tf
 
 from minigpt.compiler import barriers
 
-# A step of a small model is short, and its memory does not matter.
+# Smaller tensors are kept: the memory of small models does not matter.
 FREE_BYTES = 4 << 20
 
 
 def worth_rematerializing(*shape: int | tf.Tensor) -> bool:
-  """Tells whether floats of this shape take much memory to keep.
+  """Tells whether a float32 tensor takes more memory than `FREE_BYTES`.
 
   Args:
-    shape: sizes; tensors where tracing does not know them, which counts as
-      much.
+    shape: sizes of the tensor; a size unknown while tracing (a tensor) counts
+      as large.
   """
   sizes = [n for n in shape if isinstance(n, int)]
   return len(sizes) < len(shape) or 4 * math.prod(sizes) > FREE_BYTES
 
 
 def rematerialized(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-  """Returns `f`, of which a tape keeps the arguments alone.
-
-  Its gradient computes `f` again, up to where nothing more is needed.
+  """Makes a tape keep only the arguments of `f`; its gradient recomputes `f`.
 
   Args:
     f: a function of a float tensor [N, ...], N at least 1, and of trees of
-      tensors. It may close over what needs no gradient.
+      tensors. It may close over tensors that need no gradient.
   """
 
   @functools.wraps(f)
@@ -42,7 +41,8 @@ def rematerialized(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
     @tf.custom_gradient
     def keeping(*leaves):
       def gradient(upstream):
-        # XLA would merge equal operations, and keep what they made.
+        # Without the barrier, XLA would merge this with the first computation
+        # of `f`, and keep its intermediate values until here.
         first = barriers.depend_on(leaves[0], upstream)
         again = [first, *leaves[1:]]
         with tf.GradientTape() as tape:

@@ -1,16 +1,17 @@
-"""Parts of a program that are traced once for all calls alike, or compiled.
+"""Subgraphs: parts of a program that are traced, or compiled, only once.
 
-To trace an operation takes Python a fifth of a millisecond, and a step of GPT-2
-has 20,000 of them, most of them the same in each layer or for each weight.
+Tracing an operation takes Python a fifth of a millisecond, and a training step
+of GPT-2 has 20,000, most of them the same in each layer or for each weight.
 
-  traced_once          a layer: in an XLA program, a function of the program
-  traced_once_no_grad  the same for what has no gradient; in `hybrid` an XLA
-                       program of its own
+  traced_once          in `xla`, one function in the program, called by each
+                       layer
+  traced_once_no_grad  the same for functions without gradient; in `hybrid`, an
+                       XLA program of its own
   compiled_island      in `hybrid`, an XLA program of its own, for the
                        arithmetic between two matmuls
 
-Portable programs (`xla-portable`, `cuda`) are traced in full: whether the XLA
-of another device merges what the functions have in common is not known.
+Exported programs (`xla-portable`, `cuda`) are traced in full: the XLA of
+another device may not merge what the functions have in common.
 """
 
 import functools
@@ -23,10 +24,10 @@ from minigpt.compiler import backend, jit
 
 
 def traced_once(f: Callable) -> Callable:
-  """Returns `f`, traced once for all calls alike in an XLA program.
+  """Makes an XLA program trace `f` once for all calls of the same shapes.
 
-  Its gradient is traced once as well. The gradient starts from the same
-  arguments; XLA inlines both functions and merges what they have in common.
+  The gradient of `f` is traced once too. It starts from the arguments of `f`
+  and recomputes; XLA inlines both functions and merges what they share.
 
   Args:
     f: as for `compiled_island`; an argument may be None.
@@ -43,10 +44,10 @@ def traced_once(f: Callable) -> Callable:
 
 
 def traced_once_no_grad(f: Callable) -> Callable:
-  """Returns `f`, which has no gradient, traced once for all calls alike.
+  """Traces `f` once for all calls of the same shapes; `f` has no gradient.
 
-  In `hybrid` it is an XLA program of its own; under XLA, a function of the one
-  program, which XLA inlines.
+  In `hybrid`, `f` becomes an XLA program of its own; in `xla`, a function in
+  the program, which XLA inlines.
 
   Args:
     f: as for `compiled_island`.
@@ -69,14 +70,14 @@ def traced_once_no_grad(f: Callable) -> Callable:
 
 
 def compiled_island(f: Callable) -> Callable:
-  """Returns `f`, in `hybrid` as an XLA program of its own.
+  """Makes `f` an XLA program of its own in `hybrid`.
 
-  Its gradient is another program that starts from the same arguments: no
-  intermediate result of `f` is written to memory for it.
+  The gradient is another program. It starts from the arguments of `f`, so that
+  `f` writes no intermediate results to memory.
 
   Args:
-    f: a function of trees of tensors to one tensor or a tree of them, and of
-      keywords that are no tensors. It closes over no tensors.
+    f: a function from trees of tensors to a tensor or a tree of them; keyword
+      arguments are no tensors. It closes over no tensors.
   """
   gradient = _gradient_of(f)
   programs = jit.compiled(f), jit.compiled(gradient)
@@ -91,10 +92,11 @@ def compiled_island(f: Callable) -> Callable:
 
 
 def _subgraph(f):
-  """Returns `f` as a function of the program that is being traced."""
+  """Returns `f` as a function in the program that is being traced."""
   subgraphs = backend.current().subgraphs
   if f not in subgraphs:
-    # Inlined sooner, it would be translated for XLA again for each call.
+    # Only XLA may inline it: TensorFlow would inline it too early, and XLA's
+    # bridge would translate every copy.
     attributes = {'_noinline': True}
     subgraphs[f] = tf.function(
       f, autograph=False, experimental_attributes=attributes
@@ -103,7 +105,7 @@ def _subgraph(f):
 
 
 def _gradient_of(f):
-  """Returns a function that differentiates `f` by its float arguments."""
+  """Returns the gradient function of `f` in its float arguments."""
 
   def gradient(args, upstream, **static):
     leaves = tf.nest.flatten(args)
@@ -136,8 +138,8 @@ def _joined(forward, backward, args, static):
       grads = backward(full_args, list(upstream), **static)
       return [d for d, x in zip(grads, leaves, strict=True) if x is not None]
 
-    # Without the stop, a tape that looks on from within another custom
-    # gradient would have `forward` return all that it computes.
+    # Without the stop, a tape inside another custom gradient would make
+    # `forward` return all its intermediate values.
     unseen = tf.nest.map_structure(_stopped, full_args)
     return forward(*unseen, **static), gradient
 

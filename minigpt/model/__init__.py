@@ -1,7 +1,7 @@
 """GPT-2 as equations over a tree of parameters, and nothing else.
 
-Every function takes the parameters it needs and returns its result; each
-operation is its definition, to be read beside the papers it cites. Faster
-programs for the same operations live in `kernels`, which eager code and
-observed models never run. Training lives in `training`, text in `generation`.
+Every function takes the parameters it needs and returns its result. Each
+operation is written as in the paper that it cites. Faster implementations live
+in `kernels`; eager code and models observed through hooks never run those.
+Training lives in `training`, text in `generation`.
 """

@@ -4,8 +4,8 @@
   causal_attention  ... but never at a later one
   attention         ... with several heads side by side
 
-All are the same equation, `dot_product_attention`, under different masks and
-reshapes. `kv_cache` has the last step: earlier keys and values are kept.
+All compute `dot_product_attention`, with different masks and reshapes.
+`kv_cache` adds the last step: it keeps the keys and values of earlier tokens.
 
 Shapes: B batch, T queries, S keys, H heads, K head size, D = H * K.
 """
@@ -37,7 +37,7 @@ def dot_product_attention(
 
   Args:
     mask: bool, broadcast to [..., T, S]; False hides a key from a query.
-    causal: hide the keys after each query, where T is S.
+    causal: hide the keys after each query; T must equal S.
     hook: sees `scores` and `weights`, float32 [..., T, S].
   """
   if causal:
@@ -51,13 +51,13 @@ def dot_product_attention(
 
 
 def causal_mask(n: int | tf.Tensor) -> tf.Tensor:  # -> bool [n, n]
-  """Returns True where key s is not after query t."""
+  """Returns the mask of the keys at or before each query."""
   position = tf.range(n)
   return position[None, :] <= position[:, None]
 
 
 def segment_mask(segments: tf.Tensor) -> tf.Tensor:
-  """Returns `causal_mask` within each segment: int [B, T] -> bool [B, T, T]."""
+  """Masks causally within each segment: int [B, T] -> bool [B, T, T]."""
   same = segments[:, :, None] == segments[:, None, :]
   return same & causal_mask(segments.shape[1])
 
@@ -91,7 +91,7 @@ def self_attention(x: tf.Tensor, p: params.Attention) -> tf.Tensor:
 
 
 def causal_attention(x: tf.Tensor, p: params.Attention) -> tf.Tensor:
-  """Attends with one head, to no later position: [B, T, D] -> [B, T, D]."""
+  """Attends with one head, causally: [B, T, D] -> [B, T, D]."""
   q, k, v = tf.split(linear(x, p.c_attn), 3, axis=-1)
   return linear(dot_product_attention(q, k, v, causal=True), p.c_proj)
 
@@ -108,7 +108,7 @@ def attention(
   """Attends with several heads, causally: [B, T, D] -> [B, T, D].
 
   Args:
-    mask: bool [B, 1, T, T] that takes the place of the causal one.
+    mask: bool [B, 1, T, T] that replaces the causal mask.
   """
   q, k, v = queries_keys_values(x, p, n_heads)
   y = dot_product_attention(

@@ -1,14 +1,14 @@
-"""Hooks: looking at, or changing, what flows inside a model.
+"""Hooks: functions that see, and may change, intermediate values of a model.
 
 Every function of the model takes a hook and passes its intermediates through
 it by name: `embedding`, `blocks.0.attn.scores`, `blocks.0.attn.weights`,
-`blocks.0.mlp.hidden`, `blocks.0.residual`, ... The default hook changes none,
-so that nothing of it reaches a compiled program.
+`blocks.0.mlp.hidden`, `blocks.0.residual`, ... The default hook, `no_hook`,
+returns its input and therefore adds nothing to a compiled program.
 
   logits, seen = capture(gpt, '*.attn.weights')(tokens, params, config)
 
-A hook that returns something else intervenes: zeros for one name are an
-ablation. An observed model runs the definitions, whoever compiles it.
+A hook may return another tensor in place of its input; zeros for one name are
+an ablation. A model with a hook always runs the definitions, even compiled.
 """
 
 import fnmatch
@@ -33,11 +33,11 @@ def scope(hook: Hook, prefix: str) -> Hook:
 
 
 def capture(function: Callable[..., Any], *patterns: str) -> Callable[..., Any]:
-  """Returns `function` with its intermediates, by name, as a second result.
+  """Makes `function` also return its intermediates: (result, {name: tensor}).
 
   Args:
     function: takes a keyword argument `hook`.
-    patterns: names wanted, `*` for any part; none: all of them.
+    patterns: names to keep, `*` matching any part; without one, all are kept.
   """
 
   def call(*args, **kwargs):

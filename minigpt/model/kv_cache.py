@@ -21,7 +21,7 @@ from minigpt.model.transformer import mlp
 
 
 class KVCache(NamedTuple):
-  """Keys and values of one block's past; slot s holds position s."""
+  """One block's keys and values of earlier tokens; slot s holds position s."""
 
   k: tf.Tensor  # [B, H, S, K]
   v: tf.Tensor  # [B, H, S, K]
@@ -48,7 +48,7 @@ def empty_caches(
 def update_slots(
   cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:
-  """Puts `new` [B, H, T, K] into slots `position[b]`... of [B, H, S, K]."""
+  """Writes `new` [B, H, T, K] to [B, H, S, K] from slot `position[b]` on."""
   index = slot_index(new, position)
   return tf.tensor_scatter_nd_update(cache, index, new)
 
@@ -73,10 +73,10 @@ def cached_attention(
   hook: Hook = no_hook,
   query_index: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, KVCache]:
-  """Attends from T new positions of each row to them and those in the cache.
+  """Attends from T new positions of each row to the cache and to each other.
 
-  Returns [B, T, D], or [B, 1, D] where one position alone attends, and the
-  cache with the new keys and values in it; for the arguments see `cached_gpt`.
+  Returns [B, T, D], or [B, 1, D] where `query_index` picks one query, and the
+  cache with the new keys and values; for the arguments see `cached_gpt`.
   """
   q, k, v = queries_keys_values(x, p, n_heads)
   is_full = cache is None and query_index is None
@@ -131,26 +131,25 @@ def cached_gpt(
   hook: Hook = no_hook,
   query_index: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, Caches]:
-  """Computes `hidden_states` of T new tokens a row, after those in the caches.
+  """Computes `hidden_states` of T new tokens a row, given the cached ones.
 
   Args:
     tokens: int [B, T], row b's tokens at `position[b]`, `position[b] + 1`, ...
-    caches: None where there is nothing before and `position` is 0 throughout;
-      the new ones have T slots.
+    caches: None starts new caches of T slots; `position` must then be all 0.
     position: int32 [B], how many tokens of each row the caches hold.
-    query_index: int32 [B], the one of the T tokens whose state is wanted; None:
-      all. The others are only keys and values in the last block.
+    query_index: int32 [B], the one of the T tokens whose state to return; None
+      returns all. In the last block, the others give only keys and values.
 
   Returns:
-    [B, T, D], or [B, 1, D] of one token, and the caches with the new tokens in
-    them.
+    [B, T, D], or [B, 1, D] with `query_index`, and the caches with the new
+    tokens' keys and values.
   """
   positions = position[:, None] + tf.range(sizes(tokens)[1])
   x = embedding_lookup(p.wte, tokens) + embedding_lookup(p.wpe, positions)
   x, updated = hook('embedding', x), []
   for i, layer in enumerate(p.blocks):
     cache, seen = caches[i] if caches else None, scope(hook, f'blocks.{i}')
-    # Every other block hands all positions on.
+    # Only the last block may drop positions: the others feed the next block.
     index = query_index if i == config.n_layers - 1 else None
     x, cache = cached_block(x, layer, config, cache, position, seen, index)
     updated.append(cache)

@@ -15,13 +15,13 @@ from minigpt.model.params import LayerNorm, Leaf, Linear, is_absent
 
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
-  """Returns the size of each dimension; a tensor where tracing knows none."""
+  """Returns each dimension's size: an int, or a tensor if known only at run."""
   known, size = x.shape, tf.shape(x)
   return [size[i] if n is None else n for i, n in enumerate(known)]
 
 
 def in_float32(f: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-  """Returns `f`, computed in float32 and rounded once, to the dtype of x."""
+  """Makes `f` compute in float32 and round its result once, to x's dtype."""
 
   def widen(leaf: Any) -> Any:
     return tf.cast(leaf, tf.float32) if hasattr(leaf, 'dtype') else leaf
@@ -45,7 +45,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
 def layernorm(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
-  """Normalizes each row to mean b and deviation g (Ba et al. 2016)."""
+  """Normalizes each vector, then scales and shifts it (Ba et al. 2016)."""
   mean, variance = tf.nn.moments(x, -1, keepdims=True)
   return _plus((x - mean) / tf.sqrt(variance + epsilon) * p.g, p.b)
 
@@ -65,8 +65,8 @@ def embedding_lookup(
   table: Leaf, index: tf.Tensor | slice
 ) -> tf.Tensor:  # [V, D], [...] -> [..., D]
   """Returns rows of an embedding."""
-  # Read first: gathering from the variable itself would make TensorFlow copy
-  # the variable at every later read, once for each token generated.
+  # Gather from the value: gathering from the variable would make TensorFlow
+  # copy the whole variable at every later read, once for each generated token.
   table = tf.convert_to_tensor(table)
   return table[index] if isinstance(index, slice) else tf.gather(table, index)
 
@@ -75,7 +75,7 @@ def embedding_lookup(
 def embedding_logits(
   x: tf.Tensor, table: Leaf
 ) -> tf.Tensor:  # [..., D], [V, D] -> [..., V]
-  """Computes x w', which compares x with every row of an embedding."""
+  """Computes x w': the dot product of x with every row of an embedding."""
   return tf.matmul(x, table, transpose_b=True)
 
 
@@ -93,11 +93,11 @@ def dropout(
   """Zeroes a share `rate` of x and scales up the rest (Srivastava et al. 2014).
 
   Args:
-    rng: int32 [2] seed that decides which entries fall; None: nothing falls.
+    rng: int32 [2] seed that decides which entries are zeroed; None: no dropout.
   """
   if rng is None or rate == 0:
     return x
-  # Integers, as different compilers make different floats of the same bits.
+  # Compare integers: compilers differ in how they turn random bits to floats.
   bits = tf.random.stateless_uniform(
     tf.shape(x), rng, None, None, tf.uint32, alg='philox'
   )

@@ -1,11 +1,11 @@
-"""LoRA (Hu et al. 2021): a frozen model, and small matrices that train.
+"""LoRA (Hu et al. 2021): small trainable matrices added to a frozen model.
 
 Each dense layer w [in, out] of attention and MLP gets an adapter a [in, R],
 b [R, out] and computes x w + (alpha / R) x a b. b starts at zero, so training
 starts from the frozen model itself.
 
-`attach` gives a model that computes with adapters, `merge` one of the same
-values that no longer has any.
+`attach` returns a model that computes with adapters; `merge` adds the adapters
+to the weights and returns an ordinary model of the same outputs.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from minigpt.model.params import Attention, Dense, Leaf, Linear, Params
 
 
 class Adapter(NamedTuple):
-  """What trains for a dense layer."""
+  """The trainable matrices of a dense layer."""
 
   a: Leaf  # [in, R]
   b: Leaf  # [R, out]
@@ -37,7 +37,7 @@ class Adapted(NamedTuple):
 
 
 class BlockAdapters(NamedTuple):
-  """The adapters of one block, in the places of its dense layers."""
+  """The adapters of one block, in the fields of its dense layers."""
 
   attn: Attention
   mlp: params.MLP
@@ -96,7 +96,7 @@ def _with(
 
 
 def _map_layers(f: Callable[..., Dense], *blocks: Any) -> Adapters:
-  """Calls `f` with each dense layer of blocks, or of several side by side."""
+  """Maps `f` over the dense layers of one or several sequences of blocks."""
   return tuple(
     BlockAdapters(
       Attention(*map(f, *(b.attn for b in layers))),

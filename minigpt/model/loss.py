@@ -29,8 +29,8 @@ def loss_fn(
   """Sums the weighted cross entropies, in nats, of all tokens but the first.
 
   Args:
-    weights: float32 [B, T]; None: the mean.
-    segments: int [B, T] for rows of several examples; see `gpt`.
+    weights: float32 [B, T]; None weights all tokens alike: the mean.
+    segments: int [B, T] where a row holds several examples; see `gpt`.
   """
   hidden = hidden_states(windows[:, :-1], p, config, rng, hook, segments)
   targets = windows[:, 1:]
@@ -47,7 +47,7 @@ def linear_cross_entropy(
   p: Params,
   config: GPTConfig,
 ) -> tf.Tensor:  # [B, T, D], int [B, T], float32 [B, T] -> []
-  """Sums the weighted cross entropies, in nats, of what is unembedded."""
+  """Unembeds hidden states and sums the weighted cross entropies, in nats."""
   logits = unembed(hidden, p, config)
   return tf.reduce_sum(weights * cross_entropy(logits, targets))
 
@@ -56,7 +56,7 @@ def linear_cross_entropy(
 def value_and_grad(
   loss: Callable[[Any], tf.Tensor], trained: Any
 ) -> tuple[tf.Tensor, Any]:
-  """Returns `loss(trained)` and its gradient, a tree as `trained` is one."""
+  """Returns `loss(trained)` and its gradient, a tree like `trained`."""
   with tf.GradientTape() as tape:
     tape.watch(tf.nest.flatten(trained))
     value = loss(trained)

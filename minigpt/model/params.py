@@ -1,8 +1,8 @@
 """The parameters of a GPT: nested NamedTuples of `tf.Variable`.
 
-Fields have the names of OpenAI's GPT-2 checkpoint and weights are `[in, out]`
-as it stores them. An absent leaf (a bias that the config leaves out, the head
-of a tied model) is the empty tuple: `tf.nest` skips it, a tape accepts it.
+Fields are named as in OpenAI's GPT-2 checkpoint, and weights are `[in, out]`,
+as stored there. An absent leaf (a bias that the config leaves out, the head of
+a model with tied embeddings) is `()`: `tf.nest` skips it, a tape accepts it.
 
 Shapes: V vocabulary and its padding, C context length, D emb_dim, F mlp_dim.
 """
@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from minigpt.config import GPTConfig
 
-# tf.Variable in a model; tf.Tensor after a cast or inside a gradient.
+# A tf.Variable in a model; a tf.Tensor after a cast or inside a gradient.
 Leaf = Any
-# Linear; with an adapter, or an adapter alone, in the trees of `lora`.
+# A Linear; in the trees of `lora` also an Adapted or an Adapter.
 Dense = Any
 ABSENT = ()
 
@@ -80,9 +80,9 @@ def build(
 ) -> Params:
   """Returns the tree of a model, each leaf made by `leaf(shape, mean, std)`.
 
-  GPT-2's initial weights are normal(0, init_std), biases 0, gains 1. Layers
-  back into the residual stream are scaled by 1/sqrt(2 * n_layers), as many as
-  there are additions on the way (Radford et al. 2019, 2.3).
+  GPT-2's initial weights are normal(0, init_std), biases 0, gains 1. The
+  2 * n_layers layers that add to the residual stream start smaller, by
+  1/sqrt(2 * n_layers) (Radford et al. 2019, 2.3).
   """
   c, d, f = config, config.emb_dim, config.mlp_dim
   n_rows = c.vocab_size + c.vocab_padding
@@ -114,7 +114,7 @@ def build(
 
 
 def init_params(config: GPTConfig, seed: int = 0) -> Params:
-  """Draws initial weights; the same seed, the same weights on every device."""
+  """Draws initial weights; a seed gives the same weights on every device."""
   draws = itertools.count()
 
   def draw(shape: list[int], mean: float, std: float) -> tf.Variable:
@@ -129,14 +129,14 @@ def init_params(config: GPTConfig, seed: int = 0) -> Params:
 
 
 def specs(config: GPTConfig) -> Params:
-  """Returns the tree with a tf.TensorSpec for each leaf: it takes no memory."""
+  """Returns the tree with a tf.TensorSpec for each leaf, without memory."""
   return build(config, lambda shape, mean, std: tf.TensorSpec(shape))
 
 
 def cast(params: Any, dtype: tf.DType) -> Any:
   """Returns the tree as tensors, matrices in `dtype`.
 
-  Gains and biases stay float32: sums with them are rounded once, afterwards.
+  Gains and biases stay float32; a sum with one is rounded only at the end.
   """
 
   def cast_leaf(leaf: Leaf) -> tf.Tensor:

@@ -1,8 +1,8 @@
 """GPT-2 (Radford et al. 2019) as functions over a tree of parameters.
 
-`gpt` maps a whole sequence at once; `kv_cache.cached_gpt` only new tokens after
-others whose keys and values are kept. `class GPT` owns variables and computes
-nothing.
+`gpt` computes a whole sequence; `kv_cache.cached_gpt` computes only new tokens
+and keeps the keys and values of earlier ones. `class GPT` owns the variables
+and computes nothing.
 
 Shapes: B batch, T tokens, D emb_dim, V vocabulary.
 """
@@ -29,7 +29,7 @@ from minigpt.model.layers import (
 def mlp(
   x: tf.Tensor, p: params.MLP, hook: Hook = no_hook
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """Computes a dense layer, GELU, and a dense layer back."""
+  """Computes a dense layer to F features, GELU, and a dense layer to D."""
   return linear(hook('hidden', gelu(linear(x, p.c_fc))), p.c_proj)
 
 
@@ -42,7 +42,7 @@ def block(
   hook: Hook = no_hook,
   mask: tf.Tensor | None = None,
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """Adds attention, then the MLP, each of a normalized copy."""
+  """Adds attention(layernorm(x)) to x, then mlp(layernorm(x))."""
   rate, key = config.drop_rate, fold_in(rng, 0)
   y, seen = layernorm(x, p.ln_1), scope(hook, 'attn')
   x = x + attention(y, p.attn, config.n_heads, rate, key, seen, mask)
@@ -63,7 +63,7 @@ def hidden_states(
     mask, positions = None, embedding_lookup(p.wpe, slice(tokens.shape[1]))
   else:
     mask = segment_mask(segments)[:, None]
-    # The n-th token of a segment sees n keys, its own among them.
+    # The n-th token of a segment sees n keys, including its own.
     place = tf.reduce_sum(tf.cast(mask[:, 0], tf.int32), -1) - 1
     positions = embedding_lookup(p.wpe, place)
   x = embedding_lookup(p.wte, tokens) + positions
@@ -77,9 +77,9 @@ def hidden_states(
 def unembed(
   x: tf.Tensor, p: params.Params, config: GPTConfig
 ) -> tf.Tensor:  # [..., D] -> [..., V]
-  """Computes the logits of every token as the next one."""
+  """Computes each token's logit to come next."""
   logits = embedding_logits(x, p.wte if params.is_absent(p.head) else p.head)
-  # Rows of padding are no tokens.
+  # The rows that pad the vocabulary are not tokens.
   return logits[..., : config.vocab_size] if config.vocab_padding else logits
 
 
@@ -97,9 +97,9 @@ def gpt(
     tokens: int [B, T], T at most `config.context_length`.
     rng: int32 [2] seed of the dropout; None: no dropout.
     hook: sees the intermediates; see `hooks`.
-    segments: int [B, T], which of several examples in a row each token belongs
-      to: it sees no other example, and its position counts from the start of
-      its own.
+    segments: int [B, T], the example that each token of a row belongs to. A
+      token sees only its own example, and its position counts from that
+      example's start.
 
   Returns:
     [B, T, V]; entry t depends on tokens 0 to t alone.
