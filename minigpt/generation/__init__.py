@@ -1,9 +1,9 @@
-"""From a prompt to new text: sampling, the loop around it, and its variants.
+"""From a prompt to new text: sampling, the decoding loop, and its variants.
 
-`sampling_fields` is the one list of what a request can set for each sequence;
-`sampling` chooses a token from logits, `logits_processors` change them before,
-`decode` is the loop with its cache. `beam_search` and `prompt_lookup` replace
-the loop. `generator` does all that for text, as a `Request` asks. What a server
-offers of it is in `serving`. This module imports nothing, so that commands can
-make flags of the list without waiting for TensorFlow.
+`sampling_fields` lists the options that a request can set for each sequence.
+`logits_processors` change the logits, `sampling` chooses a token from them, and
+`decode` is the loop with its KV cache; `beam_search` and `prompt_lookup` are
+other loops. `generator` runs them on text, as a `Request` says. `serving` makes
+signatures of them. This module imports nothing, so that commands can build
+their flags from the list without importing TensorFlow.
 """

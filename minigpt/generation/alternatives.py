@@ -1,4 +1,4 @@
-"""The most likely tokens at a place of the text, for readers of an answer.
+"""The most likely tokens at each position, which an answer can report.
 
 Shapes: B rows, V vocabulary.
 """
@@ -9,18 +9,18 @@ import tensorflow as tf
 
 from minigpt.model.layers import sizes
 
-WIDTH = 20  # The most that can be asked for.
+WIDTH = 20  # The most alternatives that a request can ask for.
 
 
 class Alternatives(NamedTuple):
-  """Tokens and their scores, best first; -1 and 0 beyond those asked for."""
+  """Tokens and their scores, best first; unused places hold -1 and 0."""
 
   tokens: tf.Tensor  # int32 [B, 20]
   scores: tf.Tensor  # f32 [B, 20]
 
 
 def no_alternatives(n_rows: tf.Tensor) -> Alternatives:
-  """Returns what a row has that asks for none."""
+  """Returns the alternatives of rows that ask for none."""
   return Alternatives(tf.fill([n_rows, WIDTH], -1), tf.zeros([n_rows, WIDTH]))
 
 
@@ -29,7 +29,7 @@ def most_likely(scores: tf.Tensor, k: tf.Tensor) -> Alternatives:
 
   Args:
     scores: f32 [B, V].
-    k: int32 [B], how many, 0 to 20; a small vocabulary has fewer.
+    k: int32 [B], how many to return, 0 to 20; at most V exist.
   """
   n_known = min(WIDTH, sizes(scores)[1])
   best, ids = tf.math.top_k(scores, n_known)
@@ -43,7 +43,7 @@ def most_likely(scores: tf.Tensor, k: tf.Tensor) -> Alternatives:
 
 
 def most_likely_log_probs(logits: tf.Tensor, k: tf.Tensor) -> Alternatives:
-  """Returns the best tokens with their log p; free where every `k` is 0."""
+  """Returns the best tokens with their log p; costs nothing if all k are 0."""
   return tf.cond(
     tf.reduce_any(k > 0),
     lambda: most_likely(tf.nn.log_softmax(logits), k),

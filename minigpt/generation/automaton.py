@@ -1,9 +1,9 @@
-"""Finding strings in a text that grows a token at a time.
+"""Search for strings in a text that grows by a token at a time.
 
-Of several strings, the one that completes first is found, and of those that
-complete with the same byte the longest. So the answer does not depend on how
-the text is cut into tokens, or the tokens into chunks. It is the one rule for
-stop strings, on the host and in graphs.
+Of several strings, the search finds the one that completes first; of those that
+complete with the same byte, the longest. So the result does not depend on how
+the text is split into tokens, or the tokens into chunks. Stop strings follow
+this rule everywhere, on the host and in graphs.
 
 Shapes: S states, V vocabulary.
 """
@@ -15,28 +15,29 @@ import numpy as np
 
 
 class Automaton(NamedTuple):
-  """Aho & Corasick 1975, with every transition written out.
+  """The automaton of Aho & Corasick 1975, with all transitions in a table.
 
-  A state is the longest end of the text that begins one of the strings; state
-  0 is the empty one.
+  A state stands for the longest suffix of the text that is a prefix of one of
+  the strings; state 0 is the empty suffix.
   """
 
   step: np.ndarray  # int32 [S, 256], the state after each byte
-  depth: np.ndarray  # int32 [S], bytes of that end
-  found: np.ndarray  # int32 [S], bytes of the longest string it ends with; or 0
+  depth: np.ndarray  # int32 [S], bytes of the suffix
+  # int32 [S], bytes of the longest string at the suffix's end, or 0.
+  found: np.ndarray
 
 
 class TokenTable(NamedTuple):
-  """What a whole token does in each state."""
+  """The effect of each token in each state."""
 
   next_state: np.ndarray  # int32 [S, V]
-  # Bytes from where the first string to complete begins to the token's end; 0
-  # where none completes.
-  n_after: np.ndarray  # int32 [S, V]
+  # int32 [S, V], bytes from the start of the first completed string to the end
+  # of the token; 0 where no string completes.
+  n_after: np.ndarray
 
 
 def build(strings: Sequence[bytes]) -> Automaton:
-  """Returns the automaton of strings, none of them empty."""
+  """Returns the automaton that finds these strings, none of them empty."""
   children: list[dict[int, int]] = [{}]
   depth, found = [0], [0]
   for string in strings:
@@ -55,10 +56,11 @@ def build(strings: Sequence[bytes]) -> Automaton:
 def _link(
   children: list[dict[int, int]], depth: np.ndarray, found: np.ndarray
 ) -> Automaton:
-  """Adds what a state does with bytes that continue none of its strings."""
+  """Adds the transitions for bytes that do not continue a state's strings."""
   step = np.zeros([len(children), 256], np.int32)
-  fallback = np.zeros([len(children)], np.int32)  # The next shorter end.
-  # Fallbacks are shorter, so those of a state are finished before it.
+  # The state of the next shorter suffix. It is less deep, so by this order it
+  # is complete before any state that falls back to it.
+  fallback = np.zeros([len(children)], np.int32)
   for state in np.argsort(depth, kind='stable'):
     step[state] = step[fallback[state]]
     found[state] = max(found[state], found[fallback[state]])
@@ -74,8 +76,8 @@ def feed(
   """Reads bytes up to the end of the first string that completes.
 
   Returns:
-    The state, and where that string begins, counted from the start of `data`:
-    negative where it has begun before. None where no string completes.
+    The state, and the offset in `data` at which the string begins: negative if
+    it began in earlier data, None if no string completes.
   """
   for end, byte in enumerate(data, start=1):
     state = int(automaton.step[state, byte])
@@ -85,16 +87,17 @@ def feed(
 
 
 def until(data: bytes, strings: Sequence[str]) -> bytes:
-  """Returns the text before the first string that completes, or all of it."""
+  """Returns `data` up to the start of the first string that completes."""
   automaton = build([string.encode() for string in strings])
   return data[: feed(automaton, 0, data)[1]]
 
 
 def token_table(automaton: Automaton, tokens: Sequence[bytes]) -> TokenTable:
-  """Returns the table of a vocabulary.
+  """Returns the table of an automaton and a vocabulary.
 
   Args:
-    tokens: the bytes of each; one without any leaves the state as it is.
+    automaton: what `build` returned.
+    tokens: the bytes of each token; a token without bytes keeps the state.
   """
   n_bytes = np.array(list(map(len, tokens)))
   width = n_bytes.max()
@@ -105,7 +108,7 @@ def token_table(automaton: Automaton, tokens: Sequence[bytes]) -> TokenTable:
     np.arange(n_states, dtype=np.int32)[:, None], len(tokens), 1
   )
   n_after = np.zeros_like(state)
-  # All tokens advance by one byte at a time, until they have no more.
+  # Advance all tokens in step, by byte i of each token that has one.
   for i in range(width):
     here = n_bytes > i
     state[:, here] = automaton.step[state[:, here], letters[here, i]]
@@ -116,7 +119,7 @@ def token_table(automaton: Automaton, tokens: Sequence[bytes]) -> TokenTable:
 
 
 def text_of(tokens: Sequence[bytes], end_of_text: int | None) -> list[bytes]:
-  """Returns the bytes of each token; `end_of_text` is no text."""
+  """Returns the bytes of each token, none for `end_of_text`."""
   return [b'' if i == end_of_text else t for i, t in enumerate(tokens)]
 
 
@@ -125,13 +128,13 @@ def stop_table(
 ) -> np.ndarray:  # -> int32 [S, V]
   """Returns the state after each token; below 0 where a string completes.
 
-  Then it is minus the bytes at the text's end that are no part of it: the
-  string, and what the token has behind it.
+  A negative entry is minus the number of bytes to cut off the text: those of
+  the string, and those of the token after it.
 
   Args:
-    strings: that end a text, none of them empty.
-    tokens: the bytes of each.
-    end_of_text: a token that is no text.
+    strings: the stop strings, none of them empty.
+    tokens: the bytes of each token.
+    end_of_text: the token that has no text, if there is one.
   """
   automaton = build([string.encode() for string in strings])
   next_state, n_after = token_table(automaton, text_of(tokens, end_of_text))

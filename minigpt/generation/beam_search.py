@@ -1,8 +1,8 @@
-"""Beam search, with the scores and the early stop of transformers.
+"""Beam search, with the scores and the early stopping of `transformers`.
 
-Every step takes the 2 W most likely continuations of the W beams of a row.
-Those that end are finished; the best W of the others go on. A row is done when
-none of its beams can get better than its finished ones.
+Each step takes the 2 W most likely continuations of the W beams of a row.
+Continuations that end become finished beams; the best W of the others go on. A
+row is done when none of its beams can still beat its finished ones.
 
 https://huggingface.co/docs/transformers/generation_strategies
 
@@ -19,7 +19,7 @@ from minigpt.generation import constraint, decode, logits_processors
 from minigpt.generation.constraint import Constraint
 from minigpt.model.params import Params
 
-# Loses against every real score, at any penalty.
+# Lower than every real score, at any length penalty.
 _LOWEST = -math.inf
 
 
@@ -33,7 +33,7 @@ class Beams(NamedTuple):
 
 class _Search(NamedTuple):
   state: decode.State  # of B * W rows
-  running: Beams  # that go on; their score is the plain log probability
+  running: Beams  # unfinished; the score is the log probability alone
   finished: Beams
   is_open: tf.Tensor  # bool [B], whether a running beam may still win
 
@@ -53,14 +53,14 @@ def search(
   """Finds the W best continuations of up to `n_new` tokens.
 
   Args:
-    state: of B rows, with room for the new tokens: no window may slide.
+    state: B rows whose windows have room for all new tokens.
     n_new: int32 [], at most `n_out`.
     n_out: size N of the output.
-    width: W.
+    width: W, the number of beams.
     length_penalty: above 0 favours long continuations.
     stop_token: a beam that takes it is finished.
-    rules: with B rows; they change log probabilities.
-    grammars: of B rows; their beams are finished where a text is complete.
+    rules: of B rows, applied to log probabilities.
+    grammars: of B rows; a beam is finished once its text is complete.
   """
   rules, grammars = _of_beams(rules, grammars, width)
 
@@ -93,7 +93,7 @@ def _first_search(state, n_out, width, stop_token):
 
   return _Search(
     state=_repeat(state, width),
-    # One beam of each row counts at first, or all would be the same.
+    # The W copies of a row are equal, so only the first may count.
     running=beams(0.0),
     finished=beams(_LOWEST),
     is_open=tf.fill([n_rows], True),
@@ -105,9 +105,9 @@ def _repeat(tree, width):
 
 
 def _of_beams(rules, grammars, width):
-  """Returns the rules and limits of B rows for B * W beams."""
+  """Repeats the rules and limits of B rows for B * W beams."""
   if rules:
-    # Banned strings are the same for all rows: their tables have no rows.
+    # Banned strings are the same for all rows, so their tables stay.
     of_beams = _repeat(rules._replace(banned=()), width)
     rules = of_beams._replace(banned=rules.banned)
   if grammars:
@@ -131,7 +131,7 @@ def _log_probs(state, p, config, stop_token, rules, grammars):
 def _step(
   now, log_probs, i, n_new, width, length_penalty, stop_token, grammars
 ):
-  """Takes the best continuations, and sorts out those that end."""
+  """Takes the best continuations, and parts the finished from the running."""
   found, beam, token = _continuations(now.running, log_probs, i, width)
   ends = tf.fill(tf.shape(token), i == n_new - 1)
   if stop_token is not None:
@@ -141,7 +141,7 @@ def _step(
     state = tf.gather(state, beam, batch_dims=1)
     ends |= constraint.follow(grammars.tables, state, token) < 0
   score = found.score / tf.cast(found.n_tokens, tf.float32) ** length_penalty
-  # As in transformers, an end counts only among the W best of the 2 W.
+  # As in `transformers`, only the W best of the 2 W may finish.
   is_high = tf.range(token.shape[1]) < width
   may_finish = ends & is_high & now.is_open[:, None]
   candidates = found._replace(score=_or_lowest(score, may_finish))
@@ -160,11 +160,11 @@ def _step(
 
 
 def _continuations(running, log_probs, i, width):
-  """Returns the most likely of each row, and the beam and token of each."""
+  """Returns the best continuations of each row, their beams and tokens."""
   n_tokens = log_probs.shape[-1]
   total = tf.reshape(log_probs, [-1, width, n_tokens])
   total = tf.reshape(total + running.score[..., None], [-1, width * n_tokens])
-  # A vocabulary of one has no two continuations of a beam.
+  # With a vocabulary of one token, a beam has only one continuation.
   score, place = tf.math.top_k(total, width * min(2, n_tokens))
   beam, token = place // n_tokens, place % n_tokens
   found = _pick(running, beam)
@@ -178,7 +178,7 @@ def _continuations(running, log_probs, i, width):
 
 
 def _may_improve(running, finished, i, length_penalty):
-  """Returns whether the best beam, if it ended now, would be kept."""
+  """Returns whether the best running beam would be kept if it ended now."""
   length = tf.cast(i + 1, tf.float32)
   best = running.score[:, 0] / length**length_penalty
   return best > tf.reduce_min(finished.score, 1)
@@ -203,7 +203,7 @@ def _pick(beams: Beams, place: tf.Tensor) -> Beams:
 
 
 def _reorder(state, beam, token, grammars):
-  """Gives each of the B * W rows the past of its beam, and its new token."""
+  """Gives each of the B * W rows the state of its beam, and its new token."""
   n_rows, width = tf.shape(beam)[0], beam.shape[1]
   source = tf.reshape(tf.range(n_rows)[:, None] * width + beam, [-1])
   state = tf.nest.map_structure(lambda x: tf.gather(x, source), state)

@@ -1,8 +1,8 @@
-"""A grammar in the loop over tokens: what may come next, row by row.
+"""Grammars in the decoding loop: which tokens each row may sample next.
 
-Each row has one integer of state. A token is allowed where a grammar's text can
-go on with it, and still be complete within the tokens that the row has left. So
-an answer always matches, and is never cut.
+The state of a row is one integer. A token is allowed if the text with it can
+still be completed, according to the grammar, within the tokens that the row has
+left. So every answer matches its grammar, and none is cut short.
 
 Shapes: B rows, V vocabulary, C classes of tokens.
 """
@@ -16,7 +16,7 @@ import tensorflow as tf
 from minigpt.generation.grammar_table import FREE, GrammarTable
 from minigpt.generation.regex_automaton import DEAD
 
-# A logit that an allowed token has at least, so that it is never hidden.
+# Allowed tokens get at least this logit, so that none of them is hidden.
 _LOWEST = -1e9
 
 
@@ -30,21 +30,21 @@ class Tables(NamedTuple):
 
 
 class Constraint(NamedTuple):
-  """What the rows of a batch have to keep to."""
+  """The grammars of a batch."""
 
   tables: Tables
-  limit: tf.Tensor  # int32 [B], `n_sampled` with which a row must be complete
+  limit: tf.Tensor  # int32 [B], `n_sampled` at which a row must be complete
 
 
 def tables(table: GrammarTable) -> Tables:
-  """Returns what the loop needs of a table."""
+  """Returns the arrays of a table that the loop reads, as tensors."""
   return Tables(*(tf.constant(getattr(table, n)) for n in Tables._fields))
 
 
 def start_states(table: GrammarTable, names: list[str]) -> np.ndarray:
-  """Returns the state of rows under grammars of these names, int32 [B].
+  """Returns the first state of rows with these grammars, int32 [B].
 
-  An empty name is no grammar.
+  The empty name stands for no grammar.
   """
   known = dict(zip(table.names, table.start.tolist(), strict=True))
   return np.array([known[n] if n else FREE for n in names], np.int32)
@@ -58,20 +58,21 @@ def mask(
 ) -> tf.Tensor:
   """Hides the tokens that a grammar forbids; f32 [B, V] -> f32 [B, V].
 
-  The most likely of those allowed gets 0, as a small temperature must not
-  hide all of them. A row without a grammar is left as it is.
+  The logits of a row with a grammar are shifted so that its most likely allowed
+  token has 0; otherwise a low temperature could hide all of them. The logits of
+  a row without a grammar stay unchanged.
 
   Args:
     logits: f32 [B, V].
-    constraint: of the rows.
-    state: int32 [B].
-    n_sampled: int32 [B].
+    constraint: the grammars.
+    state: int32 [B], each row's state.
+    n_sampled: int32 [B], the number of new tokens in each row.
   """
 
   def masked():
     is_allowed = allowed(constraint, state, n_sampled)
     kept = tf.where(is_allowed, tf.maximum(logits, _LOWEST), -math.inf)
-    # A row that has ended is allowed nothing.
+    # A row that has ended allows no token, and -inf - -inf would be NaN.
     kept -= tf.maximum(tf.reduce_max(kept, -1, keepdims=True), _LOWEST)
     return tf.where((state == FREE)[:, None], logits, kept)
 
@@ -91,9 +92,9 @@ def allowed(
 
 
 def follow(tables: Tables, state: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
-  """Returns the states after a token each; int32 [...], the same -> the same.
+  """Returns the state after each token, all int32 [...].
 
-  Below 0 the text is complete, and cannot go on.
+  A state below 0 says that the text is complete and cannot go on.
   """
   kind = tf.gather(tables.token_class, token)
   place = tf.stack([tf.maximum(state, DEAD), kind], -1)

@@ -1,10 +1,11 @@
-"""Generation: prefill, one decoding step, and the loop around it.
+"""Generation: prefill, one decoding step, and the loop over steps.
 
-A row of the batch is a window of tokens, left-aligned. All but its last token
-are in the KV cache; each step of the loop puts that last token in, samples the
-next one and appends it. Rows differ in length, sampling and seed, and no row
-sees another. A row that fills the context keeps its last half and goes on:
-positions are learned, so keys cannot slide and are computed again.
+A row of the batch is a window of tokens, left-aligned. The KV cache holds all
+tokens but the last; a step adds the last one to the cache, samples the next
+token and appends it to the window. Rows have their own length, sampling options
+and seed, and do not depend on each other. A row that fills the context keeps
+the last half of its window and goes on. Its keys and values are then recomputed
+at their new positions, as GPT-2 learns an embedding for each position.
 
 Shapes: B rows, S window slots, N new tokens, V vocabulary.
 """
@@ -32,31 +33,33 @@ from minigpt.model.transformer import unembed
 
 
 class State(NamedTuple):
-  """Where the generation of a batch stands."""
+  """The state of generation, for a batch."""
 
   window: tf.Tensor  # int32 [B, S]
   length: tf.Tensor  # int32 [B], tokens in each window, at least 1
-  caches: Caches  # keys and values of all but the last of them
+  caches: Caches  # keys and values of all tokens but each window's last
   n_sampled: tf.Tensor  # int32 [B], new tokens so far
   done: tf.Tensor  # bool [B]
-  # int32 [B], of the automaton of stop strings. Below 0, a string has ended the
-  # row: minus the bytes of the string and behind it. Of strings of the rows'
-  # own the last bytes, [B, R]; see `row_stops`.
+  # State of the search for stop strings. With one set of strings for all rows,
+  # int32 [B], a state of the automaton; below 0, a string has ended the row,
+  # and the value is that of `automaton.stop_table`. With strings for each row,
+  # the last bytes of the text, int32 [B, R]; see `row_stops`.
   stop_state: tf.Tensor
-  # int32 [B], of the grammar of each row; below 0 the grammar has ended the
-  # row. Nothing where no row can have one.
+  # int32 [B], the state of each row's grammar; below 0, the grammar has ended
+  # the row. Empty where no row can have a grammar.
   grammar_state: Any = ()
 
 
 class Sampled(NamedTuple):
-  """New tokens; after its end, a row is filled with `stop_token` or zeros.
+  """New tokens. A row that has ended is filled with the stop token or zeros.
 
-  Those of one step have no N.
+  The tokens of a single step have no dimension N.
   """
 
   tokens: tf.Tensor  # int32 [B, N]
   log_prob: tf.Tensor  # f32 [B, N], under the model at temperature 1
-  # The most likely tokens there, [B, N, 20]; nothing where nobody can ask.
+  # The most likely tokens at each place, [B, N, 20]; empty where requests
+  # cannot ask for them.
   alternatives: Alternatives | tuple[()] = ()
 
 
@@ -66,7 +69,7 @@ def no_tokens(
   stop_token: int | None,
   n_alternatives: tf.Tensor | None = None,
 ) -> Sampled:
-  """Returns room for `n_out` new tokens of each row."""
+  """Returns empty results with room for `n_out` tokens in each row."""
   empty = tf.fill([n_rows, n_out], stop_token or 0)
   alternatives: Any = ()
   if n_alternatives is not None:
@@ -78,9 +81,10 @@ def no_tokens(
 def prefill(
   tokens: tf.Tensor, p: Params, config: GPTConfig, n_slots: int
 ) -> Caches:  # int32 [B, T] -> S slots
-  """Returns the keys and values of every token, and room for more.
+  """Returns caches of S slots with the keys and values of all tokens.
 
-  Nothing looks at slots past a row's length before a token is written there.
+  Slots past a row's length hold padding, which the mask hides until a token
+  overwrites it.
   """
   n_rows, n_tokens = sizes(tokens)
   start = tf.zeros([n_rows], tf.int32)
@@ -96,12 +100,14 @@ def start(
   config: GPTConfig,
   n_slots: int,
 ) -> State:
-  """Returns the state of prompts before their first new token.
+  """Returns the state after the prompts, before the first new token.
 
   Args:
-    prompts: int32 [B, T].
-    length: int32 [B], how many of these tokens count, at least 1.
-    n_slots: S; the context length, or room for prompt and new tokens.
+    prompts: int32 [B, T], padded on the right.
+    length: int32 [B], how many tokens of each prompt count, at least 1.
+    p: the weights.
+    config: of the model.
+    n_slots: S; the context length, or else enough for prompt and new tokens.
   """
   room = n_slots - sizes(prompts)[1]
   return State(
@@ -117,7 +123,7 @@ def start(
 def decode_step(
   state: State, p: Params, config: GPTConfig, hook: Hook = no_hook
 ) -> tuple[tf.Tensor, Caches]:
-  """Returns logits of each row's next token, f32 [B, V], and longer caches."""
+  """Returns the logits of each row's next token, f32 [B, V], and the caches."""
   last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
   hidden, caches = cached_gpt(
     last, p, config, state.caches, state.length - 1, hook
@@ -126,11 +132,11 @@ def decode_step(
 
 
 def slide(state: State, full: tf.Tensor, p: Params, config: GPTConfig) -> State:
-  """Keeps the last half of the windows that are `full`, with new caches."""
+  """Keeps only the last half of the `full` windows, with new caches."""
   n_slots, n_kept = config.context_length, config.context_length // 2
   tail = tf.roll(state.window, n_kept - n_slots, axis=1)
   window = tf.where(full[:, None], tail, state.window)
-  # A context of 1 keeps no token, but a pass needs one.
+  # A context of 1 keeps no token, but the model needs one.
   fresh = prefill(window[:, : max(n_kept, 1)], p, config, n_slots)
   return state._replace(
     window=window,
@@ -159,14 +165,19 @@ def generate(
   """Samples up to `n_new` tokens a row, until every row is done.
 
   Args:
+    state: as `start` or an earlier call returned it.
     n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
-    stop_token: a row that samples it is done.
-    rules: what changes the logits before a token is sampled; None: nothing.
-    stops: int32 [states, V], the `automaton.stop_table` of strings that end any
-      row, or strings of each row's own; None: none. They end no grammar's row.
+    sampling: options and seed of each row.
+    p: the weights.
+    config: of the model.
+    stop_token: a row that samples it is done; None: there is none.
+    rules: change the logits before a token is sampled; None: none do.
+    stops: stop strings: of all rows, as int32 [states, V] from
+      `automaton.stop_table`, or of each row; None: there are none. A row with a
+      grammar ignores them.
     n_alternatives: int32 [B], how many alternatives of each token to return.
-    grammars: of rows whose `grammar_state` names one; None: there are none.
+    grammars: the grammars that `state.grammar_state` refers to; None: none.
   """
   how = sampling, p, config, stop_token, rules, stops, n_alternatives, grammars
 
@@ -186,7 +197,7 @@ def generate(
 
 
 def _write(sampled, new, i, growing):
-  """Puts what each row in `growing` has sampled at place `i`."""
+  """Writes the new tokens of the rows in `growing` to place `i`."""
   here = growing[:, None] & (tf.range(sampled.tokens.shape[1]) == i)
 
   def put(into, x):
@@ -211,7 +222,7 @@ def decode_one(
   """Samples one token, and appends it to the rows that are `growing`.
 
   Returns:
-    The state, and what each row has sampled.
+    The new state, and the sampled tokens.
   """
   logits, caches = decode_step(state, p, config)
   processed = _process(logits, state, stop_token, rules, grammars)
@@ -221,7 +232,7 @@ def decode_one(
     alternatives = most_likely_log_probs(logits, n_alternatives)
   new = Sampled(token, -cross_entropy(logits, token), alternatives)
   state = state._replace(caches=caches)
-  # With fewer slots than the context, the caller has left room for all tokens.
+  # Fewer slots than the context mean that `start` made room for all tokens.
   if state.window.shape[1] in (None, config.context_length):
     full = growing & (state.length == config.context_length)
     state = tf.cond(
@@ -232,7 +243,7 @@ def decode_one(
 
 
 def _process(logits, state, stop_token, rules, grammars):
-  """Changes logits by the rules and grammars of the rows."""
+  """Applies the rules and grammars of the rows to the logits."""
   if rules:
     logits = logits_processors.apply(
       logits, rules, state.window, state.length, state.n_sampled, stop_token
@@ -243,7 +254,7 @@ def _process(logits, state, stop_token, rules, grammars):
 
 
 def _end(state, growing, token, stops, grammars):
-  """Ends the rows in `growing` of which the token completes the text."""
+  """Ends the rows in `growing` whose token completes the text."""
   if not grammars:
     return find_stop(state, growing, token, stops)
   is_free = state.grammar_state == FREE
@@ -254,7 +265,7 @@ def _end(state, growing, token, stops, grammars):
 def append(
   state: State, growing: tf.Tensor, token: tf.Tensor, stop_token: int | None
 ) -> State:
-  """Returns the state with a token at the end of each row in `growing`."""
+  """Returns the state with a token appended to each row in `growing`."""
   here = tf.range(sizes(state.window)[1]) == state.length[:, None]
   n = tf.cast(growing, tf.int32)
   stops = growing & (token == stop_token) if stop_token is not None else False
@@ -272,7 +283,7 @@ def find_stop(
   token: tf.Tensor,
   stops: tf.Tensor | RowStops | None,
 ) -> State:
-  """Ends the rows in `growing` of which the token completes a stop string."""
+  """Ends the rows in `growing` whose token completes a stop string."""
   if stops is None:
     return state
   if isinstance(stops, RowStops):
@@ -280,7 +291,8 @@ def find_stop(
     recent = tf.where(growing[:, None], recent, state.stop_state)
     done = state.done | (growing & ends)
     return state._replace(stop_state=recent, done=done)
-  # A row that has ended has no state to go on from.
+  # The state of a row that has ended is negative, and no index; `where` below
+  # discards the result.
   place = tf.stack([tf.maximum(state.stop_state, 0), token], -1)
   after = tf.where(growing, tf.gather_nd(stops, place), state.stop_state)
   return state._replace(stop_state=after, done=state.done | (after < 0))
@@ -289,7 +301,7 @@ def find_stop(
 def follow_grammar(
   state: State, growing: tf.Tensor, token: tf.Tensor, grammars: Constraint
 ) -> State:
-  """Ends the rows in `growing` of which the token completes the text."""
+  """Ends the rows in `growing` whose grammar the token completes."""
   after = constraint.follow(grammars.tables, state.grammar_state, token)
   after = tf.where(growing, after, state.grammar_state)
   return state._replace(grammar_state=after, done=state.done | (after < 0))
@@ -298,7 +310,7 @@ def follow_grammar(
 def next_logits(
   tokens: tf.Tensor, p: Params, config: GPTConfig
 ) -> tf.Tensor:  # int [B, T] -> [B, V]
-  """Returns logits of the token after each row."""
+  """Returns the logits of the token after each row."""
   n_rows, n_tokens = sizes(tokens)
   start, last = (tf.fill([n_rows], i) for i in (0, n_tokens - 1))
   hidden, _ = cached_gpt(tokens, p, config, None, start, query_index=last)

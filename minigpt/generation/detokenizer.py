@@ -1,4 +1,4 @@
-"""Text from tokens that arrive a few at a time."""
+"""Streaming detokenization: text from tokens that arrive a few at a time."""
 
 import codecs
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ from minigpt.tokenizers import Tokenizer
 
 
 class Detokenizer:
-  """The text of one sequence while it grows.
+  """Decodes the tokens of one sequence as they are generated.
 
-  What may be the beginning of a stop string or of a character is held back
-  until the next tokens decide.
+  Bytes that may begin a stop string or an unfinished character are held back
+  until later tokens decide.
 
   Attributes:
-    text: all text that has become certain.
-    stopped: whether the text has ended.
-    n_bytes: bytes of the tokens that have become certain.
+    text: all text released so far.
+    stopped: whether a stop string, or the caller, has ended the text.
+    n_bytes: how many bytes of the tokens are released so far.
   """
 
   def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-    """Begins an empty text.
+    """Starts with an empty text.
 
     Args:
-      tokenizer: of the tokens that are added.
-      stop: strings that end the text, and are no part of it; which of several
-        ends it is the rule of `automaton`.
+      tokenizer: decodes the tokens.
+      stop: strings that end the text and are not part of it. `automaton` says
+        which one counts where several match.
     """
     self.text = ''
     self.stopped = False
@@ -39,7 +39,7 @@ class Detokenizer:
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
 
   def add(self, tokens: Sequence[int] | np.ndarray) -> str:
-    """Takes in new tokens; returns the text that has become certain."""
+    """Adds tokens; returns the text that they release."""
     new = self._tokenizer.decode_bytes(tokens)
     self._state, stop = automaton.feed(self._stops, self._state, new)
     n_held, self._held = len(self._held), self._held + new
@@ -50,7 +50,7 @@ class Detokenizer:
     return self._release(len(self._held) - self._stops.depth[self._state])
 
   def finish(self) -> str:
-    """Returns what was held back."""
+    """Releases and returns the text that was held back."""
     return self._release(len(self._held), is_last=True)
 
   def _release(self, n: int, is_last: bool = False) -> str:

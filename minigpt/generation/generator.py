@@ -1,7 +1,7 @@
-"""Text in, text out: generation on the host's side.
+"""Text in, text out: runs the decoding programs on prompts.
 
-Shapes are rounded up to powers of two, so prompts of new lengths reuse the
-programs that are compiled already.
+Lengths are rounded up to powers of two, so that prompts of different lengths
+share compiled programs.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,23 +31,23 @@ from minigpt.kernels.quantize import W8A8
 from minigpt.model.params import Params
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
-_CHUNK = 16  # Tokens between two looks at the text, for stops and streaming.
-_DRAFTED_CHUNK = 64  # Longer, as a draft is cut at its end.
+_CHUNK = 16  # Tokens per call; the host then streams text and looks for stops.
+_DRAFTED_CHUNK = 64  # Longer, as the end of a chunk cuts a draft short.
 _MIN_BUCKET = 16
 
 OnText = Callable[[int, str], None]
 
 
 def bucket(n: int, limit: int) -> int:
-  """Returns the next power of two from `n`, at least 16 and at most `limit`."""
+  """Rounds up to a power of two, at least 16 and at most `limit`."""
   return min(max(_MIN_BUCKET, 1 << (n - 1).bit_length()), limit)
 
 
 class Programs:
   """The compiled functions of one model.
 
-  A size that XLA needs when it compiles is passed as the shape of an argument,
-  a tensor [size, 0], so that each new size is traced once.
+  A size that XLA must know to compile is passed as the shape of a tensor
+  [size, 0], so that `tf.function` traces once for each size.
 
   Attributes:
     n_traces: how often a function was traced.
@@ -61,7 +61,7 @@ class Programs:
     mode: str,
     frozen: bool,
   ) -> None:
-    """Compiles nothing yet.
+    """Prepares the functions; each is compiled at its first call.
 
     Args:
       p: the weights, by reference.
@@ -118,12 +118,12 @@ class Programs:
 
 
 class Generator:
-  """Continues prompts with one model; keeps its compiled programs.
+  """Generates text after prompts, with one model and its compiled programs.
 
   Attributes:
     tokenizer: of the model.
     config: of the model.
-    programs: its compiled functions.
+    programs: the compiled functions.
   """
 
   def __init__(
@@ -136,19 +136,19 @@ class Generator:
     frozen: bool = False,
     grammars: Sequence[Grammar] = (),
   ) -> None:
-    """Compiles nothing yet.
+    """Prepares the programs; each is compiled at its first call.
 
     Args:
-      p: the weights, by reference: a later call sees them as they are then.
+      p: the weights, by reference: a call uses their values at that time.
       config: of the model.
       tokenizer: of the model.
       compile: one of `COMPILE_MODES`.
-      compute_dtype: what `p` computes in.
+      compute_dtype: dtype in which `p` computes.
       frozen: `p` never changes.
-      grammars: that a request can name.
+      grammars: those that a request can name.
 
     Raises:
-      InputError: a grammar can't be used with this vocabulary.
+      InputError: a grammar cannot be used with this vocabulary.
     """
     self.tokenizer = tokenizer
     self.config = config
@@ -163,19 +163,19 @@ class Generator:
     request: Request,
     on_text: OnText = lambda row, text: None,
   ) -> list[str]:
-    """Continues each prompt; row i samples with seed `request.seed + i`.
+    """Generates text after each prompt; row i has the seed `request.seed + i`.
 
     Args:
-      prompts: text; of one beyond the context, the end counts.
-      request: how to continue them.
-      on_text: called with a row and its new text, as soon as that is certain.
+      prompts: texts; only the end counts of one longer than the context.
+      request: options of the generation.
+      on_text: called with a row's index and its new text, as text arrives.
 
     Returns:
       The new text of each row, without its prompt and stop string.
 
     Raises:
       UsageError: a value of the request is out of its range.
-      InputError: a prompt holds what the tokenizer doesn't know.
+      InputError: a prompt contains text that the tokenizer cannot encode.
     """
     request.check()
     prompts = as_strings(prompts)
@@ -196,7 +196,7 @@ class Generator:
     return [text.text for text in texts]
 
   def _constraint(self, request: Request, n_rows: int) -> Constraint | None:
-    """Returns what the rows have to keep to; None where that is nothing."""
+    """Returns the grammar of all rows; None where the request names none."""
     if not request.grammar:
       return None
     names = self._table.names if self._table else ()
@@ -211,8 +211,8 @@ class Generator:
     return Constraint(constraint.tables(self._table), limit)
 
   def _sample(self, prompts, request, rules, grammars, texts, on_text):
-    """Generates in chunks, until the text of every row has ended."""
-    # A draft is verified as a whole, so it needs room beyond the last token.
+    """Generates chunks of tokens, until the text of every row has ended."""
+    # The model runs over whole drafts, which may reach past the last token.
     n_slots = request.max_new_tokens + request.speculate
     state = self._first_state(prompts, n_slots, request.grammar)
     sampling = select_sampling(request.options(len(prompts)))
@@ -223,14 +223,14 @@ class Generator:
         state, n_new, sampling, rules, grammars, request
       )
       done = state.done.numpy()
-      # The token that ends a text is no part of it, unless a grammar has ended
-      # the text with its last character.
+      # A stop token is not part of the text; the token that completes a grammar
+      # is.
       by_token = done
       if grammars:
         by_token = done & (state.grammar_state.numpy() >= 0)
       n_text = state.n_sampled.numpy() - n_sampled - by_token
       _add_tokens(texts, sampled.tokens.numpy(), n_text, done, on_text)
-      # A stop string ends a row that the model would go on with.
+      # The programs do not know the stop strings: end those rows here.
       stopped = [text.stopped for text in texts]
       if all(stopped):
         break
@@ -266,7 +266,7 @@ class Generator:
     )
     for i, text in enumerate(texts):
       tokens = found.tokens[i, 0, : int(found.n_tokens[i, 0])].numpy()
-      # The token that ends a text is no part of it.
+      # The end-of-text token is not part of the text.
       is_end = len(tokens) > 0 and tokens[-1] == self.tokenizer.end_of_text
       on_text(i, text.add(tokens[:-1] if is_end else tokens))
 
@@ -287,7 +287,7 @@ class Generator:
     state = self.programs.start(padded, lengths, tf.zeros([room, 0]))
     if not grammar:
       return state
-    assert self._table is not None  # `_constraint` has looked.
+    assert self._table is not None  # `_constraint` has checked it.
     first = constraint.start_states(self._table, [grammar] * len(ids))
     return state._replace(grammar_state=tf.constant(first))
 
@@ -309,7 +309,7 @@ def _add_tokens(
 def _make_rules(
   request: Request, n_rows: int, tokenizer: Tokenizer
 ) -> logits_processors.Rules | None:
-  """Returns the rules of every row; None where the request has none."""
+  """Returns the same rules for each row; None where the request has none."""
   if not request.changes_logits:
     return None
   n_tokens = tokenizer.vocab_size

@@ -1,7 +1,7 @@
-"""What an answer must look like: a regular expression or a JSON schema.
+"""Grammars: regular expressions or JSON schemas that answers must match.
 
-A grammar has a name, by which requests ask for it. `grammar_table` makes of
-several, and of a vocabulary, what the loop over tokens obeys.
+Requests refer to a grammar by its name. `grammar_table` compiles grammars and a
+vocabulary to the table that the decoding loop reads.
 """
 
 import json
@@ -15,21 +15,21 @@ from minigpt.generation import json_schema, regex_automaton
 from minigpt.generation.regex_automaton import RegexAutomaton
 from minigpt.runtime.json_io import read_json
 
-_NAME = re.compile('[A-Za-z0-9_-]{1,64}')  # As OpenAI's API has it.
+_NAME = re.compile('[A-Za-z0-9_-]{1,64}')  # The rule of OpenAI's API.
 
 
 class Grammar(NamedTuple):
-  """The form of a text."""
+  """A name, and the regular expression that whole answers match."""
 
   name: str
-  regex: str  # that the whole text matches
-  schema: Any = None  # the JSON schema behind it; None: there is none
+  regex: str
+  schema: Any = None  # the JSON schema that `regex` is made from, if any
 
   def automaton(self) -> RegexAutomaton:
     """Returns the automaton over bytes.
 
     Raises:
-      InputError: the expression can't be used, or outlines-core is missing.
+      InputError: the expression is not supported, or outlines-core is missing.
     """
     try:
       return regex_automaton.build(self.regex)
@@ -37,7 +37,7 @@ class Grammar(NamedTuple):
       raise InputError(f'grammar {self.name}: {error}') from None
 
   def describe(self) -> dict[str, Any]:
-    """Returns the source, as a model card lists it."""
+    """Returns the grammar as a model card lists it."""
     if self.schema is None:
       return {'regex': self.regex}
     return {'regex': self.regex, 'json_schema': self.schema}
@@ -47,7 +47,7 @@ def from_schema(name: str, schema: Any) -> Grammar:
   """Returns the grammar of a JSON schema.
 
   Raises:
-    InputError: it can't be one; see `json_schema`.
+    InputError: the schema is not supported; see `json_schema`.
   """
   return Grammar(name, json_schema.to_regex(schema), schema)
 
@@ -64,12 +64,12 @@ def read(path: str | Path, name: str | None = None) -> Grammar:
   """Reads FILE.regex or FILE.schema.json.
 
   Args:
-    path: of the file.
-    name: of the grammar; None: that of the file.
+    path: the file.
+    name: the grammar's name; None: the file's name without its ending.
 
   Raises:
-    UsageError: the name or the file's ending is not one.
-    InputError: the file is missing, or does not hold what its name says.
+    UsageError: the name or the file's ending is not allowed.
+    InputError: the file is missing, or its content is not supported.
   """
   path = Path(path)
   stem = path.name.removesuffix('.regex').removesuffix('.schema.json')
@@ -94,7 +94,8 @@ def read_all(flags: Iterable[str]) -> tuple[Grammar, ...]:
   """Reads grammars given as NAME=FILE.
 
   Raises:
-    UsageError, InputError: as `read`, or a name comes twice.
+    UsageError: a flag has no `=`, a name comes twice, or as in `read`.
+    InputError: as in `read`.
   """
   found: dict[str, Grammar] = {}
   for flag in flags:
@@ -108,7 +109,7 @@ def read_all(flags: Iterable[str]) -> tuple[Grammar, ...]:
 
 
 def same_schema(one: Any, other: Any) -> bool:
-  """Tells whether two schemas are the same JSON, in any order of keys."""
+  """Tells whether two schemas are equal JSON, whatever the order of keys."""
   return _canonical(one) == _canonical(other)
 
 

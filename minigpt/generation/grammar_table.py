@@ -1,7 +1,8 @@
-"""What each token of a vocabulary does under each of several grammars.
+"""The table by which grammars constrain tokens: states by classes of tokens.
 
-Tokens that do the same in every state are one class, and the table has a column
-for each class: of GPT-2's 50,257 tokens few are of use within, say, a number.
+Tokens with the same effect in every state form a class, and the table has a
+column for each class instead of each token. That keeps it small: only a few of
+GPT-2's 50,257 tokens can occur in a number, for example; all others are alike.
 
 Shapes: G grammars, S states, V vocabulary, C classes.
 """
@@ -18,25 +19,24 @@ from minigpt.generation.grammar import Grammar
 from minigpt.generation.regex_automaton import DEAD, FAR, RegexAutomaton
 from minigpt.tokenizers import Tokenizer
 
-FREE = 1  # The state of a text without a grammar: it may go on in any way.
-MAX_ENTRIES = 2**24  # of a table: 64 MB
-_BLOCK = 64  # States that are looked at together, to save memory.
+FREE = 1  # The state of rows without a grammar: every token is allowed.
+MAX_ENTRIES = 2**24  # Entries of a table: 64 MB.
+_BLOCK = 64  # States that are processed at a time, to save memory.
 
 
 class GrammarTable(NamedTuple):
-  """All grammars of an export; DEAD and FREE are the first of their states."""
+  """All grammars of an export; the states begin with DEAD and FREE."""
 
   names: tuple[str, ...]
   start: np.ndarray  # int32 [G]
-  owner: np.ndarray  # int32 [S], the grammar of a state, from 1 on
+  owner: np.ndarray  # int32 [S], the grammar of each state, counted from 1
   next_state: np.ndarray  # int32 [S, C]; DEAD: the token is not allowed
   token_class: np.ndarray  # int32 [V]
-  # The fewest tokens from each state to the end of an answer.
-  distance: np.ndarray  # int32 [S]
+  distance: np.ndarray  # int32 [S], fewest tokens to the end of an answer
   ends: np.ndarray  # bool [S], whether an answer is complete and cannot go on
 
   def least(self, name: str) -> int:
-    """Returns the fewest tokens that an answer has."""
+    """Returns the number of tokens in the shortest answer."""
     return int(self.distance[self.start[self.names.index(name)]])
 
 
@@ -44,14 +44,13 @@ def build(grammars: Sequence[Grammar], tokenizer: Tokenizer) -> GrammarTable:
   """Returns the table of grammars and a vocabulary.
 
   Raises:
-    InputError: a grammar can't be used, the vocabulary can't spell it, or the
-      table would be too large.
+    InputError: a grammar is not supported, no answer can be spelled with the
+      vocabulary, or the table would be too large.
   """
   end = tokenizer.end_of_text
   tokens = automaton.text_of(tokenizer.tokens, end)
   automata = [grammar.automaton() for grammar in grammars]
   joined = _join(automata)
-  # Of equal columns, one is kept.
   token_class, next_state = _classes(joined.step, tokens, end, joined.accepts)
   distance = regex_automaton.distances(next_state, joined.accepts)
   start = np.array(joined.start, np.int32)
@@ -82,11 +81,11 @@ class _Joined(NamedTuple):
 
 
 def _join(automata: Sequence[RegexAutomaton]) -> _Joined:
-  """Numbers the states of all automata through, behind DEAD and FREE."""
+  """Joins automata into one, their states numbered after DEAD and FREE."""
   steps = [np.full([2, 256], DEAD, np.int32)]
   accepts, start, n_states = [np.zeros([2], bool)], [], 2
   for one in automata:
-    moved = n_states - 1  # Its state 0 is DEAD as well.
+    moved = n_states - 1  # State 0 of each automaton becomes DEAD.
     steps.append(np.where(one.step[1:] == DEAD, DEAD, one.step[1:] + moved))
     accepts.append(one.accepts[1:])
     start.append(one.start + moved)
@@ -102,7 +101,7 @@ def _classes(
   end_of_text: int | None,
   accepts: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:  # -> int32 [V], int32 [S, C]
-  """Returns the class of each token, and what a class does in each state."""
+  """Returns each token's class, and each class's next state in each state."""
   token_class, n_classes = [0] * len(tokens), 1
   blocks = []
   for first in range(0, len(step), _BLOCK):
@@ -133,10 +132,12 @@ def _classes(
 def _after(
   step: np.ndarray, states: np.ndarray, tokens: Sequence[bytes]
 ) -> np.ndarray:  # int32 [N] -> int32 [V, N]
-  """Returns the states after each token; DEAD after one without text."""
+  """Returns the states after each token; DEAD for a token without bytes."""
   order = sorted(range(len(tokens)), key=tokens.__getitem__)
   after = np.full([len(tokens), len(states)], DEAD, np.int32)
-  path, before = [states], b''  # The states after each start of a token.
+  # In sorted order, a token reuses the states of the prefix that it shares with
+  # the token before; path[n] has the states after n bytes.
+  path, before = [states], b''
   for i in order:
     pairs = zip(before, tokens[i], strict=False)
     n_same = len([*itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)])
@@ -152,7 +153,7 @@ def _after(
 def _unspelled(
   grammar: Grammar, one: RegexAutomaton, tokens: Sequence[bytes]
 ) -> str:
-  """Returns what the vocabulary lacks, in a line."""
+  """Returns an error message about the bytes that the vocabulary lacks."""
   known = {*b''.join(tokens)}
   lacking = [byte for byte in range(256) if byte not in known]
   needed = [byte for byte in lacking if not _lives_without(one, [byte])]
@@ -169,7 +170,7 @@ def _unspelled(
 
 
 def _lives_without(one: RegexAutomaton, without: Sequence[int]) -> bool:
-  """Tells whether a text is left that has none of these bytes."""
+  """Tells whether some matching text has none of these bytes."""
   step = one.step.copy()
   step[:, without] = DEAD
   return regex_automaton.distances(step, one.accepts)[one.start] < FAR

@@ -1,9 +1,9 @@
-"""From a JSON schema to a regular expression for its values.
+"""Translates a JSON schema to a regular expression.
 
-The expression describes a part of what the schema allows: the properties of an
-object come in their order, and blanks stand nowhere but after a comma or a
-colon. What it describes the schema allows, so a keyword that it could not keep
-to is refused.
+Every text that the expression matches is valid under the schema. The reverse
+does not hold: an object's properties must come in the schema's order, and
+blanks are allowed only after a comma or a colon. Keywords that an expression
+cannot express are refused.
 
 https://json-schema.org/draft/2020-12
 """
@@ -17,7 +17,7 @@ from minigpt.errors import InputError
 from minigpt.generation import regex_automaton
 
 _MAX_DEPTH = 16
-# Keywords that allow and forbid nothing.
+# Keywords that do not restrict the values.
 _NOTES = {
   '$comment',
   '$defs',
@@ -45,7 +45,7 @@ _DATE = '[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])'
 _TIME = '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z'
 _HEX = '[0-9a-f]'
 _FORMATS = {
-  'date': _DATE,  # No day after the 28th, as some months have none.
+  'date': _DATE,  # No day after the 28th, which every month has.
   'time': _TIME,
   'date-time': f'{_DATE}T{_TIME}',
   'uuid': f'{_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}',
@@ -54,23 +54,23 @@ _COMMA, _COLON = ', ?', ': ?'
 
 
 def to_regex(schema: Any) -> str:
-  """Returns an expression for `regex_automaton` of values of a schema.
+  """Returns a regular expression, in the syntax of `regex_automaton`.
 
   Raises:
-    InputError: the schema has a keyword that is not supported, or one that
-      makes no sense, refers to itself, or is nested too deeply.
+    InputError: the schema has a keyword that is unsupported or makes no sense,
+      refers to itself, or is nested too deeply.
   """
   return _Reader(schema).value(schema, 'the schema', ())
 
 
 class _Reader:
-  """Reads the parts of one schema; `where` names a part in errors."""
+  """Translates the parts of one schema; `where` names a part in errors."""
 
   def __init__(self, root: Any):
     self._root = root
 
   def value(self, schema: Any, where: str, refs: tuple[str, ...]) -> str:
-    """Returns the expression of one part, reached through `refs`."""
+    """Translates one part, which was reached through the references `refs`."""
     if where.count('.') > _MAX_DEPTH:
       raise InputError(f'{where}: nested more than {_MAX_DEPTH} levels deep')
     if not isinstance(schema, Mapping):
@@ -213,7 +213,7 @@ def _pattern(pattern: Any, where: str) -> str:
 
 
 def _literals(asked: Mapping[str, Any], where: str) -> str:
-  """Returns the expression of the values that are written out."""
+  """Translates the values listed by `enum` or `const`."""
   name = 'enum' if 'enum' in asked else 'const'
   _only(asked, {name, 'type'}, where)
   values = _list(asked, 'enum', where) if name == 'enum' else [asked[name]]
@@ -268,7 +268,7 @@ def _list(asked: Mapping[str, Any], name: str, where: str) -> list[Any]:
 
 
 def _only(asked: Mapping[str, Any], known: set[str], where: str) -> None:
-  """Refuses keywords that the expression would not keep to."""
+  """Refuses all keywords that are not in `known`."""
   if other := sorted({*asked} - known):
     raise InputError(
       f'{where}: {other[0]} is not supported here; only '

@@ -1,7 +1,7 @@
 """Rules that change the logits before a token is sampled.
 
-Each is a pure function of the logits and of the tokens so far, with one value
-for each row, so that rows under different rules share a batch.
+Each rule is a pure function of the logits and the tokens so far. Each row has
+its own values, so that rows with different rules can share a batch.
 
 Shapes: B rows, S window slots, V vocabulary, N strings, L bytes of the longest.
 """
@@ -19,9 +19,9 @@ from minigpt.model.layers import sizes
 
 
 class Banned(NamedTuple):
-  """An automaton for each string, fed with whole tokens.
+  """An automaton for each banned string, over whole tokens.
 
-  A state is how many bytes of the string the text ends with.
+  State n says that the text ends with the first n bytes of the string.
   """
 
   next_state: tf.Tensor  # int32 [N, L + 1, V]
@@ -32,13 +32,13 @@ class Rules(NamedTuple):
   """The rules of each row; see `apply`."""
 
   repetition_penalty: tf.Tensor  # f32 [B]; 1: none
-  min_new_tokens: tf.Tensor  # int32 [B]; before them the stop token is hidden
+  min_new_tokens: tf.Tensor  # int32 [B]; hides the stop token until then
   bias: tf.Tensor | tuple[()] = ()  # f32 [B, V], added to the logits
-  banned: Banned | tuple[()] = ()  # strings no row may generate
+  banned: Banned | tuple[()] = ()  # strings that no row may generate
 
 
 def select_rules(options: Mapping[str, Any]) -> Rules:
-  """Returns those of all sampling options, each [B], that change logits."""
+  """Picks the options that change logits out of all sampling options [B]."""
   names = names_of_stage('logits')
   return Rules(**{name: tf.convert_to_tensor(options[name]) for name in names})
 
@@ -51,16 +51,16 @@ def apply(
   n_sampled: tf.Tensor,
   stop_token: int | None,
 ) -> tf.Tensor:
-  """Applies all rules, in the order of transformers.
+  """Applies all rules, in the order of `transformers`.
 
-  A rule that no row has costs nothing.
+  A rule that no row uses costs nothing.
 
   Args:
     logits: f32 [B, V].
     window: int32 [B, S], the tokens so far.
     length: int32 [B], how many there are.
     n_sampled: int32 [B], how many of them are new.
-    stop_token: the token that ends a text; None: there is none.
+    stop_token: the token that ends a text, if there is one.
   """
   if not isinstance(rules.bias, tuple):
     logits += rules.bias
@@ -88,7 +88,7 @@ def apply(
 def seen_tokens(
   window: tf.Tensor, length: tf.Tensor, logits: tf.Tensor
 ) -> tf.Tensor:
-  """Finds the tokens each row holds: [B, S], [B], [B, V] -> bool [B, V]."""
+  """Marks the tokens in each window: [B, S], [B], [B, V] -> bool [B, V]."""
   n_rows, n_slots = sizes(window)
   is_used = tf.range(n_slots) < length[:, None]
   row = tf.broadcast_to(tf.range(n_rows)[:, None], [n_rows, n_slots])
@@ -101,9 +101,9 @@ def seen_tokens(
 def penalize_repetition(
   logits: tf.Tensor, seen: tf.Tensor, penalty: tf.Tensor
 ) -> tf.Tensor:  # [B, V], bool [B, V], [B] -> [B, V]
-  """Makes the tokens seen less likely (Keskar et al. 2019, section 4.1).
+  """Makes seen tokens less likely (Keskar et al. 2019, section 4.1).
 
-  A negative logit is multiplied, not divided, as transformers does.
+  A negative logit is multiplied instead of divided, as in `transformers`.
   """
   penalty = penalty[:, None]
   penalized = tf.where(logits < 0, logits * penalty, logits / penalty)
@@ -113,10 +113,10 @@ def penalize_repetition(
 def completing(
   banned: Banned, window: tf.Tensor, length: tf.Tensor
 ) -> tf.Tensor:
-  """Finds the tokens that would complete a banned string: -> bool [B, V].
+  """Marks the tokens that would complete a banned string: -> bool [B, V].
 
-  The state after a text depends on its last L - 1 bytes, which its last
-  L - 1 tokens hold.
+  It feeds the last L - 1 tokens to the automata: no more can matter, as each
+  token has a byte and only the last L - 1 bytes can begin a string.
   """
   n_strings, n_states, _ = banned.next_state.shape
   string = tf.broadcast_to(tf.range(n_strings), [sizes(window)[0], n_strings])
@@ -128,17 +128,17 @@ def completing(
     after = tf.gather_nd(
       banned.next_state, tf.stack([string, state, token], -1)
     )
-    # A short row has no token there.
+    # A short row has no token this far back.
     state = tf.where(place[:, None] >= 0, after, state)
   completes = tf.gather_nd(banned.completes, tf.stack([string, state], -1))
   return tf.reduce_any(completes, 1)
 
 
 def ban(strings: Sequence[str], tokens: Sequence[bytes]) -> Banned:
-  """Returns the tables of strings.
+  """Returns the tables of banned strings.
 
   Args:
-    strings: none of them empty.
+    strings: the strings, none of them empty.
     tokens: the bytes of each token of the vocabulary.
   """
   tables = [
@@ -148,7 +148,7 @@ def ban(strings: Sequence[str], tokens: Sequence[bytes]) -> Banned:
   n_states = max(len(table.next_state) for table in tables)
 
   def stack(parts: Sequence[np.ndarray]) -> tf.Tensor:
-    # Nothing reaches the states beyond a string.
+    # Shorter strings have fewer states; the padding is never reached.
     return tf.constant(
       np.stack([np.pad(p, [[0, n_states - len(p)], [0, 0]]) for p in parts])
     )

@@ -1,15 +1,15 @@
-"""Greedy decoding that guesses ahead (prompt lookup, Saxena 2023).
+"""Greedy decoding with drafts from the text itself (prompt lookup).
 
-https://github.com/apoorvumang/prompt-lookup-decoding
+Source: Saxena 2023, https://github.com/apoorvumang/prompt-lookup-decoding
 
-The last tokens of a row have often stood in its window before. Each step takes
-what followed there as a draft, verifies the draft in one pass, and keeps as
-much of it as the model would have generated itself, and one token more.
+A row's last tokens have often occurred in its window before. Each step takes
+the tokens that followed there as a draft and verifies it in one pass through
+the model. The step keeps the part of the draft that the model would have
+generated itself, and the token that the model generates after it.
 
-The tokens are the same as without a draft: each is the most likely after all
-before it. Only where two tokens are equally likely to within the rounding of a
-float may the other one be taken, as a matmul over several tokens need not
-round like a matmul over one.
+The result is the same as without drafts. The exception is two tokens whose
+logits are equal but for rounding: a matmul over several tokens may round
+differently from one over a single token, and so favour the other token.
 
 Shapes: B rows, S window slots, N new tokens, K drafted tokens.
 """
@@ -27,19 +27,19 @@ from minigpt.model.layers import cross_entropy, sizes
 from minigpt.model.params import Params
 from minigpt.model.transformer import unembed
 
-_LONGEST = 8  # Tokens of an occurrence that count when several are compared.
-_SHORTEST = 2  # One token alone says too little about what follows.
+_LONGEST = 8  # Tokens that are compared to find the best earlier occurrence.
+_SHORTEST = 2  # A match of one token says too little about what follows.
 
 
 class Draft(NamedTuple):
-  """How each row might go on."""
+  """Guesses of the next tokens of each row."""
 
   tokens: tf.Tensor  # int32 [B, K]
-  found: tf.Tensor  # bool [B]; False: they are a mere guess
+  found: tf.Tensor  # bool [B]; False: no match, so the tokens mean nothing
 
 
 class Tally(NamedTuple):
-  """How well the drafts were guessed."""
+  """Statistics of the drafts."""
 
   n_steps: tf.Tensor  # int32 [], passes through the model
   n_drafted: tf.Tensor  # int32 [B], tokens that were verified
@@ -47,10 +47,10 @@ class Tally(NamedTuple):
 
 
 def look_up(window: tf.Tensor, length: tf.Tensor, n_drafted: int) -> Draft:
-  """Finds what followed where the end of each window occurred before.
+  """Finds the tokens that followed an earlier occurrence of each window's end.
 
-  Of several places it takes the one where most tokens agree, and of those the
-  last. A draft that reaches the end of the window is repeated from its start.
+  Of several occurrences it takes the one where most tokens agree, and of those
+  the last. A draft that reaches the end of the window repeats from its start.
 
   Args:
     window: int32 [B, S].
@@ -64,12 +64,12 @@ def look_up(window: tf.Tensor, length: tf.Tensor, n_drafted: int) -> Draft:
   for back in range(_LONGEST):
     place = tf.maximum(length - 1 - back, 0)
     last = tf.gather(window, place, batch_dims=1)[:, None]
-    # Slot s of the rolled window has what is `back` before it.
+    # Slot s of the rolled window holds token s - back.
     same = (tf.roll(window, back, axis=1) == last) & (slot >= back)
-    # A product: the first token that differs ends the agreement.
+    # The product stays 0 after the first token that differs.
     agreeing *= tf.cast(same, tf.int32)
     n_agreeing += agreeing
-  # The slot itself breaks ties, in favour of the last place.
+  # Adding the slot breaks ties in favour of the last occurrence.
   place = tf.argmax(n_agreeing * n_slots + slot, -1, tf.int32)
   follows = (place + 1)[:, None]
   offset = tf.range(n_drafted) % tf.maximum(length[:, None] - follows, 1)
@@ -89,12 +89,15 @@ def generate(
   config: GPTConfig,
   stop_token: int | None = None,
 ) -> tuple[State, Sampled, Tally]:
-  """Returns what `decode.generate` returns at temperature 0, in fewer steps.
+  """Does the work of `decode.generate` at temperature 0, in fewer steps.
 
   Args:
+    state: as `decode.start` or an earlier call returned it.
     n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
-    n_drafted: K, the longest draft.
+    n_drafted: K, the length of a draft.
+    p: the weights.
+    config: of the model.
     stop_token: a row that samples it is done.
   """
 
@@ -121,15 +124,15 @@ def generate(
 
 
 def _step(state, most, n_drafted, p, config, stop_token):
-  """Adds up to K + 1 tokens to each row, and to none more than `most`.
+  """Adds up to K + 1 tokens to each row, but at most `most` [B].
 
   Returns:
-    The state, the tokens [B, K + 1] and how many of them count, int32 [B];
+    The state; the tokens, [B, K + 1]; how many of them count, int32 [B]; and
     how many were drafted, int32 [B].
   """
   draft = look_up(state.window, state.length, n_drafted)
   has_draft = draft.found & (most > 0)
-  # All rows share a pass, so one with a draft takes the others along.
+  # All rows share a pass: if one row has a draft, all rows verify theirs.
   speculates = tf.reduce_any(has_draft) & _has_room(state, n_drafted)
   state, new, n_kept = tf.cond(
     speculates,
@@ -140,7 +143,7 @@ def _step(state, most, n_drafted, p, config, stop_token):
 
 
 def _count(tally, drafted, n_kept):
-  # The last token kept is the model's own, so no part of the draft.
+  # The last token kept is the model's own, not one of the draft.
   accepted = tf.where(drafted > 0, n_kept - 1, 0)
   return Tally(
     tally.n_steps + 1,
@@ -150,12 +153,12 @@ def _count(tally, drafted, n_kept):
 
 
 def _has_room(state, n_drafted):
-  """Returns whether no window slides for a draft and the token after it."""
+  """Returns whether every window has room for a draft and a token after it."""
   return tf.reduce_all(state.length + n_drafted < sizes(state.window)[1])
 
 
 def _verify(state, draft, most, p, config, stop_token):
-  """Runs the model over the draft; keeps what it would generate itself."""
+  """Runs the model over the draft; keeps the tokens it would itself choose."""
   last = tf.gather(state.window, state.length - 1, batch_dims=1)[:, None]
   hidden, caches = cached_gpt(
     tf.concat([last, draft], -1), p, config, state.caches, state.length - 1
@@ -188,7 +191,7 @@ def _n_leading(holds: tf.Tensor) -> tf.Tensor:  # bool [B, K] -> int32 [B]
 
 
 def _plain(state, n_drafted, growing, p, config, stop_token):
-  """Adds one token to each row in `growing`; returns shapes of `_verify`."""
+  """Adds one token to each row in `growing`; the results are as `_verify`'s."""
   greedy = greedy_sampling(tf.shape(state.length)[0])
   state, new = decode.decode_one(state, growing, greedy, p, config, stop_token)
   room = [[0, 0], [0, n_drafted]]

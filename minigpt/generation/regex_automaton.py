@@ -1,8 +1,9 @@
-"""From a regular expression to an automaton over bytes.
+"""Compiles a regular expression to an automaton over bytes.
 
-The library outlines-core (`pip install 'minigpt[grammar]'`) indexes the tokens
-of a vocabulary. Given the 256 bytes as one, its index is the automaton of the
-expression itself, from which `grammar_table` makes tables for any vocabulary.
+The library outlines-core (`pip install 'minigpt[grammar]'`) compiles an
+expression to an automaton over the tokens of a vocabulary. This module gives it
+a vocabulary of the 256 bytes; `grammar_table` then builds the tables of any
+other vocabulary from the result.
 
 Shapes: S states.
 """
@@ -14,15 +15,15 @@ import numpy as np
 
 from minigpt.errors import InputError
 
-DEAD = 0  # The state from which nothing can match.
-FAR = 2**30  # Steps, where there is no way.
+DEAD = 0  # The state from which no text can match any more.
+FAR = 2**30  # The distance to a state that cannot be reached.
 MAX_STATES = 5_000  # A table for tokens takes memory for each.
 _MAX_REPEATS = 1_000
-_END = 256  # The id that the library wants for the end of a text.
+_END = 256  # The library requires an id for the end of a text.
 
 
 class RegexAutomaton(NamedTuple):
-  """What each byte does in each state, and where a text may end."""
+  """An automaton over bytes: its transitions and accepting states."""
 
   step: np.ndarray  # int32 [S, 256]; DEAD where no match can follow
   accepts: np.ndarray  # bool [S]
@@ -30,10 +31,10 @@ class RegexAutomaton(NamedTuple):
 
 
 def build(regex: str) -> RegexAutomaton:
-  """Returns the automaton of the texts that a regular expression matches whole.
+  """Returns the automaton that accepts the texts matched as a whole.
 
-  A `^` before it and a `$` behind it change nothing, so they are left out. The
-  syntax is that of https://docs.rs/regex, in Unicode.
+  The syntax is that of https://docs.rs/regex, in Unicode. A `^` at the start
+  and a `$` at the end are redundant and are removed.
 
   Raises:
     InputError: it can't be read, matches no text, is too large, or the library
@@ -55,14 +56,14 @@ def build(regex: str) -> RegexAutomaton:
     for byte, next_state in after.items():
       if byte != _END:
         step[place[state], byte] = place[next_state]
-  # `_index` has put a NUL behind every match.
+  # `_index` appends a NUL to every match.
   accepts = final[step[:, 0]]
   automaton = RegexAutomaton(step, accepts, place[index.get_initial_state()])
   return _without_dead_ends(automaton)
 
 
 def matches(automaton: RegexAutomaton, text: bytes) -> bool:
-  """Tells whether a text is one of the automaton's."""
+  """Tells whether the automaton accepts a text."""
   state = automaton.start
   for byte in text:
     state = int(automaton.step[state, byte])
@@ -70,16 +71,15 @@ def matches(automaton: RegexAutomaton, text: bytes) -> bool:
 
 
 def distances(step: np.ndarray, accepts: np.ndarray) -> np.ndarray:
-  """Returns the fewest steps from each state to one that accepts, int32 [S].
+  """Returns the fewest steps from each state to an accepting one, int32 [S].
+
+  The distance is `FAR` where no accepting state can be reached.
 
   Args:
-    step: int32 [S, K], the state after each of K things.
+    step: int32 [S, K], the next state for each of K symbols.
     accepts: bool [S].
-
-  Returns:
-    The steps, `FAR` where there is no way; and where the state is DEAD.
   """
-  # Most things do the same, so of each way from state to state one is kept.
+  # Many symbols lead to the same state; keep one edge for each pair of states.
   ways = [np.unique(row[row != DEAD]) for row in step]
   source = np.repeat(np.arange(len(step)), list(map(len, ways)))
   target = np.concatenate(ways)
@@ -95,7 +95,7 @@ def distances(step: np.ndarray, accepts: np.ndarray) -> np.ndarray:
 
 
 def _without_dead_ends(automaton: RegexAutomaton) -> RegexAutomaton:
-  """Makes every state DEAD that leads to no end of a text."""
+  """Replaces the states that cannot reach an accepting one by DEAD."""
   lives = distances(automaton.step, automaton.accepts) < FAR
   if not lives[automaton.start]:
     raise InputError('it matches no text; leave out what contradicts itself')
@@ -106,13 +106,13 @@ def _without_dead_ends(automaton: RegexAutomaton) -> RegexAutomaton:
 
 def _unanchored(regex: str) -> str:
   body = regex.removeprefix('^')
-  # An even number of backslashes escapes nothing behind them.
+  # After an even number of backslashes, the $ is not escaped.
   end = re.search(r'(?<!\\)(?:\\\\)*\$$', body)
   return body[:-1] if end else body
 
 
 def _check_repeats(regex: str) -> None:
-  """Refuses at once what the library would need minutes for."""
+  """Refuses repeat counts for which the library would need minutes."""
   bounds = re.findall(r'\{(\d*),?(\d*)\}', re.sub(r'\\.', '', regex))
   most = max((int(n) for pair in bounds for n in pair if n), default=0)
   if most > _MAX_REPEATS:
@@ -122,10 +122,10 @@ def _check_repeats(regex: str) -> None:
 
 
 def _index(regex: str):
-  """Returns the library's index of bytes, of the texts with a NUL behind them.
+  """Returns the library's automaton of the matching texts, each plus a NUL.
 
-  The library prefers the first alternative that matches, and so would not read
-  `a|ab` any further than `a`; behind a NUL nothing is left to prefer.
+  The library stops at the first alternative that matches: of `a|ab` it would
+  only accept `a`. With a NUL at the end, only whole texts match.
   """
   try:
     import outlines_core

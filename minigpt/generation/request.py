@@ -1,4 +1,4 @@
-"""What to generate, and how: a request and its checks."""
+"""A request: all options of a generation, and their checks."""
 
 import dataclasses
 import re
@@ -17,9 +17,9 @@ from minigpt.generation.sampling_fields import (
 
 MAX_DRAFT = 64
 _MAX_BEAMS = 1024
-_LONE = re.compile('[\ud800-\udfff]')  # Surrogates, which are no text.
-# Then n ** penalty and log p / n ** penalty are float32 numbers for as many
-# tokens n as a context can hold.
+_LONE = re.compile('[\ud800-\udfff]')  # Lone surrogates, which UTF-8 excludes.
+# Up to here, n ** penalty and log p / n ** penalty stay within float32 for any
+# number n of tokens in a context.
 _MAX_LENGTH_PENALTY = 5.0
 _LARGEST = float(np.finfo(np.float32).max)
 # Options that change logits before a token is chosen.
@@ -28,31 +28,31 @@ _PROCESSORS = (*names_of_stage('logits'), 'logit_bias', 'banned')
 
 @dataclasses.dataclass(frozen=True)
 class Request(SamplingOptions):
-  """All that can be asked of a model; a server offers `SamplingOptions` alone.
+  """All options of a generation; `SamplingOptions` are those of a server.
 
-  `check` raises UsageError where a value is out of its range.
+  Creating a request does not check its values; call `check`.
   """
 
-  stop: Sequence[str] = ()  # strings that end a text, and are no part of it
+  stop: Sequence[str] = ()  # strings that end a text and are not part of it
   logit_bias: Mapping[int, float] = dataclasses.field(default_factory=dict)
   banned: Sequence[str] = ()  # strings that must not be generated
-  num_beams: int = 1  # from 2 on, nothing is sampled: temperature is ignored
+  num_beams: int = 1  # above 1: beam search, which ignores the temperature
   length_penalty: float = 1.0  # of beams; see `beam_search`
-  grammar: str = ''  # name of what the text must match; '': anything
-  speculate: int = 0  # longest draft of `prompt_lookup`, which keeps the text
+  grammar: str = ''  # name of the grammar the text must match; '': none
+  speculate: int = 0  # length of drafts, see `prompt_lookup`; 0: no drafts
 
   def __post_init__(self) -> None:
-    """Takes a lone string as one of its kind."""
+    """Turns a single string into a sequence of one."""
     for name in 'stop', 'banned':
       object.__setattr__(self, name, as_strings(getattr(self, name)))
 
   @property
   def changes_logits(self) -> bool:
-    """Returns whether a rule of `logits_processors` is asked for."""
+    """Returns whether the request uses a rule of `logits_processors`."""
     return any(name in _PROCESSORS for name, _ in self.changed())
 
   def changed(self) -> Iterator[tuple[str, Any]]:
-    """Yields the name and value of each option that is not at its default."""
+    """Yields the name and value of each option that is not its default."""
     usual = Request()
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
@@ -126,7 +126,8 @@ class Request(SamplingOptions):
   def options(self, n_rows: int) -> dict[str, np.ndarray]:
     """Returns each sampling option for `n_rows` sequences, [B].
 
-    Sequence i gets the seed `seed + i`, so that equal prompts differ.
+    Sequence i gets the seed `seed + i`, so that equal prompts get different
+    texts.
     """
     values = {
       name: np.full([n_rows], getattr(self, name), field.dtype)

@@ -1,9 +1,10 @@
-"""Strings that end a row, each row its own, found in the loop over tokens.
+"""Stop strings of each row's own, searched for in the decoding loop.
 
-The strings of an export are a table over its vocabulary (`automaton`). Those
-that come with a request are compared with the last bytes of the text instead:
-a token's bytes are shifted in, and every string is held against every place at
-which it could end with one of them.
+The stop strings of an export are compiled to a table over its vocabulary (see
+`automaton`). Those of a request are only known at run time, so they are
+compared with the last bytes of the text: each step shifts in the bytes of the
+new token, and compares every string at every place where it could end with one
+of these bytes.
 
 Shapes: B rows, T tokens, K strings, L bytes of the longest, W of the longest
 token, R = L - 1 + W.
@@ -19,29 +20,29 @@ from minigpt.generation import automaton
 from minigpt.model.layers import sizes
 
 MAX_STRINGS = 16
-MAX_BYTES = 256  # of a string
-_NONE = -1  # No byte: the text is shorter.
-_ANY = -2  # Stands before a string that is shorter than the longest.
+MAX_BYTES = 256  # Bytes of a string.
+_NONE = -1  # Padding of a text that is still short: equals no byte.
+_ANY = -2  # Padding of a string shorter than the longest: equals every byte.
 
 
 class Spelling(NamedTuple):
-  """The bytes of all tokens, one after the other."""
+  """The bytes of all tokens of a vocabulary, concatenated."""
 
   bytes: tf.Tensor  # uint8 [N]
-  start: tf.Tensor  # int32 [V + 1]
+  start: tf.Tensor  # int32 [V + 1], the offset of each token's first byte
   width: int  # W
 
 
 class RowStops(NamedTuple):
-  """The strings of each row."""
+  """The stop strings of each row."""
 
-  strings: tf.Tensor  # int32 [B, K, L], at the right
+  strings: tf.Tensor  # int32 [B, K, L], right-aligned
   is_used: tf.Tensor  # bool [B, K]
   spelling: Spelling
 
 
 def spell(tokens: Sequence[bytes], end_of_text: int | None) -> Spelling:
-  """Returns the bytes of tokens; `end_of_text` is no text."""
+  """Returns the bytes of the tokens, none for `end_of_text`."""
   spelled = automaton.text_of(tokens, end_of_text)
   n_bytes = list(map(len, spelled))
   return Spelling(
@@ -52,10 +53,10 @@ def spell(tokens: Sequence[bytes], end_of_text: int | None) -> Spelling:
 
 
 def read(strings: tf.Tensor, spelling: Spelling) -> RowStops:
-  """Returns the strings of each row, string [B, K]; an empty one is none.
+  """Converts the strings of each row, string [B, K]; empty ones do not count.
 
-  L is rounded up to a power of two, so that XLA meets few shapes. None may have
-  more than `MAX_BYTES`.
+  No string may have more than `MAX_BYTES`. L is rounded up to a power of two,
+  so that XLA compiles few shapes.
   """
   n_bytes = tf.strings.length(strings)
   most = tf.reduce_max(tf.concat([[16], tf.reshape(n_bytes, [-1])], 0))
@@ -72,17 +73,18 @@ def read(strings: tf.Tensor, spelling: Spelling) -> RowStops:
 def start(
   stops: RowStops, ids: tf.Tensor, length: tf.Tensor, n_sampled: tf.Tensor
 ) -> tf.Tensor:  # -> int32 [B, R]
-  """Returns the last bytes of the text that rows have so far.
+  """Returns the last bytes of the text that each row has so far.
 
   Args:
-    stops: of the rows.
-    ids: int32 [B, T], of prompt and text.
-    length: int32 [B], how many of them count.
+    stops: the stop strings.
+    ids: int32 [B, T], the tokens of prompt and text.
+    length: int32 [B], how many of the tokens count.
     n_sampled: int32 [B], how many of these, at the end, are text.
   """
   n_rows, _, n_bytes = sizes(stops.strings)
   recent = tf.fill([n_rows, n_bytes - 1 + stops.spelling.width], _NONE)
-  # A token has a byte at least, so earlier ones can be no part of a string.
+  # Each token has at least one byte, so earlier tokens cannot be part of a
+  # string that is still incomplete.
   n_read = tf.minimum(tf.minimum(n_sampled, length), n_bytes - 1)
 
   def step(back, recent):
@@ -100,7 +102,7 @@ def advance(
   """Adds a token to each row: [B, R], int32 [B] -> [B, R], bool [B].
 
   Returns:
-    The last bytes, and whether a string ends with one of the new ones.
+    The last bytes, and whether a string ends with one of the token's bytes.
   """
   width, n_bytes = stops.spelling.width, sizes(stops.strings)[2]
   recent, n_new = _push(recent, token, stops.spelling)
@@ -115,7 +117,7 @@ def advance(
 
 
 def _push(recent, token, spelling):
-  """Shifts the bytes of a token in; returns how many there are, too."""
+  """Appends a token's bytes; returns the last R bytes and the number added."""
   first = tf.gather(spelling.start, token)
   n_new = tf.gather(spelling.start, token + 1) - first
   place = first[:, None] + tf.range(spelling.width)

@@ -1,7 +1,7 @@
-"""How a token is chosen from logits: filters, then Gumbel noise and argmax.
+"""Sampling a token from logits: filters, then Gumbel noise and argmax.
 
-Every sequence of a batch has its own options and its own seed, and what it
-gets depends on these and its logits alone.
+Each sequence of a batch has its own options and seed; its tokens depend on
+these and on its logits, not on the other sequences.
 
 Shapes: B sequences, V vocabulary.
 """
@@ -21,13 +21,13 @@ _Filter = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 _FILTERS: dict[str, _Filter] = {}
 
 
-# Typed as Any, as its fields are known only when the table has been read.
+# Typed as Any, as type checkers cannot know fields that come from a table.
 _namedtuple: Any = collections.namedtuple
 _TokenOptions: Any = _namedtuple('Sampling', names_of_stage('token'))
 
 
 class Sampling(_TokenOptions):
-  """Values [B] of each option of `SAMPLING_FIELDS` that chooses a token."""
+  """Values [B] of the options of `SAMPLING_FIELDS` with the stage 'token'."""
 
   __slots__ = ()
 
@@ -37,7 +37,8 @@ def make_sampling(n_rows: int | tf.Tensor, **options: Any) -> Sampling:
 
   Args:
     n_rows: B.
-    options: values [B], or one for all; the others have their defaults.
+    **options: values, each [B] or [] for all sequences; an option that is not
+      given has its default.
   """
   values = {}
   for name in Sampling._fields:
@@ -50,17 +51,17 @@ def make_sampling(n_rows: int | tf.Tensor, **options: Any) -> Sampling:
 
 
 def select_sampling(options: Mapping[str, Any]) -> Sampling:
-  """Returns those of all options, each [B], that choose a token."""
+  """Picks the options that choose a token out of all options, each [B]."""
   return Sampling(*(tf.convert_to_tensor(options[n]) for n in Sampling._fields))
 
 
 def greedy_sampling(n_rows: int | tf.Tensor) -> Sampling:
-  """Returns options with which each token is the most likely one."""
+  """Returns options that always choose the most likely token."""
   return make_sampling(n_rows, temperature=0.0)
 
 
 def _filters(name: str) -> Callable[[_Filter], _Filter]:
-  """Makes a function the filter of an option; they run in this file's order."""
+  """Registers the filter of an option; filters run in this file's order."""
 
   def register(f: _Filter) -> _Filter:
     _FILTERS[name] = f
@@ -73,7 +74,7 @@ def _filters(name: str) -> Callable[[_Filter], _Filter]:
 def keep_top_k(logits: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
   """Hides all but the k most likely tokens (Fan et al. 2018, section 5.1).
 
-  [B, V], int32 [B] -> [B, V]; 0 keeps all.
+  [B, V], int32 [B] -> [B, V]; k = 0 keeps all.
   """
   n = logits.shape[-1]
   ranked = tf.sort(logits, direction='DESCENDING')
@@ -94,16 +95,16 @@ def keep_top_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
   n_kept = tf.reduce_sum(tf.cast(before < p[:, None], tf.int32), -1)
   last = tf.maximum(n_kept, 1) - 1
   threshold = tf.gather(ranked, last, batch_dims=1)[:, None]
-  # Rounding may let the sum reach 1 early, and p = 1 must hide nothing.
+  # Rounding may let the sum reach 1 too early, but p = 1 must hide nothing.
   keep = (logits >= threshold) | (p >= 1)[:, None]
   return tf.where(keep, logits, -math.inf)
 
 
 @_filters('min_p')
 def keep_min_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
-  """Hides tokens less likely than a share p of the most likely one.
+  """Hides tokens less than p times as likely as the most likely token.
 
-  [B, V], [B] -> [B, V] (Nguyen et al. 2024, section 3); 0 keeps all.
+  [B, V], [B] -> [B, V] (Nguyen et al. 2024, section 3); p = 0 keeps all.
   """
   highest = tf.reduce_max(logits, -1, keepdims=True)
   threshold = highest + tf.math.log(p)[:, None]
@@ -111,13 +112,14 @@ def keep_min_p(logits: tf.Tensor, p: tf.Tensor) -> tf.Tensor:
 
 
 def gumbel(seed: tf.Tensor, step: tf.Tensor, n: int) -> tf.Tensor:
-  """Returns Gumbel noise that depends on a sequence's seed and step alone.
+  """Returns Gumbel noise that depends only on a sequence's seed and step.
 
   int [B], int32 [B] -> f32 [B, n]
   """
 
   def one_sequence(seed_and_step):
-    # Integers, as XLA and the CPU kernel make different floats of them.
+    # Draw integers: XLA and the CPU kernel turn random bits into floats in
+    # different ways.
     bits = tf.random.stateless_uniform(
       [n], seed_and_step, None, None, tf.uint32, alg='philox'
     )
@@ -133,7 +135,7 @@ def sample(
 ) -> tf.Tensor:  # f32 [B, V] -> int32 [B]
   """Samples each sequence's next token.
 
-  argmax(logits + Gumbel noise) is a sample of their softmax (Gumbel 1954).
+  argmax(logits + Gumbel noise) is a sample from softmax(logits) (Gumbel 1954).
 
   Args:
     logits: f32 [B, V].
@@ -144,7 +146,7 @@ def sample(
 
   def with_noise():
     t = sampling.temperature[:, None]
-    # A row at temperature 0 takes `most_likely`, and must not divide by 0.
+    # Rows at temperature 0 take `most_likely` below; avoid dividing by 0.
     scaled = logits / tf.where(t > 0, t, 1.0)
     for name, keep in _FILTERS.items():
       scaled = _filter_if_used(name, keep, scaled, getattr(sampling, name))
@@ -158,6 +160,6 @@ def sample(
 
 
 def _filter_if_used(name, keep, logits, values):
-  """Filters only where a sequence asks for it, as most filters must sort."""
+  """Runs a filter only if some sequence uses it: most filters must sort."""
   is_used = tf.reduce_any(values != SAMPLING_FIELDS[name].default)
   return tf.cond(is_used, lambda: keep(logits, values), lambda: logits)

@@ -1,10 +1,10 @@
-"""The one list of sampling options: what may differ from sequence to sequence.
+"""The table of sampling options, which each sequence of a batch can set.
 
-From this table come the flags of `minigpt generate`, the fields of `Request`
-and their checks, the inputs of an export's signatures and the checks in its
-graph, warm-up requests, the client and its checks, and what `serve-check`
-tries. A new option takes an entry here and the function that obeys it: a
-filter in `sampling` or a rule in `logits_processors`.
+The flags of `minigpt generate`, the fields of `Request`, the inputs of an
+export's signatures, the checks in its graph and in the client, the warm-up
+requests and the tries of `serve-check` are all built from this table. A new
+option needs an entry here and a function that implements it: a filter in
+`sampling` or a rule in `logits_processors`.
 
 This module imports no TensorFlow, so that `--help` answers at once.
 """
@@ -19,15 +19,15 @@ import numpy as np
 
 
 class Range(NamedTuple):
-  """The values that an option may have, both ends included."""
+  """The range of an option's values, both ends included."""
 
   low: float
-  high: float | str = math.inf  # a string names the option that is the limit
+  high: float | str = math.inf  # a string names the option whose value it is
   excludes_low: bool = False
 
   @property
   def rule(self) -> str:
-    """Returns the end of a message about a value that lies outside."""
+    """Returns the end of an error message: 'must ...'."""
     if isinstance(self.high, str):
       return f'must lie between {self.low:g} and {self.high}'
     if self.high == math.inf:
@@ -39,17 +39,18 @@ class Range(NamedTuple):
 class SamplingField(NamedTuple):
   """One sampling option."""
 
-  dtype: str  # of the tensor that holds one value for each sequence
+  dtype: str  # of the tensor [B] of its values
   default: float
   range: Range | None  # None: every value of the dtype
   help: str
   example: float  # a value unlike the default, for warm-up and checks
-  # 'loop': how long to generate; 'logits': a rule of `logits_processors`;
-  # 'token': how `sampling` chooses from the logits.
+  # Which code reads it: 'loop', the decoding loop; 'logits', a rule of
+  # `logits_processors`; 'token', `sampling`.
   stage: str = 'token'
-  # Version of the signatures that the option came with. Servers and clients
-  # refuse a request with more or fewer inputs than a signature has, so no
-  # signature ever gets another input: `serving.sampling_inputs` adds one.
+  # The version of the signatures that introduced the option. A server refuses
+  # a request whose inputs are not exactly a signature's, so an existing
+  # signature never gets a new input; `serving.sampling_inputs` adds another
+  # signature instead.
   since: int = 1
 
   def accepts(self, value: Any, options: Mapping[str, Any]) -> Any:
@@ -57,7 +58,7 @@ class SamplingField(NamedTuple):
 
     Args:
       value: a number, or a tensor of the field's dtype.
-      options: all options by name, numbers or tensors as `value` is.
+      options: all options by name, as numbers or tensors like `value`.
     """
     if self.range is None:
       return value == value
@@ -67,15 +68,15 @@ class SamplingField(NamedTuple):
       return is_above & (value <= options[high])
     if high < math.inf:
       return is_above & (value <= high)
-    # An integer is never infinite, and can't be compared with infinity.
+    # An integer tensor is never infinite, and cannot be compared with inf.
     return is_above if self.is_integer else is_above & (value < math.inf)
 
   def misfit(self, value: Any) -> str | None:
-    """Returns the end of a message where the dtype can't hold a number."""
+    """Returns the end of an error message if the dtype cannot hold `value`."""
     if self.is_integer and not isinstance(value, numbers.Integral):
       return 'must be a whole number'
     about = np.iinfo if self.is_integer else np.finfo
-    # Python's numbers, which compare with any other.
+    # Python numbers, as NumPy's do not compare with every `value`.
     low, high = np.array(
       [about(self.dtype).min, about(self.dtype).max]
     ).tolist()
@@ -87,7 +88,7 @@ class SamplingField(NamedTuple):
 
   @property
   def is_integer(self) -> bool:
-    """Returns whether the option counts something."""
+    """Returns whether the values are integers."""
     return self.dtype.startswith('int')
 
 
@@ -100,9 +101,10 @@ def _option(*field: Any, **more: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingOptions:
-  """The table, as a class that type checkers can read.
+  """The table, written as a class for type checkers.
 
-  Each line: dtype, default, range, help, example, and what is unusual.
+  Each entry gives dtype, default, range, help, example, and any other field
+  that differs from its default.
   """
 
   max_new_tokens: int = _option(
@@ -161,5 +163,5 @@ SAMPLING_FIELDS: dict[str, SamplingField] = {
 
 
 def names_of_stage(stage: str) -> list[str]:
-  """Returns the names of the options that one stage obeys, in their order."""
+  """Returns the names of one stage's options, in the table's order."""
   return [name for name, f in SAMPLING_FIELDS.items() if f.stage == stage]
