@@ -165,17 +165,12 @@ def generate(
   """Samples up to `n_new` tokens a row, until every row is done.
 
   Args:
-    state: as `start` or an earlier call returned it.
     n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
-    sampling: options and seed of each row.
-    p: the weights.
-    config: of the model.
     stop_token: a row that samples it is done; None: there is none.
     rules: change the logits before a token is sampled; None: none do.
-    stops: stop strings: of all rows, as int32 [states, V] from
-      `automaton.stop_table`, or of each row; None: there are none. A row with a
-      grammar ignores them.
+    stops: strings of all rows, int32 [states, V] of `automaton.stop_table`,
+      or of each row; rows with a grammar ignore them. None: there are none.
     n_alternatives: int32 [B], how many alternatives of each token to return.
     grammars: the grammars that `state.grammar_state` refers to; None: none.
   """

@@ -92,12 +92,9 @@ def generate(
   """Does the work of `decode.generate` at temperature 0, in fewer steps.
 
   Args:
-    state: as `decode.start` or an earlier call returned it.
     n_new: int32 [] or [B], at most `n_out`.
     n_out: size N of the output.
     n_drafted: K, the length of a draft.
-    p: the weights.
-    config: of the model.
     stop_token: a row that samples it is done.
   """
 
