@@ -31,6 +31,7 @@ from minigpt.data import (
   windows,
 )
 from minigpt.errors import InputError, UsageError
+from minigpt.tokenizers import cuts
 from minigpt.training import cluster, memory_estimate, stability
 from minigpt.training.metrics import read_metrics
 
@@ -163,7 +164,7 @@ def folder(tmp_path_factory):
   (root / 'a.txt').write_text('a b a')
   (root / 'tokens').mkdir()
   tokenizers.save(tokenizer, root / 'tokens' / 'tokenizer.json')
-  [piece] = text_files.split_file(str(root / 'a.txt'), 1 << 20)
+  [piece] = text_files.split_file(str(root / 'a.txt'), 1 << 20, cuts.ANYWHERE)
   shard = shard_writer.write_shard([piece], root / 'tokens', 0, 'uint8')
   shard_writer.write_manifest(root / 'tokens', [shard], tokenizer, 'uint8')
   token_shards.open_tokens(root / 'tokens')  # Which leaves checked.json.

@@ -68,6 +68,11 @@ class Trained(NamedTuple):
   tokenizer: Tokenizer
   checkpoint: Checkpoint
 
+  @property
+  def path(self) -> Path:
+    """Returns the work directory."""
+    return self.checkpoint.path.parents[1]
+
 
 class LoadedModel(NamedTuple):
   """A model of any format."""

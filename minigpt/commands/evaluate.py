@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import tensorflow as tf
 
 from minigpt.analysis import (
@@ -30,12 +29,12 @@ from minigpt.analysis import (
   tasks,
 )
 from minigpt.analysis.perplexity import PositionSums
+from minigpt.checkpoints import workdir
 from minigpt.checkpoints.loading import LoadedModel, load
 from minigpt.commands.flags import evaluate as flags
 from minigpt.config import DataConfig
-from minigpt.data import jsonl
-from minigpt.data.sources import check_vocabulary, read_split
-from minigpt.data.token_shards import Tokens
+from minigpt.data import jsonl, measured_text
+from minigpt.data.measured_text import MeasuredText
 from minigpt.data.windows import check_ids
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import open_to_append
@@ -104,8 +103,7 @@ def _measure_text(model: LoadedModel) -> _Measured:
     )
   if not 0 < stride <= window:
     raise UsageError(f'stride={stride}: it must lie in [1, {window}]')
-  text = _read_text(model)
-  tokens, n_bytes = _encode(model, text)
+  tokens, n_bytes = _read_text(model)
   arguments = model, tokens, window, stride, watch, n_bytes
   shape = {'window': window, 'stride': stride}
   if not flags.PLOT.value:
@@ -122,42 +120,28 @@ def _stride(model: LoadedModel, window: int) -> int:
   return min(recipe.eval_stride if recipe else 0, window) or window
 
 
-def _read_text(model: LoadedModel) -> str | Tokens:
+def _read_text(model: LoadedModel) -> MeasuredText:
   """Reads the text of --dataset, or the validation part of the run."""
+  cache = None
   if flags.DATASET.value is not None:
     config = DataConfig(dataset=flags.DATASET.value, val_fraction=0)
-  elif model.trained is None:
-    config = DataConfig(dataset='')
-  else:
-    config = model.trained.run.data
-  if not config.dataset:
+  elif model.trained is None or not model.trained.run.data.dataset:
     raise UsageError(
       f'{flags.WORKDIR.value} has no text of its own: give --dataset'
     )
+  else:
+    config = model.trained.run.data
+    cache = workdir.tokens(model.trained.path)
   if jsonl.holds_pairs(config.dataset):
     raise UsageError(f'{config.dataset}: give --task and --dataset')
-  check_vocabulary(config.dataset, model.tokenizer)
-  return read_split(config).val
-
-
-def _encode(
-  model: LoadedModel, text: str | Tokens
-) -> tuple[Tokens, int | None]:
-  """Returns the tokens to measure, and the bytes of all but the first."""
-  limit = flags.LIMIT.value or None
-  tokenizer, n_bytes = model.tokenizer, None
-  if isinstance(text, str):
-    n_bytes = int(np.sum(tokenizer.token_sizes(text)[:limit][1:]))
-    text = tokenizer.encode(text)
-  # To slice a token directory is to read it into memory.
-  tokens = text[:limit] if limit else text
-  if len(tokens) < 2:
+  text = measured_text.read(config, model.tokenizer, cache, flags.LIMIT.value)
+  if len(text.tokens) < 2:
     raise InputError(
       f'{flags.DATASET.value or "the validation part"} has fewer than 2 tokens '
       'to measure'
     )
-  check_ids(tokens, model.config.vocab_size)
-  return tokens, n_bytes
+  check_ids(text.tokens, model.config.vocab_size)
+  return text
 
 
 def _measure_examples(model: LoadedModel) -> _Measured:

@@ -1,6 +1,7 @@
 """A corpus of files, turned into a token directory by several processes."""
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,20 +16,22 @@ from minigpt import tokenizers
 from minigpt.config.validation import as_strings
 from minigpt.data import token_shards, vocabulary
 from minigpt.data.shard_writer import (
+  delete_shards,
   fill_shards,
   write_manifest,
   write_shard,
 )
 from minigpt.data.sources import matching_files
-from minigpt.data.text_files import drop_bad, split_file
+from minigpt.data.text_files import readable, split_file, text_length
 from minigpt.data.token_shards import Manifest, Shard, token_dtype
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import sweep, write_text
+from minigpt.runtime.json_io import parse_json
 from minigpt.tokenizers import Tokenizer
 
-# Of ranges over shards: raised where a change makes them other ones, so that a
-# preparation that an earlier version has begun is not continued.
-_LAYOUT = 3
+# Of ranges over shards: raised where a change makes them other ones. What an
+# earlier version has begun is deleted and made again; what is finished stays.
+_LAYOUT = 4
 
 
 def input_paths(patterns: list[str], skip_bad_files: bool = False) -> list[str]:
@@ -49,7 +52,10 @@ def input_paths(patterns: list[str], skip_bad_files: bool = False) -> list[str]:
     if not (paths := matching_files(pattern)):
       raise InputError(f'{pattern}: no such file; check --input')
     found.update(paths)
-  return drop_bad(sorted(found)) if skip_bad_files else sorted(found)
+  paths = sorted(found)
+  if skip_bad_files:
+    paths = [path for path, _ in readable(paths, text_length)]
+  return paths
 
 
 def make_tokenizer(
@@ -105,8 +111,8 @@ def prepare(
   folder, paths = Path(folder), as_strings(paths)
   sweep(folder)
   _begin(paths, tokenizer, folder, shard_bytes, raw)
-  ranges = (r for path in paths for r in split_file(path, shard_bytes, raw))
-  parts = fill_shards(ranges, shard_bytes)
+  ranges = [split_file(p, shard_bytes, tokenizer.cuts, raw) for p in paths]
+  parts = fill_shards(itertools.chain(*ranges), shard_bytes)
   dtype = token_dtype(tokenizer.vocab_size).name
   write = functools.partial(write_shard, folder=folder, dtype=dtype)
   with _pool(min(n_workers, len(parts))) as pool:
@@ -136,8 +142,27 @@ def _begin(
   """Writes down what is prepared, or checks that it is still the same."""
   if token_shards.is_token_directory(folder):
     raise UsageError(f'{folder} holds tokens already; choose another --output')
+  plan = _plan(paths, tokenizer, shard_bytes, raw)
+  path, text = folder / token_shards.PLAN, json.dumps(plan)
+  begun, plan = _begun(path), json.loads(text)
+  if begun is not None and {**begun, 'layout': _LAYOUT} != plan:
+    raise UsageError(
+      f'{folder} holds part of other text, or of the same text split or '
+      'tokenized otherwise; delete it, or choose another --output'
+    )
+  if begun not in (None, plan):  # By another version.
+    delete_shards(folder)
+  # Also where the plan was there: what the workers read must fit it.
+  tokenizers.save(tokenizer, folder / 'tokenizer.json')
+  write_text(path, text)
+
+
+def _plan(
+  paths: list[str], tokenizer: Tokenizer, shard_bytes: int, raw: bool
+) -> dict[str, Any]:
+  """Returns all that decides what shards hold."""
   stats = [os.stat(path) for path in paths]
-  plan = {
+  return {
     'inputs': [
       [path, stat.st_size, stat.st_mtime_ns]
       for path, stat in zip(paths, stats, strict=True)
@@ -147,21 +172,18 @@ def _begin(
     'layout': _LAYOUT,
     'raw': raw,
   }
-  text, path = json.dumps(plan), folder / token_shards.PLAN
+
+
+def _begun(path: Path) -> dict[str, Any] | None:
+  """Returns the plan of a preparation that has not ended; None without one."""
   try:
-    is_begun = path.is_file()
-    is_same = is_begun and path.read_bytes() == text.encode()
+    content = path.read_bytes() if path.is_file() else None
   except OSError as error:
     raise InputError(f'{path} cannot be read ({error.strerror})') from None
-  if not is_begun or is_same:
-    # Also where the plan was there: what the workers read must fit it.
-    tokenizers.save(tokenizer, folder / 'tokenizer.json')
-    write_text(path, text)
-  else:
-    raise UsageError(
-      f'{folder} holds part of other text, or of the same text split or '
-      'tokenized otherwise; delete it, or choose another --output'
-    )
+  try:
+    return None if content is None else parse_json(content, str(path))
+  except InputError:
+    return {}  # Something else, which is no plan of ours.
 
 
 def _pool(n_workers: int) -> ProcessPoolExecutor:

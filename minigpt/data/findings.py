@@ -66,5 +66,6 @@ class Findings:
 
   def save(self) -> None:
     """Writes them, where the folder may be written."""
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(InputError, OSError):
+      self._path.parent.mkdir(exist_ok=True)
       write_text(self._path, json.dumps(self._known, indent=1) + '\n')

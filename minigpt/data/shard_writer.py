@@ -29,6 +29,8 @@ from minigpt.runtime.atomic_io import new_file, write_text
 from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer
 
+_SHARD = 'shard-'
+
 
 def fill_shards(
   ranges: Iterable[TextRange], size: int
@@ -57,7 +59,7 @@ def write_shard(
   Raises:
     InputError: the text or the disk does not allow it; nothing is left behind.
   """
-  path = Path(folder) / f'shard-{number:05}.npy'
+  path = Path(folder) / f'{_SHARD}{number:05}.npy'
   sidecar = path.with_suffix('.json')
   if finished := _finished_shard(path, sidecar, dtype):
     return finished
@@ -83,6 +85,21 @@ def _finished_shard(path: Path, sidecar: Path, dtype: str) -> Shard | None:
     return None
   fits = tokens.dtype == dtype and len(tokens) == shard.n_tokens
   return shard if fits and shard.name == path.name else None
+
+
+def delete_shards(folder: Path) -> None:
+  """Deletes the shards of a preparation that has not ended.
+
+  Raises:
+    InputError: one cannot be deleted.
+  """
+  # Descriptions first: a shard without one counts as none.
+  for kind in ('json', 'npy'):
+    for path in folder.glob(f'{_SHARD}[0-9]*.{kind}'):
+      try:
+        path.unlink()
+      except OSError as error:
+        raise InputError(f'{path}: {error.strerror}') from None
 
 
 @functools.cache
@@ -143,7 +160,7 @@ def _token_ids(
 ) -> Iterator[tuple[np.ndarray, bool]]:
   """Yields token ids, and whether they end a document."""
   end = np.array([tokenizer.boundary], np.int32)
-  for document in documents(text_range):
+  for document in documents(text_range, tokenizer.cuts):
     for text in document:
       yield tokenizer.encode(text), False
     if text_range.ends_document or text_range.has_records:

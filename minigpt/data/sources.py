@@ -123,13 +123,22 @@ def _read(config: DataConfig) -> str | Tokens:
   if token_shards.is_token_directory(dataset):
     return token_shards.open_tokens(dataset)
   if paths := text_paths(config):
-    paths = text_files.drop_bad(paths) if config.skip_bad_files else paths
-    return ''.join(text_files.joined(paths, config.raw_text))
+    return _whole_text(paths, config)
   if os.path.isdir(dataset):
     raise InputError(f'{dataset} is a directory without files; name another')
   if os.sep in dataset or glob.has_magic(dataset) or '.' in dataset:
     raise InputError(f'{dataset}: no such file; check the path')
   raise unknown('dataset', dataset, [*BUILT_IN, 'a path'])
+
+
+def _whole_text(paths: list[str], config: DataConfig) -> str:
+  def read(path: str) -> str:
+    return ''.join(text_files.joined([path], config.raw_text))
+
+  # As `joined` sets files apart.
+  if config.skip_bad_files:
+    return '\n'.join(text for _, text in text_files.readable(paths, read))
+  return '\n'.join(map(read, paths))
 
 
 def text_paths(config: DataConfig) -> list[str]:

@@ -14,26 +14,27 @@ import io
 import itertools
 import json
 import os
-import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import IO, Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from minigpt.config.validation import as_strings
 from minigpt.errors import InputError
+from minigpt.tokenizers import cuts as places
+from minigpt.tokenizers.cuts import ANYWHERE, Cuts
 
 _READ = 1 << 20  # Bytes read at a time.
 _READ_ZSTD = 1 << 14  # They may become ten thousand times as many.
 _ROWS = 256  # Of Parquet, read at a time.
 _LINE_LIMIT = 1 << 28
-# Between something visible and white space, no tokenizer has a token. Bytes
-# are split after ASCII only: what else is white space takes several.
-_BOUNDARY = re.compile(rb'[!-~](?=[ \n])')
-_TEXT_BOUNDARY = re.compile(r'\S(?=[ \n])')
-_TEXT_TAIL = 4096  # Characters in which a boundary is looked for.
+_LONGEST_UNCUT = 1 << 24  # Characters that are held for want of a place.
 _COMPRESSED = ('.gz', '.zst')
 _PARQUET = '.parquet'
+_CONTINUING = bytes(range(0x80, 0xC0))  # No character of UTF-8 begins so.
+
+
+_T = TypeVar('_T')
 
 
 class TextRange(NamedTuple):
@@ -68,59 +69,96 @@ def is_compressed(path: str) -> bool:
   return path.endswith((*_COMPRESSED, _PARQUET))
 
 
-def split_file(path: str, size: int, raw: bool = False) -> list[TextRange]:
-  """Splits a file into ranges of about `size` bytes.
+def whole_file(path: str, raw: bool = False) -> TextRange:
+  """Returns all of a file.
 
   Args:
     path: the file.
-    size: of a range.
     raw: leave byte order marks and line ends as they are.
 
   Raises:
     InputError: the file cannot be read.
   """
-  try:
-    n = os.path.getsize(path)
-    whole = TextRange(path, 0, n, True, raw)
-    if whole.is_whole:
-      return [whole]
-    with open(path, 'rb') as file:
-      starts = [0]
-      while starts[-1] + size < n:
-        starts.append(_next_boundary(file, starts[-1] + size, whole.is_jsonl))
-  except OSError as error:
-    raise InputError(f'{path}: {error.strerror}') from None
-  stops = [*starts[1:], n]
+  with _read_errors(path):
+    return TextRange(path, 0, os.path.getsize(path), True, raw)
+
+
+def split_file(
+  path: str, size: int, cuts: Cuts, raw: bool = False
+) -> list[TextRange]:
+  """Splits a file into ranges of about `size` bytes.
+
+  Args:
+    path: the file.
+    size: of a range.
+    cuts: where that is possible.
+    raw: leave byte order marks and line ends as they are.
+
+  Raises:
+    InputError: the file cannot be read, or not be cut for too long.
+  """
+  whole = whole_file(path, raw)
+  if whole.is_whole:
+    return [whole]
+  starts = [0]
+  with _read_errors(path), open(path, 'rb') as file:
+    while starts[-1] + size < whole.stop:
+      start = starts[-1] + size
+      if whole.is_jsonl:
+        file.seek(start)
+        file.readline()
+        starts.append(file.tell())
+      else:
+        starts.append(_next_cut(file, start, cuts))
+  stops = [*starts[1:], whole.stop]
   return [
-    whole._replace(start=start, stop=stop, ends_document=stop == n)
+    whole._replace(start=start, stop=stop, ends_document=stop == whole.stop)
     for start, stop in zip(starts, stops, strict=True)
-    if start < stop or n == 0
+    if start < stop or not whole.stop
   ]
 
 
-def _next_boundary(file: IO[bytes], start: int, by_line: bool) -> int:
-  """Returns the first place from `start` on where the file may be split."""
+def _next_cut(file: IO[bytes], start: int, cuts: Cuts) -> int:
+  """Returns the first place from the byte `start` on; the end without one."""
   file.seek(start)
-  if by_line:
-    file.readline()
-    return file.tell()
-  before = b''
+  begun = file.read(3)
+  start += len(begun) - len(begun.lstrip(_CONTINUING))
+  file.seek(start)
+  # What is no UTF-8 keeps its length, and whoever reads the range refuses it.
+  decoder = codecs.getincrementaldecoder('utf-8')('surrogateescape')
+  text, n_passed = '', 0
   while block := file.read(_READ):
-    found = _BOUNDARY.search(before + block)
-    if found:
-      return start - len(before) + found.end()
-    # A boundary has a character on each side, so the last one is kept.
-    start, before = start + len(block), block[-1:]
-  return start
+    text += decoder.decode(block)
+    if end := places.first(cuts, text):
+      return start + len(text[:end].encode('utf-8', 'surrogateescape'))
+    # A place has a character on each side, so the last one is kept.
+    passed, text = text[:-1], text[-1:]
+    start += len(passed.encode('utf-8', 'surrogateescape'))
+    n_passed += len(passed)
+    if n_passed > _LONGEST_UNCUT:
+      raise _uncut(f'{file.name}, byte {start:,}')
+  return file.tell()
 
 
-def documents(text_range: TextRange) -> Iterator[Iterator[str]]:
+def _uncut(place: str) -> InputError:
+  return InputError(
+    f'{place}: nothing for {_LONGEST_UNCUT:,} characters at which tokens can '
+    'be set apart; break the text into lines, or use --tokenizer=char'
+  )
+
+
+def documents(text_range: TextRange, cuts: Cuts) -> Iterator[Iterator[str]]:
   """Yields the documents of a range, each as successive parts of its text.
 
+  Args:
+    text_range: of a file.
+    cuts: where parts may end.
+
   Raises:
-    InputError: the text is not UTF-8, or a line is no object with a `text`.
+    InputError: the text is not UTF-8, a line is no object with a `text`, or it
+      cannot be cut for too long.
   """
-  found = _documents(text_range)
+  found = _documents(text_range, cuts)
   if text_range.raw:
     return found
   has_mark = not text_range.has_records and text_range.start == 0
@@ -129,12 +167,12 @@ def documents(text_range: TextRange) -> Iterator[Iterator[str]]:
 
 def _normalized(parts: Iterable[str], has_mark: bool) -> Iterator[str]:
   for i, part in enumerate(parts):
-    # No part ends between the two: it ends before a blank or a line feed.
+    # No part ends between CR and LF.
     text = part.removeprefix('\ufeff') if has_mark and i == 0 else part
     yield text.replace('\r\n', '\n')
 
 
-def _documents(text_range: TextRange) -> Iterator[Iterator[str]]:
+def _documents(text_range: TextRange, cuts: Cuts) -> Iterator[Iterator[str]]:
   if text_range.path.endswith(_PARQUET):
     yield from _rows(text_range.path)
     return
@@ -146,7 +184,7 @@ def _documents(text_range: TextRange) -> Iterator[Iterator[str]]:
     if text_range.is_jsonl:
       yield from _lines(file, text_range, left)
     else:
-      yield _decoded(_blocks(file, text_range, left), text_range)
+      yield _decoded(_blocks(file, text_range, left), text_range, cuts)
 
 
 def _open(path: str) -> IO[bytes]:
@@ -252,8 +290,10 @@ def _blocks(
     yield block
 
 
-def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
-  """Yields text in parts that end where no token spans the end."""
+def _decoded(
+  blocks: Iterator[bytes], text_range: TextRange, cuts: Cuts
+) -> Iterator[str]:
+  """Yields text in parts that end at the places of `cuts`."""
   decoder, kept = codecs.getincrementaldecoder('utf-8')(), ''
   first = given = text_range.start
   try:
@@ -262,11 +302,12 @@ def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
       first = given - len(decoder.getstate()[0])
       kept += decoder.decode(block, final=not block)
       given += len(block)
-      end = _last_boundary(kept)
-      if end and block:
+      end = places.last(cuts, kept) if block else len(kept)
+      if end:
         yield kept[:end]
         kept = kept[end:]
-    yield kept
+      elif len(kept) > _LONGEST_UNCUT:
+        raise _uncut(f'{text_range.path}, byte {given:,}')
   except UnicodeDecodeError as error:
     raise InputError(
       f'{text_range.path} is not UTF-8 (byte {first + error.start}); convert '
@@ -274,19 +315,16 @@ def _decoded(blocks: Iterator[bytes], text_range: TextRange) -> Iterator[str]:
     ) from None
 
 
-def _last_boundary(text: str) -> int:
-  """Returns the last place that no token spans; 0 where there is none."""
-  tail = max(len(text) - _TEXT_TAIL, 0)
-  ends = [m.end() for m in _TEXT_BOUNDARY.finditer(text, tail)]
-  return ends[-1] if ends else 0
-
-
-def recut(texts: Iterable[str], size: int) -> Iterator[str]:
-  """Yields text in parts of about `size` characters that no token spans.
+def recut(texts: Iterable[str], size: int, cuts: Cuts) -> Iterator[str]:
+  """Yields text in parts of about `size` characters.
 
   Args:
     texts: the same text in any parts.
     size: characters that are gathered before a part is cut off.
+    cuts: where parts may end.
+
+  Raises:
+    InputError: the text cannot be cut for too long.
   """
   kept: list[str] = []
   n = 0
@@ -296,9 +334,11 @@ def recut(texts: Iterable[str], size: int) -> Iterator[str]:
     if n < size:
       continue
     whole = ''.join(kept)
-    end = _last_boundary(whole)
+    end = places.last(cuts, whole)
     if end:
       yield whole[:end]
+    elif n > _LONGEST_UNCUT:
+      raise _uncut('the text')
     kept, n = [whole[end:]], n - end
   if n:
     yield ''.join(kept)
@@ -337,38 +377,50 @@ def _text_field(line: bytes, place: str) -> str:
 def joined(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
   """Yields files as one text; each document stands on lines of its own.
 
+  Parts end anywhere, but not between CR and LF.
+
   Raises:
     InputError: a file cannot be read, or is not what its name says.
   """
   for i, path in enumerate(paths):
     if i:
       yield '\n'
-    [whole] = split_file(path, sys.maxsize, raw)
-    for k, document in enumerate(documents(whole)):
+    for k, document in enumerate(documents(whole_file(path, raw), ANYWHERE)):
       if k:
         yield '\n'
       yield from document
 
 
-def parts(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
-  """Yields the text of files piece by piece; no token spans a boundary.
+def parts(paths: Iterable[str], cuts: Cuts, raw: bool = False) -> Iterator[str]:
+  """Yields the text of files in parts, which end at the places of `cuts`.
 
   Raises:
-    InputError: a file cannot be read, or is not what its name says.
+    InputError: a file cannot be read, is not what its name says, or cannot be
+      cut for too long.
   """
   for path in as_strings(paths):
-    for text_range in split_file(path, sys.maxsize, raw):
-      for document in documents(text_range):
-        yield from document
+    for document in documents(whole_file(path, raw), cuts):
+      yield from document
 
 
-def drop_bad(paths: list[str]) -> list[str]:
-  """Returns the files that can be read to their end; names and counts others.
+def readable(
+  paths: list[str], read: Callable[[str], _T]
+) -> list[tuple[str, _T]]:
+  """Reads files, and returns what of each that can be; names, counts others.
+
+  Args:
+    paths: the files.
+    read: reads one to its end.
 
   Raises:
     InputError: none can be read.
   """
-  good = [path for path in paths if not _fault(path)]
+  good = []
+  for path in paths:
+    try:
+      good.append((path, read(path)))
+    except InputError as error:
+      print(f'skipped: {error}', file=sys.stderr)
   if not good:
     raise InputError(f'none of {len(paths)} files can be read')
   if len(good) < len(paths):
@@ -377,12 +429,10 @@ def drop_bad(paths: list[str]) -> list[str]:
   return good
 
 
-def _fault(path: str) -> str:
-  """Reads a file and drops it; returns what is wrong with it, and says so."""
-  try:
-    for _ in parts([path]):
-      pass
-  except InputError as error:
-    print(f'skipped: {error}', file=sys.stderr)
-    return str(error)
-  return ''
+def text_length(path: str, raw: bool = False) -> int:
+  """Returns the characters of a file, as `joined` yields them.
+
+  Raises:
+    InputError: it cannot be read, or is not what its name says.
+  """
+  return sum(map(len, joined([path], raw)))

@@ -6,41 +6,49 @@ cache.json   what they were made of, and their fingerprint
 
 They are, to the bit, the tokens that the whole text has in memory: it is read
 in parts that end where no token does, and split at the same character. So it
-does not matter which of the two ways a run was begun.
+does not matter which of the two ways a run was begun. Who has no such
+directory has the same tokens in files without a name.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from minigpt import tokenizers
 from minigpt.config import DataConfig
 from minigpt.data.findings import identity
 from minigpt.data.shard_writer import write_array
-from minigpt.data.sources import UnfitTextError
-from minigpt.data.text_files import drop_bad, joined, recut
+from minigpt.data.sources import UnfitTextError, text_paths
+from minigpt.data.text_files import joined, readable, recut, text_length
 from minigpt.data.token_shards import (
+  CHECKED,
   Tokens,
   TokenShards,
-  checksum,
+  map_file,
   map_tokens,
   token_dtype,
 )
+from minigpt.data.vocabulary import text_size
 from minigpt.data.windows import Fingerprint
 from minigpt.errors import InputError
-from minigpt.runtime.atomic_io import delete_folder, new_folder
+from minigpt.runtime.atomic_io import delete_folder, new_folder, unnamed_files
 from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer
 from minigpt.tokenizers.base import json_text
+from minigpt.tokenizers.cuts import Cuts
 
 _DESCRIPTION = 'cache.json'
+_MOST_IN_MEMORY = 16 << 20  # Bytes; larger text is tokenized in parts.
 _PART = 1 << 20  # Characters that are tokenized at a time.
 _NAMES = ('train.npy', 'val.npy')
+_OURS = {*_NAMES, _DESCRIPTION, CHECKED}
 
 
 class TokenizedText(NamedTuple):
@@ -52,8 +60,64 @@ class TokenizedText(NamedTuple):
   fingerprint: Fingerprint
 
 
+def large_text(config: DataConfig) -> list[str]:
+  """Returns the files of text that is too large for memory; else none."""
+  paths = [] if config.own_splits else text_paths(config)
+  return paths if sum(map(text_size, paths)) > _MOST_IN_MEMORY else []
+
+
+class LargeText:
+  """A text in files, which is read in parts."""
+
+  def __init__(self, paths: list[str], config: DataConfig):
+    """Reads it once, to count it, and to leave out what cannot be read.
+
+    Args:
+      paths: its files.
+      config: says how to read and to split it.
+
+    Raises:
+      InputError: it cannot be read, or holds nothing.
+    """
+
+    def count(path: str) -> int:
+      return text_length(path, config.raw_text)
+
+    if config.skip_bad_files:
+      counted = readable(paths, count)
+    else:
+      counted = [(path, count(path)) for path in paths]
+    self.config = config
+    self._paths = [path for path, _ in counted]
+    # A line feed sets files apart.
+    n_characters = sum(n for _, n in counted) + len(counted) - 1
+    if not n_characters:
+      raise InputError(f'{config.dataset} holds no text; give one that does')
+    self._n_train = int(n_characters * (1 - config.val_fraction))
+
+  def parts(self, cuts: Cuts) -> Iterator[str]:
+    """Yields all of it, in parts that end at the places of `cuts`."""
+    text = joined(self._paths, self.config.raw_text)
+    return recut(text, _PART, cuts)
+
+  def split(self, cuts: Cuts) -> Iterator[tuple[bool, str]]:
+    """Yields whether a part is of the validation part, and its text."""
+    n_train = self._n_train
+    for text in self.parts(cuts):
+      for is_val, part in ((False, text[:n_train]), (True, text[n_train:])):
+        if part:
+          yield is_val, part
+      n_train = max(n_train - len(text), 0)
+
+  def build(self, build: Callable[[Iterable[str]], Tokenizer]) -> Tokenizer:
+    """Makes a tokenizer of its vocabulary."""
+    config = self.config
+    cuts = tokenizers.cuts_to_learn(config.tokenizer, config.special)
+    return build(self.parts(cuts))
+
+
 def open_tokens(
-  folder: Path,
+  folder: Path | None,
   paths: list[str],
   config: DataConfig,
   tokenizer: Tokenizer | None,
@@ -62,7 +126,7 @@ def open_tokens(
   """Maps the tokens of text, which it makes where they are not there.
 
   Args:
-    folder: where they are, or will be.
+    folder: where they are, or will be; None keeps none.
     paths: the files of the text.
     config: says how to read and to split it.
     tokenizer: of the run; None builds one of the text.
@@ -73,14 +137,15 @@ def open_tokens(
     InputError: the text cannot be read, or the tokens cannot be written.
   """
   made_of = _made_of(paths, config)
-  found = tokenizer and _cached(folder, made_of, tokenizer)
-  if found:
+  if folder and tokenizer and (found := _cached(folder, made_of, tokenizer)):
     return found
-  good = drop_bad(paths) if config.skip_bad_files else paths
-  tokenizer = tokenizer or build(_text(good, config.raw_text))
+  text = LargeText(paths, config)
+  tokenizer = tokenizer or text.build(build)
+  if folder is None:
+    return _unkept(text, tokenizer)
   _delete(folder)
   with new_folder(folder) as scratch:
-    _make(scratch, good, config, tokenizer, made_of)
+    _make(scratch, text, tokenizer, made_of)
   found = _cached(folder, made_of, tokenizer)
   if found is None:
     raise InputError(
@@ -89,10 +154,24 @@ def open_tokens(
   return found
 
 
+def cached(
+  folder: Path, paths: list[str], config: DataConfig, tokenizer: Tokenizer
+) -> TokenizedText | None:
+  """Returns what is in `folder`, if it was made of just that text."""
+  return _cached(folder, _made_of(paths, config), tokenizer)
+
+
 def _delete(folder: Path) -> None:
   try:
-    if folder.exists():
-      delete_folder(folder)
+    if not folder.exists():
+      return
+    others = {path.name for path in folder.iterdir()} - _OURS
+    if others:
+      raise InputError(
+        f'{folder} is for the tokens of the run, and holds {min(others)}; '
+        'move it elsewhere'
+      )
+    delete_folder(folder)
   except OSError as error:
     raise InputError(
       f'{folder} cannot be replaced ({error.strerror}); delete it'
@@ -110,14 +189,13 @@ def _made_of(paths: Sequence[str], config: DataConfig) -> dict[str, Any]:
 def _cached(
   folder: Path, made_of: dict[str, Any], tokenizer: Tokenizer
 ) -> TokenizedText | None:
-  """Returns what is there, if it was made of just that."""
   try:
     known = read_json(folder / _DESCRIPTION)
     found = Fingerprint(**known['fingerprint'])
     wanted = _description(folder, made_of, tokenizer, found)
     if known != json.loads(json.dumps(wanted)):
       return None
-    parts = [_mapped(path, tokenizer) for path in _files(folder)]
+    parts = [_known(map_tokens(path), tokenizer) for path in _files(folder)]
   except (InputError, KeyError, TypeError):
     return None
   return TokenizedText(tokenizer, parts[0], parts[-1], found)
@@ -141,53 +219,57 @@ def _description(
   }
 
 
-def _mapped(path: Path, tokenizer: Tokenizer) -> TokenShards:
-  tokens = map_tokens(path)
+def _known(tokens: np.ndarray, tokenizer: Tokenizer) -> TokenShards:
+  """Returns an array as one whose ids are known to be the tokenizer's."""
   return TokenShards(
     [len(tokens)], lambda _: tokens, tokens.dtype, 0, tokenizer.vocab_size
   )
 
 
 def _make(
-  folder: Path,
-  paths: Sequence[str],
-  config: DataConfig,
-  tokenizer: Tokenizer,
-  made_of: dict[str, Any],
+  folder: Path, text: LargeText, tokenizer: Tokenizer, made_of: dict[str, Any]
 ) -> None:
   """Writes all files of the cache."""
-  n_characters = sum(map(len, _text(paths, config.raw_text)))
-  if not n_characters:
-    raise InputError(f'{config.dataset} holds no text; give one that does')
-  share = 1 - config.val_fraction
-  text = _split(_text(paths, config.raw_text), int(n_characters * share))
-  ids = _ids(text, tokenizer)
-  dtype = token_dtype(tokenizer.vocab_size).name
-  n_tokens = crc32 = 0
-  for is_val, group in itertools.groupby(ids, lambda part: part[0]):
-    with open(folder / _NAMES[is_val], 'wb') as file:
-      n, crc32 = write_array(file, (part for _, part in group), dtype, crc32)
-    n_tokens += n
-  if not config.val_fraction:  # Both parts are all of it.
-    n_tokens *= 2
-    crc32 = checksum(map_tokens(folder / _NAMES[0]), crc32)
-  found = Fingerprint(n_tokens, crc32)
+  with contextlib.ExitStack() as files:
+    found = _write(
+      text,
+      tokenizer,
+      lambda i: files.enter_context(open(folder / _NAMES[i], 'w+b')),
+    )
   description = _description(folder, made_of, tokenizer, found)
   (folder / _DESCRIPTION).write_text(json.dumps(description, indent=1) + '\n')
 
 
-def _text(paths: Sequence[str], raw: bool) -> Iterator[str]:
-  """Yields the text of all files in parts; no token spans a boundary."""
-  return recut(joined(paths, raw), _PART)
+def _unkept(text: LargeText, tokenizer: Tokenizer) -> TokenizedText:
+  """Returns the tokens in files that are gone with the process."""
+  files: list[IO[bytes]] = []
+
+  def opened(is_val: bool) -> IO[bytes]:
+    files.append(create())
+    return files[-1]
+
+  with unnamed_files() as create:
+    found = _write(text, tokenizer, opened)
+    parts = [_known(map_file(file), tokenizer) for file in files]
+  return TokenizedText(tokenizer, parts[0], parts[-1], found)
 
 
-def _split(texts: Iterable[str], n_train: int) -> Iterator[tuple[bool, str]]:
-  """Yields parts of text, and whether each is beyond `n_train` characters."""
-  for text in texts:
-    for is_val, part in ((False, text[:n_train]), (True, text[n_train:])):
-      if part:
-        yield is_val, part
-    n_train = max(n_train - len(text), 0)
+def _write(
+  text: LargeText, tokenizer: Tokenizer, create: Callable[[bool], IO[bytes]]
+) -> Fingerprint:
+  """Writes the tokens of each part into the file that is created for it."""
+  ids = _ids(text.split(tokenizer.cuts), tokenizer)
+  dtype = token_dtype(tokenizer.vocab_size).name
+  n_tokens = crc32 = 0
+  for is_val, group in itertools.groupby(ids, lambda part: part[0]):
+    file = create(is_val)
+    n, crc32 = write_array(file, (part for _, part in group), dtype, crc32)
+    n_tokens += n
+    if not text.config.val_fraction:  # Both parts are all of it.
+      n_tokens += n
+      while block := file.read(_PART):
+        crc32 = zlib.crc32(block, crc32)
+  return Fingerprint(n_tokens, crc32)
 
 
 def _ids(

@@ -12,7 +12,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -222,7 +222,7 @@ def open_tokens(folder: str | Path) -> TokenShards:
 
   findings = Findings(folder / CHECKED)
   due = findings.oldest()
-  n_ids = 0
+  n_ids: float = 0
   for place, shard in enumerate(shards):
     array(place)
     n_ids = max(n_ids, _check(folder, shard, findings, shard.name == due))
@@ -236,15 +236,18 @@ def open_tokens(folder: str | Path) -> TokenShards:
   )
 
 
-def _check(folder: Path, shard: Shard, findings: Findings, is_due: bool) -> int:
+def _check(
+  folder: Path, shard: Shard, findings: Findings, is_due: bool
+) -> float:
   """Returns what a shard's ids lie below, or raises InputError for damage."""
   path = folder / shard.name
+  n_ids: float
   match None if is_due else findings.get(path):
     case [int(crc32), int(n_ids)]:
       pass
     case _:
       before = identity(path)
-      crc32, n_ids = _read_content(path)
+      crc32, n_ids = read_content(path)
       findings.put(path, [crc32, n_ids], before)
   if crc32 != shard.crc32:
     raise InputError(
@@ -254,19 +257,26 @@ def _check(folder: Path, shard: Shard, findings: Findings, is_due: bool) -> int:
   return n_ids
 
 
-def _read_content(path: Path) -> tuple[int, int]:
-  """Returns the checksum of a shard, and what its ids lie below.
+def read_content(path: Path, crc32: int = 0) -> tuple[int, float]:
+  """Returns the checksum of a file of tokens, and what its ids lie below.
 
-  Read and not mapped, as pages of a map would count as this process's memory.
+  Infinity where one is negative. The file is read and not mapped, as pages of
+  a map would count as this process's memory.
+
+  Args:
+    path: the file.
+    crc32: the checksum of what came before.
   """
   tokens = map_tokens(path)
   assert isinstance(tokens, np.memmap)
-  crc32 = n_ids = 0
+  n_ids: float = 0
   with open(path, 'rb') as file:
     file.seek(tokens.offset)
     while len(part := np.fromfile(file, tokens.dtype, _CHUNK)):
       crc32 = zlib.crc32(part.data, crc32)
       n_ids = max(n_ids, int(part.max()) + 1)
+      if part.dtype.kind == 'i' and part.min() < 0:
+        n_ids = math.inf
   return crc32, n_ids
 
 
@@ -328,3 +338,14 @@ def map_tokens(path: str | Path) -> np.ndarray:
       f'{path} does not hold token ids, a one-dimensional integer array'
     )
   return tokens
+
+
+def map_file(file: IO[bytes]) -> np.ndarray:
+  """Maps an open .npy file of our own, int [N]; it may be closed afterwards."""
+  file.flush()
+  file.seek(0)
+  np.lib.format.read_magic(file)
+  shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+  if not shape[0]:
+    return np.zeros(shape, dtype)  # No system maps nothing.
+  return np.memmap(file, dtype, 'r', file.tell(), shape)

@@ -16,19 +16,16 @@ from minigpt.data import (
   sequence_packing,
   sources,
   token_cache,
-  vocabulary,
+  token_file,
 )
 from minigpt.data.batches import EvalBatch
 from minigpt.data.sequence_packing import PackedBatch, PackedExamples
 from minigpt.data.sources import UnfitTextError
-from minigpt.data.token_cache import TokenizedText
+from minigpt.data.token_cache import TokenizedText, large_text
 from minigpt.data.token_shards import Tokens, token_dtype
 from minigpt.data.windows import Fingerprint, Windows, fingerprint, make_windows
 from minigpt.errors import InputError
 from minigpt.tokenizers import Tokenizer
-
-# Text of more bytes is tokenized a part at a time, into the cache.
-_MOST_IN_MEMORY = 16 << 20
 
 
 class TrainingData(NamedTuple):
@@ -119,7 +116,8 @@ def read_training_data(
       start from; None takes that of a token directory, or builds one.
     check: raises where a run that is continued was begun with other text.
     vocab_size: of the tokenizer to build, where that may be chosen.
-    cache: a folder to keep the tokens of a large text in.
+    cache: a folder to keep the tokens of a large text in, and what was found in
+      a file of tokens; None keeps nothing.
 
   Raises:
     UsageError: there is no such data set, or it is too short.
@@ -149,10 +147,14 @@ def _tokenized(
   build: Build,
   cache: Path | None,
 ) -> TokenizedText:
-  """Reads a large text through the cache, where there is one."""
-  paths = sources.text_paths(config) if cache else []
-  if cache and sum(map(vocabulary.text_size, paths)) > _MOST_IN_MEMORY:
+  """Reads the data set, and what is large in parts."""
+  if paths := large_text(config):
     return token_cache.open_tokens(cache, paths, config, tokenizer, build)
+  if cache and config.dataset.endswith('.npy') and not config.own_splits:
+    train, val, found = token_file.open_file(
+      Path(config.dataset), config.val_fraction, cache
+    )
+    return TokenizedText(tokenizer or build(''), train, val, found)
   return _read_text(config, tokenizer, build)
 
 

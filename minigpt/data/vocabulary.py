@@ -34,8 +34,9 @@ def learn(
     InputError: the text cannot be read, or is too little.
   """
   if kind == 'bpe':
-    return tokenizers.build(kind, _sample(paths, raw), **options)
-  texts = parts(paths, raw)
+    sample = _sample(paths, raw, special=options.get('special', ()))
+    return tokenizers.build(kind, sample, **options)
+  texts = parts(paths, tokenizers.cuts_to_learn(kind), raw)
   if kind == 'char':
     # It sets documents apart.
     texts = itertools.chain(texts, ['\n'])
@@ -63,17 +64,21 @@ def train_bpe(
     UsageError: size and special tokens make no sense.
     InputError: the text cannot be read, or is too little.
   """
-  sample = _sample(paths, raw, sample_bytes)
+  sample = _sample(paths, raw, sample_bytes, special)
   return bpe_trainer.train(sample, vocab_size, special)
 
 
 def _sample(
-  paths: Sequence[str], raw: bool, sample_bytes: int = SAMPLE_BYTES
+  paths: Sequence[str],
+  raw: bool,
+  sample_bytes: int = SAMPLE_BYTES,
+  special: Sequence[str] = (),
 ) -> Iterator[str]:
   """Yields about so much of the text, taken evenly from all of it."""
   n_bytes = sum(map(text_size, as_strings(paths)))
   share = min(1.0, sample_bytes / max(n_bytes, 1))
-  return sampled(parts(paths, raw), share)
+  cuts = tokenizers.cuts_to_learn('bpe', as_strings(special))
+  return sampled(parts(paths, cuts, raw), share)
 
 
 def text_size(path: str) -> int:

@@ -12,9 +12,10 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from minigpt.errors import InputError
 
@@ -112,6 +113,26 @@ def new_folder(
   finally:
     if scratch:
       shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def unnamed_files() -> Iterator[Callable[[], IO[bytes]]]:
+  """Yields what opens a file without a name, to be written and read.
+
+  It lies in the folder for temporary files, and is gone when it is closed and
+  no longer mapped, however the process ends.
+
+  Raises:
+    InputError: an OSError came up within.
+  """
+  with contextlib.ExitStack() as files:
+    try:
+      yield lambda: files.enter_context(tempfile.TemporaryFile())
+    except OSError as error:
+      raise InputError(
+        f'a temporary file could not be written ({reason(error)}); free space, '
+        'or name another folder in TMPDIR'
+      ) from None
 
 
 def delete_folder(path: Path) -> None:

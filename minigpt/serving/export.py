@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from minigpt.checkpoints import workdir
 from minigpt.checkpoints.loading import Trained
-from minigpt.data import sources
+from minigpt.data import measured_text
 from minigpt.errors import InputError, UsageError
 from minigpt.generation.grammar import Grammar
 from minigpt.kernels import prepacked_matmul
@@ -192,11 +193,8 @@ def loss_change(
   config = trained.run.model
   sides = (trained.model.params, 'float32'), (p, options.compute_dtype)
   try:
-    # The run's token directory may hold another's by now.
-    sources.check_vocabulary(trained.run.data.dataset, trained.tokenizer)
-    val = sources.read_split(trained.run.data).val
-    if isinstance(val, str):
-      val = trained.tokenizer.encode(val)
+    tokens = workdir.tokens(trained.path)
+    val = measured_text.read(trained.run.data, trained.tokenizer, tokens).tokens
     losses = [
       evaluate(
         compiled_eval_step(each, config, dtype),

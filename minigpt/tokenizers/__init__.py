@@ -11,6 +11,13 @@ cutting them into windows is the work of `data`.
 """
 
 from minigpt.tokenizers.base import Tokenizer, encode_prompt
-from minigpt.tokenizers.registry import build, load, save
+from minigpt.tokenizers.registry import build, cuts_to_learn, load, save
 
-__all__ = ['Tokenizer', 'build', 'encode_prompt', 'load', 'save']
+__all__ = [
+  'Tokenizer',
+  'build',
+  'cuts_to_learn',
+  'encode_prompt',
+  'load',
+  'save',
+]

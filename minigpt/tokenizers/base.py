@@ -9,6 +9,7 @@ import numpy as np
 
 from minigpt.config.validation import as_strings
 from minigpt.errors import InputError
+from minigpt.tokenizers.cuts import Cuts, chunks
 
 if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
@@ -28,6 +29,7 @@ class Tokenizer(Protocol):
     tokens: the bytes of each token, by id.
     end_of_text: the id that ends a document; None where there is none.
     unknown: the id of every word that has none; None where all text has ids.
+    cuts: where a text may be cut, and its parts encoded on their own.
   """
 
   name: str
@@ -35,6 +37,7 @@ class Tokenizer(Protocol):
   tokens: list[bytes]
   end_of_text: int | None
   unknown: int | None = None
+  cuts: Cuts
 
   @property
   def boundary(self) -> int | None:
@@ -193,30 +196,12 @@ def _check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
   return ids
 
 
-# No token of any tokenizer here spans something visible and the ASCII white
-# space after it, so text can be cut between the two.
-_CUT = re.compile(r'\S[ \n]')
-
-
 def encode_in_chunks(
-  encode: Callable[[str], Any], text: str
+  encode: Callable[[str], Any], text: str, cuts: Cuts
 ) -> np.ndarray:  # -> int32 [T]
   """Encodes a text chunk by chunk, for little memory beyond the result.
 
   Python lists of ids take many times the memory of an array.
   """
-  parts = (np.asarray(encode(chunk), np.int32) for chunk in chunks(text))
+  parts = (np.asarray(encode(chunk), np.int32) for chunk in chunks(text, cuts))
   return np.concatenate([np.zeros([0], np.int32), *parts])
-
-
-def chunks(text: str, size: int = 1 << 20) -> Iterator[str]:
-  """Yields pieces of at least `size` characters, cut where no token is.
-
-  The last piece may be shorter.
-  """
-  start = 0
-  while start < len(text):
-    cut = _CUT.search(text, start + size)
-    end = cut.start() + 1 if cut else len(text)
-    yield text[start:end]
-    start = end

@@ -39,13 +39,14 @@ class BPETokenizer(base.Tokenizer):
       token: i for token, i in special_ids.items() if i != self.end_of_text
     }
     self._special = special.pattern(self._read)
+    self.cuts = byte_pairs.cuts(self._read)
     apart = set(special_ids.values())
     ranks = {token: i for i, token in enumerate(tokens) if i not in apart}
     self._encoder = byte_pairs.Encoder(byte_pairs.make_encoding(ranks), ranks)
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the ids of a text; every text has some."""
-    return base.encode_in_chunks(self._encode, text)
+    return base.encode_in_chunks(self._encode, text, self.cuts)
 
   def _encode(self, text: str) -> list[int]:
     encode = self._encoder.encode

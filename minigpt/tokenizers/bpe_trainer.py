@@ -12,6 +12,7 @@ from minigpt.config.validation import as_strings
 from minigpt.errors import InputError, UsageError
 from minigpt.tokenizers import base, byte_pairs, special
 from minigpt.tokenizers.bpe import BPETokenizer
+from minigpt.tokenizers.cuts import BEFORE_BLANKS, chunks
 
 # Characters that are split at once; the splitter's stack holds no longer piece.
 _BLOCK = 1 << 16
@@ -96,7 +97,7 @@ def _blocks(
   for part in parts:
     texts = split.split(part)[::2] if split else [part]
     for text in texts:
-      for chunk in base.chunks(text, _BLOCK):
+      for chunk in chunks(text, BEFORE_BLANKS, _BLOCK):
         # Where nothing can be cut well it is cut badly: a piece in thousands.
         for start in range(0, len(chunk), 2 * _BLOCK):
           yield chunk[start : start + 2 * _BLOCK]

@@ -2,13 +2,14 @@
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from minigpt.errors import InputError
 from minigpt.tokenizers import base
+from minigpt.tokenizers.cuts import BEFORE_BLANKS, Cuts
 
 OTHER, LETTER, NUMBER, SPACE = range(4)  # kinds of code points
 LONGEST_TOKEN = 128  # bytes
@@ -24,6 +25,34 @@ SPLIT = (
 # more.
 _SPACE = r'[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
 _MOST_SPACES = 1 << 16
+# A run of letters or of digits ends before a mark: `?`, or a vowel sign of
+# Thai, which is no letter. So text is cut that has no white space. Listed, and
+# not all there are, as versions of Unicode differ.
+_IN_RUNS = (
+  '0-9A-Za-z\u05d0-\u05ea\u0620-\u064a\u0904-\u0939\u0e01-\u0e30'
+  '\u0e81\u0e82\u0e94-\u0e97\u0e99-\u0e9f\u1000-\u1021\u1780-\u17b3'
+  '\u0f40-\u0f47\u0f49-\u0f6a\u3041-\u3096\u30a1-\u30fa\u3400-\u4db5'
+  '\u4e00-\u9fa5\uac00-\ud7a3'
+)
+_MARKS = (
+  '!-/:-@[-`{-~\u060c\u061b\u061f\u064b-\u0652\u06d4\u0964\u0965'
+  '\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0eb9\u0ebb\u0ebc'
+  '\u0ec8-\u0ecd\u0f0b-\u0f0d\u0f71-\u0f84\u102d-\u1030\u104a\u104b'
+  '\u17b7-\u17bd\u17c6\u17c9-\u17d5\u2014\u2018-\u201d\u2026'
+  '\u3001-\u3003\u3008-\u3011\u30fb\uff01-\uff0f\uff1a-\uff20'
+)
+
+
+def cuts(special: Iterable[str] = ()) -> Cuts:
+  """Returns where GPT-2's split lets a text be cut.
+
+  Args:
+    special: tokens that hold no white space, and are not to be cut.
+  """
+  within = re.escape(''.join(token[1:] for token in special))
+  marks = f'(?![{within}])[{_MARKS}]' if within else f'[{_MARKS}]'
+  others = rf'\S(?={_SPACE})|[{_IN_RUNS}](?={marks})'
+  return (*BEFORE_BLANKS, re.compile(others))
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import numpy as np
 
 from minigpt.errors import InputError
 from minigpt.tokenizers import base
+from minigpt.tokenizers.cuts import ANYWHERE
 
 if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
@@ -24,6 +25,7 @@ class CharTokenizer(base.Tokenizer):
   """
 
   name = 'char'
+  cuts = ANYWHERE
   end_of_text = None
 
   def __init__(self, characters: str, knows_unknown: bool = False):
@@ -68,7 +70,7 @@ class CharTokenizer(base.Tokenizer):
     Raises:
       InputError: a character is not in the vocabulary.
     """
-    ids = base.encode_in_chunks(self._encode, text)
+    ids = base.encode_in_chunks(self._encode, text, self.cuts)
     if ids.size and ids.min() < 0:
       self._refuse(text, int(np.argmin(ids)))
     return ids

@@ -23,6 +23,7 @@ class GPT2Tokenizer(base.Tokenizer):
   name = 'gpt2'
   vocab_size = 50257
   end_of_text = 50256
+  cuts = byte_pairs.cuts()
 
   def __init__(self) -> None:
     """Loads GPT-2's vocabulary."""
@@ -36,7 +37,7 @@ class GPT2Tokenizer(base.Tokenizer):
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the ids of a text; every text has some."""
-    return base.encode_in_chunks(self._encoder.encode, text)
+    return base.encode_in_chunks(self._encoder.encode, text, self.cuts)
 
   def in_graph(self) -> 'InGraphTokenizer':
     """Returns the same tokenizer as TensorFlow operations."""

@@ -8,9 +8,10 @@ from minigpt.config.validation import as_strings
 from minigpt.errors import InputError, UsageError, unknown
 from minigpt.runtime import atomic_io
 from minigpt.runtime.json_io import read_json
-from minigpt.tokenizers import base, bpe_trainer
+from minigpt.tokenizers import base, bpe_trainer, byte_pairs
 from minigpt.tokenizers.bpe import BPETokenizer
 from minigpt.tokenizers.char import CharTokenizer
+from minigpt.tokenizers.cuts import ANYWHERE, Cuts
 from minigpt.tokenizers.gpt2 import GPT2Tokenizer
 from minigpt.tokenizers.word import WordTokenizer
 
@@ -85,6 +86,20 @@ def _make(
   if unknown_character:
     return CharTokenizer.build(parts, True)
   return _FROM_TEXT[kind](parts)
+
+
+def cuts_to_learn(kind: str, special: Sequence[str] = ()) -> Cuts:
+  """Returns where text may be cut that a vocabulary is learned from.
+
+  Args:
+    kind: as for `build`.
+    special: special tokens of 'bpe'.
+  """
+  if kind == 'word':
+    return WordTokenizer.cuts
+  if kind == 'bpe':  # Where there is no good place, a bad one is no harm.
+    return (*byte_pairs.cuts(special), *ANYWHERE)
+  return ANYWHERE  # Others see characters alone, or nothing.
 
 
 def save(tokenizer: base.Tokenizer, path: str | Path) -> None:

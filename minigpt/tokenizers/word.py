@@ -12,6 +12,7 @@ import numpy as np
 
 from minigpt.errors import InputError
 from minigpt.tokenizers import base
+from minigpt.tokenizers.cuts import BEFORE_BLANKS, chunks
 
 if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
@@ -34,12 +35,16 @@ _LETTERS = (
 _APOSTROPHES = "'\u2019"
 PIECE = f'[{_LETTERS}]+(?:[{_APOSTROPHES}][{_LETTERS}]+)*|[^{_LETTERS}]'
 _PIECE = re.compile(PIECE)
+# What is in no word is a piece of its own, and begins one.
+_IN_WORDS = _LETTERS + _APOSTROPHES
+_BEFORE_MARKS = re.compile(f'[^\r](?=[^{_IN_WORDS}])|\r(?=[^\n{_IN_WORDS}])')
 
 
 class WordTokenizer(base.Tokenizer):
   """Gives each distinct piece of some text an id; others become `<|unk|>`."""
 
   name = 'word'
+  cuts = (*BEFORE_BLANKS, _BEFORE_MARKS)
   unknown: int
 
   def __init__(self, words: list[str]):
@@ -69,13 +74,13 @@ class WordTokenizer(base.Tokenizer):
     """
     words: set[str] = set()
     for part in base.learnable(parts):
-      for chunk in base.chunks(part):
+      for chunk in chunks(part, cls.cuts):
         words.update(_PIECE.findall(chunk))
     return cls([*sorted(words), UNKNOWN, END_OF_TEXT])
 
   def encode(self, text: str) -> np.ndarray:  # -> int32 [T]
     """Returns the ids of the pieces; every text has some."""
-    return base.encode_in_chunks(self._encode, text)
+    return base.encode_in_chunks(self._encode, text, self.cuts)
 
   def _encode(self, text: str) -> list[int]:
     pieces: list[str] = _PIECE.findall(text)
@@ -87,7 +92,7 @@ class WordTokenizer(base.Tokenizer):
     def sizes(chunk: str) -> list[int]:
       return [len(piece.encode()) for piece in _PIECE.findall(chunk)]
 
-    return base.encode_in_chunks(sizes, text)
+    return base.encode_in_chunks(sizes, text, self.cuts)
 
   def in_graph(self) -> 'InGraphTokenizer':
     """Returns the same tokenizer as TensorFlow operations."""

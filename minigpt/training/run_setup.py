@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ from minigpt.data.training_data import (
 from minigpt.errors import InputError, UsageError
 from minigpt.model.params import specs
 from minigpt.runtime import lock
+from minigpt.runtime.atomic_io import delete_folder
 from minigpt.tokenizers import Tokenizer
 from minigpt.training import memory_estimate, metrics
 from minigpt.training.metrics import Say
@@ -172,11 +173,26 @@ def _begin_run(
   resume: bool,
   workers: SingleWorker,
 ) -> RunSetup:
-  setup = new_setup(overrides, preset, workdir.tokens(path))
-  workers.check_batch_size(setup.config.train)
-  data = setup.data
-  workdir.create(path, setup.config, data.tokenizer, data.fingerprint)
+  with _no_tokens_without_a_run(path):
+    setup = new_setup(overrides, preset, workdir.tokens(path))
+    workers.check_batch_size(setup.config.train)
+    data = setup.data
+    workdir.create(path, setup.config, data.tokenizer, data.fingerprint)
   return setup
+
+
+@contextlib.contextmanager
+def _no_tokens_without_a_run(path: Path) -> Iterator[None]:
+  """Deletes the tokens that were made for a run which is then refused."""
+  tokens = workdir.tokens(path)
+  was_there = tokens.exists()
+  try:
+    yield
+  except BaseException:
+    if not was_there and tokens.exists():
+      with contextlib.suppress(OSError):
+        delete_folder(tokens)
+    raise
 
 
 def _continue_run(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minigpt import tokenizers
-from minigpt.data import corpus, token_shards
+from minigpt.data import corpus, shard_writer, text_files, token_shards
 from minigpt.data.corpus import make_tokenizer, prepare
 from minigpt.errors import UsageError
 
@@ -86,14 +86,22 @@ def test_small_files_share_shards(tokenizer, tmp_path):
   assert sum(shard.n_documents for shard in manifest.shards) == 300
 
 
-def test_what_another_layout_has_begun_is_not_continued(
-  corpus_paths, tokenizer, tmp_path, monkeypatch
+def test_what_another_layout_has_begun_is_made_again(
+  corpus_paths, tokenizer, tokens, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(corpus, '_LAYOUT', 1)
+  monkeypatch.setattr(corpus, '_LAYOUT', 3)
   corpus._begin(corpus_paths, tokenizer, tmp_path, 300)
   monkeypatch.undo()
-  with pytest.raises(UsageError, match='split or tokenized otherwise'):
-    prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
+  # It seems finished, and is of another range of the text.
+  ranges = [text_files.whole_file(path) for path in corpus_paths]
+  stale = [
+    shard_writer.write_shard(ranges, tmp_path, i, 'uint8') for i in (0, 99)
+  ]
+  assert len(stale) == 2
+  prepare(corpus_paths, tokenizer, tmp_path, 1, 300)
+  whole = token_shards.open_tokens(tokens)[:]
+  np.testing.assert_array_equal(token_shards.open_tokens(tmp_path)[:], whole)
+  assert not (tmp_path / 'shard-00099.npy').exists()
 
 
 def test_other_text_or_a_finished_directory_is_refused(

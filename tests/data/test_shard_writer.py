@@ -8,6 +8,7 @@ import pytest
 from minigpt import tokenizers
 from minigpt.data import shard_writer, text_files, token_shards
 from minigpt.errors import InputError
+from minigpt.tokenizers.cuts import ANYWHERE
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_faults_of_the_text_name_the_file(
 ):
   (tmp_path / name).write_bytes(content)
   tokenizers.save(tokenizer, tmp_path / 'tokenizer.json')
-  [part] = text_files.split_file(str(tmp_path / name), 1 << 20)
+  [part] = text_files.split_file(str(tmp_path / name), 1 << 20, ANYWHERE)
   with pytest.raises(InputError, match=match):
     shard_writer.write_shard([part], tmp_path, 0, 'uint8')
   assert not list(tmp_path.glob('*shard*'))
@@ -52,7 +53,7 @@ def test_a_sidecar_is_not_trusted(tokenizer, tmp_path, sidecar):
   (folder / 'precious.npy').write_text('x')
   (tmp_path / 'a.txt').write_text('late left')
   tokenizers.save(tokenizer, folder / 'tokenizer.json')
-  [part] = text_files.split_file(str(tmp_path / 'a.txt'), 1 << 20)
+  [part] = text_files.split_file(str(tmp_path / 'a.txt'), 1 << 20, ANYWHERE)
   wanted = shard_writer.write_shard([part], folder, 0, 'uint8')
   assert wanted.n_tokens > 1
   fields = {'crc32': 0, 'n_documents': 1, **sidecar} if sidecar else {}

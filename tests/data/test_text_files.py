@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from minigpt import tokenizers
 from minigpt.data import text_files
 from minigpt.errors import InputError
+from minigpt.tokenizers.cuts import ANYWHERE, BEFORE_BLANKS
 
 TEXT = 'caf\u00e9 \u3000\n\u65e5\u672c\u8a9e\u3002\n' * 3
 
@@ -17,18 +19,58 @@ def read_text(path, raw=False):
   return ''.join(text_files.joined([path], raw))
 
 
-def test_files_are_split_where_no_token_is(story, tmp_path):
+@pytest.mark.parametrize('kind', ['char', 'word', 'gpt2', 'bpe'])
+def test_files_are_split_where_no_token_is(kind, tmp_path):
+  text = (
+    TEXT + "It's\u3000\u2026 3.14\r\n\r\n<|user|>\u65e5\u3002<|user|>x\n" * 3
+  )
+  tokenizer = _tokenizer(kind, text)
   path = tmp_path / 'text.txt'
-  path.write_text(story, encoding='utf-8')
-  content = path.read_bytes()
-  found = text_files.split_file(str(path), 40)
-  assert len(found) > 30
-  assert b''.join(content[p.start : p.stop] for p in found) == content
-  for part in found[1:]:
-    assert chr(content[part.start - 1]).isascii()
-    assert not chr(content[part.start - 1]).isspace()
-    assert content[part.start : part.start + 1] in (b' ', b'\n')
-  assert [p.ends_document for p in found[-2:]] == [False, True]
+  path.write_text(text, encoding='utf-8', newline='')
+  for size in range(3, 40, 4):  # Most of these bytes lie within a character.
+    found = text_files.split_file(str(path), size, tokenizer.cuts)
+    stops = [0, *(part.stop for part in found)]
+    assert [part.start for part in found] == stops[:-1]
+    assert stops[-1] == path.stat().st_size and len(found) > 3
+    assert [part.ends_document for part in found[-2:]] == [False, True]
+    parts = [p for r in found for d in _documents(r, tokenizer) for p in d]
+    assert len(parts) >= len(found)
+    ids = [i for part in parts for i in tokenizer.encode(part)]
+    assert ids == tokenizer.encode(text.replace('\r\n', '\n')).tolist()
+
+
+def _documents(text_range, tokenizer):
+  return text_files.documents(text_range, tokenizer.cuts)
+
+
+def _tokenizer(kind, text):
+  options = {}
+  if kind == 'bpe':
+    options = dict(vocab_size=270, special=('<|user|>', '\u65e5\u3002'))
+  try:
+    return tokenizers.build(kind, text, **options)
+  except InputError as error:
+    pytest.skip(str(error))
+
+
+def test_text_that_cannot_be_cut_is_refused_before_it_fills_the_memory(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(text_files, '_READ', 10)
+  monkeypatch.setattr(text_files, '_LONGEST_UNCUT', 50)
+  path = str(tmp_path / 'a.txt')
+  (tmp_path / 'a.txt').write_text('a word' + 'x' * 99)
+  words = tokenizers.build('word', 'a').cuts
+  for read in (
+    lambda: text_files.split_file(path, 20, words),
+    lambda: list(text_files.parts(path, words)),
+    lambda: list(text_files.recut(text_files.joined([path]), 5, words)),
+  ):
+    with pytest.raises(InputError, match=r'for 50 characters .* into lines'):
+      read()
+  assert len(text_files.split_file(path, 20, ANYWHERE)) == 5
+  learned = tokenizers.cuts_to_learn('bpe')
+  assert max(map(len, text_files.parts(path, learned))) < 20
 
 
 def compress(content, *sizes):
@@ -85,10 +127,11 @@ def test_line_ends_and_byte_order_marks_are_normalized(tmp_path):
   # Wherever a large file is split.
   text = 'a b\r\n' * 300
   path.write_text(text, encoding='utf-8', newline='')
-  for raw in (False, True):
-    ranges = text_files.split_file(str(path), 50, raw)
+  for raw, cuts in itertools.product((False, True), (BEFORE_BLANKS, ANYWHERE)):
+    ranges = text_files.split_file(str(path), 50, cuts, raw)
     assert len(ranges) > 20
-    parts = [p for r in ranges for d in text_files.documents(r) for p in d]
+    found = (text_files.documents(r, cuts) for r in ranges)
+    parts = [p for documents in found for d in documents for p in d]
     wanted = text if raw else text.replace('\r\n', '\n')
     assert ''.join(parts) == wanted
   records = tmp_path / 'a.jsonl'
@@ -152,9 +195,10 @@ def test_bad_files_are_named_counted_and_left_out(tmp_path, capsys):
   for name, content in (('a', b'good'), ('b', b'\xff'), ('c', b'good, too')):
     (tmp_path / f'{name}.txt').write_bytes(content)
   paths = [str(tmp_path / f'{name}.txt') for name in 'abc']
-  assert text_files.drop_bad(paths) == [paths[0], paths[2]]
+  found = text_files.readable(paths, text_files.text_length)
+  assert found == [(paths[0], 4), (paths[2], 9)]
   err = capsys.readouterr().err.splitlines()
   assert err[0].startswith(f'skipped: {paths[1]} is not UTF-8 (byte 0)')
   assert err[1:] == ['1 of 3 files skipped']
   with pytest.raises(InputError, match='none of 1 files'):
-    text_files.drop_bad(paths[1:2])
+    text_files.readable(paths[1:2], text_files.text_length)

@@ -13,6 +13,7 @@ from minigpt.data import text_files, token_cache, training_data
 from minigpt.data.sources import UnfitTextError
 from minigpt.data.token_shards import TokenShards
 from minigpt.errors import InputError
+from minigpt.tokenizers.cuts import BEFORE_BLANKS
 
 # Texts begin and end with white space, which tokens of GPT-2 span.
 TEXTS = [
@@ -25,7 +26,7 @@ TEXTS = [
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
   """Text that counts as large, in files and lines of JSON."""
-  monkeypatch.setattr(training_data, '_MOST_IN_MEMORY', 0)
+  monkeypatch.setattr(token_cache, '_MOST_IN_MEMORY', 0)
   monkeypatch.setattr(token_cache, '_PART', 5)
   for i, text in enumerate(TEXTS * 3):
     path = tmp_path / 'text' / f'{i}.txt'
@@ -34,6 +35,9 @@ def folder(tmp_path, monkeypatch):
   lines = ''.join(json.dumps({'text': text}) + '\n' for text in TEXTS * 2)
   (tmp_path / 'text' / 'z.jsonl').write_text(lines)
   return tmp_path
+
+
+N_FILES = len(TEXTS * 3) + 1
 
 
 def read(folder, kind='char', tokenizer=None, cached=True, **options):
@@ -46,6 +50,12 @@ def read(folder, kind='char', tokenizer=None, cached=True, **options):
     vocab_size=size,
     cache=folder / 'tokens' if cached else None,
   )
+
+
+def read_in_memory(*arguments, **options):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(token_cache, '_MOST_IN_MEMORY', 1 << 20)
+    return read(*arguments, **options)
 
 
 def assert_same(found, wanted):
@@ -68,33 +78,40 @@ def test_the_tokens_are_those_of_the_whole_text(
     request.getfixturevalue('gpt2_tokenizer')  # Or skip the test.
   special = ('<|user|>',) if kind == 'bpe' else ()
   options = dict(val_fraction=val_fraction, raw_text=raw_text, special=special)
-  wanted = read(folder, kind, None, False, **options)
-  found = read(folder, kind, None, True, **options)
-  assert found.tokenizer.to_json() == wanted.tokenizer.to_json()
-  assert_same(found, wanted)
+  wanted = read_in_memory(folder, kind, **options)
+  for cached in (False, True):
+    found = read(folder, kind, None, cached, **options)
+    assert found.tokenizer.to_json() == wanted.tokenizer.to_json()
+    assert_same(found, wanted)
+    assert (folder / 'tokens').exists() == cached
 
 
 @pytest.fixture
 def passes(monkeypatch):
-  """Counts how often the text is read."""
-  counts, joined = [], token_cache.joined
+  """Counts how often all files of the text are read."""
+  counts, documents = [], text_files.documents
   monkeypatch.setattr(
-    token_cache, 'joined', lambda *a: (counts.append(1), joined(*a))[1]
+    text_files, 'documents', lambda *a: (counts.append(1), documents(*a))[1]
   )
-  return counts
+  return lambda: len(counts) / N_FILES
 
 
 def test_a_text_that_has_not_changed_is_not_read_again(folder, passes):
   first = read(folder)
-  assert len(passes) == 3
+  assert passes() == 3
   again = read(folder, 'char', first.tokenizer)
-  assert len(passes) == 3
+  assert passes() == 3
   np.testing.assert_array_equal(again.val[:], first.val[:])
   assert again.fingerprint == first.fingerprint
   # Another date, and the same text: the same tokens are made once more.
   os.utime(folder / 'text' / '0.txt', ns=(1, 1))
   assert read(folder, 'char', first.tokenizer).fingerprint == first.fingerprint
-  assert len(passes) == 5
+  assert passes() == 5
+  # The pass that counts the characters finds the files that are bad.
+  read(folder, skip_bad_files=True)
+  assert passes() == 8
+  read_in_memory(folder, skip_bad_files=True)
+  assert passes() == 9
 
 
 def test_a_cache_that_was_changed_is_made_again(folder, passes):
@@ -107,7 +124,7 @@ def test_a_cache_that_was_changed_is_made_again(folder, passes):
       again = read(folder, 'char', first.tokenizer)
       np.testing.assert_array_equal(again.val[:], val)
       assert again.fingerprint == first.fingerprint
-  assert len(passes) == 3 + 2 * 9
+  assert passes() == 3 + 2 * 9
 
 
 def test_another_text_or_tokenizer_has_other_tokens(folder):
@@ -118,7 +135,7 @@ def test_another_text_or_tokenizer_has_other_tokens(folder):
   assert read(folder, 'char', first.tokenizer).fingerprint != first.fingerprint
   (folder / 'text' / '1.txt').write_text('Zebra', encoding='utf-8')
   with pytest.raises(
-    UnfitTextError, match=r"after the first 8 characters, character 'Z'"
+    UnfitTextError, match=r"after the first \d characters, character 'Z'"
   ):
     read(folder, 'char', first.tokenizer)
   assert not (folder / 'tokens').exists()
@@ -138,7 +155,7 @@ def test_parts_are_cut_where_no_token_is():
   text = 'a bc  \n d' * 9
   for step in (1, 3, 50):
     given = [text[i : i + step] for i in range(0, len(text), step)]
-    parts = list(text_files.recut(given, 6))
+    parts = list(text_files.recut(given, 6, BEFORE_BLANKS))
     assert ''.join(parts) == text
     assert len(parts) > 2
     for before, after in itertools.pairwise(parts):

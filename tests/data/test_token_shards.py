@@ -125,11 +125,11 @@ def test_damaged_directories_are_refused(tokens, tmp_path):
 @contextlib.contextmanager
 def shards_read(monkeypatch):
   """Collects the names of the shards that are read through."""
-  names, read = [], token_shards._read_content
+  names, read = [], token_shards.read_content
   with monkeypatch.context() as patch:
     patch.setattr(
       token_shards,
-      '_read_content',
+      'read_content',
       lambda path: (names.append(path.name), read(path))[1],
     )
     yield names

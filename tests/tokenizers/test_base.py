@@ -40,8 +40,8 @@ def test_cutting_long_text_changes_no_token(mixed, kind, request, monkeypatch):
   whole = tokenizer.encode(text)
   n_chunks = []
 
-  def small_chunks(text):
-    parts = list(chunks(text, 1))
+  def small_chunks(text, cuts):
+    parts = list(chunks(text, cuts, 1))
     n_chunks.append(len(parts))
     return parts
 

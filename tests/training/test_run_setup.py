@@ -18,7 +18,7 @@ from minigpt.config import (
   preset_values,
   resolve,
 )
-from minigpt.data import corpus, training_data
+from minigpt.data import corpus, token_cache
 from minigpt.errors import InputError, UsageError
 from minigpt.model import params
 from minigpt.model.transformer import gpt
@@ -297,7 +297,7 @@ def test_a_run_on_a_large_text_goes_on_with_the_tokens_in_its_folder(
   with helpers.open_tiny_run(path, **given) as run:
     whole = run.data
   assert not workdir.tokens(path).exists()
-  monkeypatch.setattr(training_data, '_MOST_IN_MEMORY', 0)
+  monkeypatch.setattr(token_cache, '_MOST_IN_MEMORY', 0)
   (path / '.tmp-tokens-1').mkdir()  # A start that was killed leaves it.
   for _ in range(2):
     with helpers.open_tiny_run(path, **given) as run:
@@ -308,3 +308,21 @@ def test_a_run_on_a_large_text_goes_on_with_the_tokens_in_its_folder(
   text.write_text(TEXT.replace('h', 'a'))
   with pytest.raises(InputError, match='the text has changed since'):
     helpers.open_tiny_run(path, **given)
+
+
+def test_a_new_run_that_is_refused_leaves_no_tokens(tmp_path, monkeypatch):
+  monkeypatch.setattr(token_cache, '_MOST_IN_MEMORY', 0)
+  text, path = tmp_path / 'text.txt', tmp_path / 'run'
+  text.write_text(TEXT)
+  given = dict(dataset=str(text), tokenizer='char', context_length=4, **GRAPH)
+  refused = {**given, 'context_length': 10**6}
+  with pytest.raises(UsageError, match='fewer than'):
+    helpers.open_tiny_run(path, **refused)
+  assert not path.exists()
+  # What somebody else keeps under that name is left alone.
+  path.mkdir()
+  (path / 'tokens').mkdir()
+  (path / 'tokens' / 'manifest.txt').write_text('x')
+  with pytest.raises(InputError, match=r'holds manifest\.txt; move it'):
+    helpers.open_tiny_run(path, **given)
+  assert (path / 'tokens' / 'manifest.txt').exists()
