@@ -20,7 +20,8 @@ def read_text(path, raw=False):
 
 
 @pytest.mark.parametrize('kind', ['char', 'word', 'gpt2', 'bpe'])
-def test_files_are_split_where_no_token_is(kind, tmp_path):
+def test_files_are_split_where_no_token_is(kind, tmp_path, monkeypatch):
+  monkeypatch.setattr(text_files, '_READ', 5)
   text = (
     TEXT + "It's\u3000\u2026 3.14\r\n\r\n<|user|>\u65e5\u3002<|user|>x\n" * 3
   )
