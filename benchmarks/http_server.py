@@ -5,7 +5,8 @@
 In turns, 16 clients stream answers from a server in a process of its own, and
 the same batches are continued by `chunks.predict` alone. Then come clients that
 do what they should not, and thousands of requests, after which everybody must
-be served as before and the server's memory must not have grown.
+be served as before and the server's memory must not have grown. Without
+--export_dir, the model has 4 layers of 128 and random weights.
 """
 
 import argparse
@@ -15,17 +16,26 @@ import json
 import re
 import signal
 import socket
-import statistics
+import string
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
+import programs
 
+from minigpt import tokenizers
+from minigpt.checkpoints import loading, workdir
+from minigpt.config import GPTConfig
 from minigpt.conformance.serving_session import ServingSession
 from minigpt.generation.request import Request
-from minigpt.serving import chunks, export_files
+from minigpt.model.params import init_params
+from minigpt.serving import chunks, export, export_files
+from minigpt.serving.options import Options
 from minigpt.serving.versions import versions
 
 
@@ -138,8 +148,8 @@ def bare_rate(session, load, n_rows, n_batches) -> float:
   return n_batches * n_rows * load.n_new / (time.monotonic() - started)
 
 
-def compare(server, session, load, args) -> None:
-  """Prints the rates of both, taken in turns."""
+def compare(server, session, load, args) -> dict[str, Any]:
+  """Returns the rates of both, taken in turns."""
   n, found, n_failed = args.requests // args.rounds, [], 0
   for turn in range(args.rounds + 1):
     bare = bare_rate(session, load, args.clients, max(n // args.clients, 1))
@@ -149,25 +159,28 @@ def compare(server, session, load, args) -> None:
     served = n * load.n_new / (time.monotonic() - started)
     if turn:  # The first sets everything up.
       found.append((served, bare, served / bare))
-  served, bare, share = map(statistics.median, zip(*found, strict=True))
+  served, bare, share = map(list, zip(*found, strict=True))
   print(
     f'{n * args.rounds} streams, {args.clients} at a time, {n_failed} failed: '
-    f'{served:.0f} tokens/s; bare {bare:.0f}; share {share:.2f} '
-    f'({min(f[2] for f in found):.2f} to {max(f[2] for f in found):.2f})'
+    f'{median(served):.0f} tokens/s; bare {median(bare):.0f}; share '
+    f'{median(share):.2f} ({min(share):.2f} to {max(share):.2f})'
   )
+  rates = {'tokens_per_s': served, 'bare': bare, 'share': share}
+  return {**rates, 'streams': n * args.rounds, 'failed': n_failed}
 
 
-async def abuse(port, load) -> None:
-  """Does what clients should not, and prints what came of it."""
-  client = Client(port)
+async def abuse(port, load) -> dict[str, Any]:
+  """Does what clients should not; returns what came of it."""
+  client, statuses = Client(port), {}
   for name, body in (
     ('no JSON', b'{"model": '),
     ('10 MB of prompt', load.body(prompt='a' * 10_000_000)),
     ('another type', load.body(prompt=3)),
   ):
-    print(f'{name}: status {(await client.ask(body))[0]}')
-  n_failed = await ask_all(port, load, 400, 200)
-  print(f'400 requests on 200 connections: {n_failed} failed')
+    statuses[name] = (await client.ask(body))[0]
+    print(f'{name}: status {statuses[name]}')
+  n_many = await ask_all(port, load, 400, 200)
+  print(f'400 requests on 200 connections: {n_many} failed')
   for _ in range(100):  # They leave in the middle of an answer.
     gone = Client(port)
     with contextlib.suppress(asyncio.TimeoutError):
@@ -176,39 +189,72 @@ async def abuse(port, load) -> None:
   slow = socket.create_connection(('127.0.0.1', port))
   body = load.body(stream=True, n=100)
   slow.sendall(_post(body))
-  n_failed = await ask_all(port, load, 100, 16, stream=True)
+  n_beside = await ask_all(port, load, 100, 16, stream=True)
   slow.close()
-  print(f'after 100 killed clients, beside a slow reader: {n_failed} failed')
+  print(f'after 100 killed clients, beside a slow reader: {n_beside} failed')
+  return {'statuses': statuses, 'failed_then': n_many + n_beside}
 
 
-def main() -> None:
-  """Runs all of it, and prints what came of it."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--export_dir', type=Path, required=True)
+def memory(server, load, args) -> list[float]:
+  """Returns the server's megabytes before and while it answers many more."""
+  marks = [server.megabytes()]
+  for _ in range(5):
+    n = args.more_requests // 5
+    assert not asyncio.run(ask_all(server.port, load, n, args.clients))
+    marks.append(server.megabytes())
+  shown = ', '.join(f'{mark:.0f}' for mark in marks)
+  print(f'memory before and while {args.more_requests} more: {shown} MB')
+  return marks
+
+
+def random_export(folder: Path, n_rows: int) -> Path:
+  """Writes an export of a model of characters with random weights."""
+  tokenizer = tokenizers.build('char', string.printable[:65])
+  config = GPTConfig(65, 64, 128, 4, 4, drop_rate=0.0, bias=False)
+  workdir.write(folder / 'run', config, init_params(config), tokenizer)
+  options = Options(max_new_tokens_limit=64, batch_sizes=(1, n_rows))
+  trained = loading.load_trained(folder / 'run')
+  export.export(trained, folder / 'random', options)
+  return folder / 'random'
+
+
+def parse() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--export_dir', type=Path)
   parser.add_argument('--clients', type=int, default=16)
   parser.add_argument('--requests', type=int, default=2000)
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--more_requests', type=int, default=5000)
   parser.add_argument('--prompt_length', type=int, default=40)
   parser.add_argument('--new_tokens', type=int, default=32)
-  args = parser.parse_args()
-  version = args.export_dir / str(versions(args.export_dir)[-1])
+  parser.add_argument('--json', help='file for the figures')
+  return parser.parse_args()
+
+
+def measure(export_dir: Path, args: argparse.Namespace) -> dict[str, Any]:
+  """Does all of it with one server; returns what came of it."""
+  version = export_dir / str(versions(export_dir)[-1])
   files = export_files.read(version)
   sizes = args.prompt_length, args.new_tokens, files.tokenizer.vocab_size
   load = Load(files.name, *sizes)
-  server = Server(args.export_dir, args.clients)
+  server = Server(export_dir, args.clients)
   try:
-    compare(server, ServingSession(version), load, args)
-    asyncio.run(abuse(server.port, load))
-    marks = [server.megabytes()]
-    for _ in range(5):
-      n = args.more_requests // 5
-      assert not asyncio.run(ask_all(server.port, load, n, args.clients))
-      marks.append(server.megabytes())
-    shown = ', '.join(f'{mark:.0f}' for mark in marks)
-    print(f'memory before and while {args.more_requests} more: {shown} MB')
+    return {
+      **compare(server, ServingSession(version), load, args),
+      **asyncio.run(abuse(server.port, load)),
+      'megabytes': memory(server, load, args),
+      'more_requests': args.more_requests,
+    }
   finally:
     print(f'exit code {server.stop()}')
+
+
+def main() -> None:
+  """Runs all of it, and prints what came of it."""
+  args = parse()
+  with tempfile.TemporaryDirectory() as folder:
+    export_dir = args.export_dir or random_export(Path(folder), args.clients)
+    programs.report(args.json, measure(export_dir, args))
 
 
 if __name__ == '__main__':

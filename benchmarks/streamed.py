@@ -14,11 +14,12 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import programs
 import tensorflow as tf
 from served import PACKED, exports, stored
 
@@ -106,6 +107,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--prompt_length', type=int, default=512)
   parser.add_argument('--new_tokens', type=int, default=65)
+  parser.add_argument('--json', help='file for the figures')
   return parser.parse_args()
 
 
@@ -129,20 +131,22 @@ def main() -> int:
         found = stream(wire, prompt, args.new_tokens)
         if turn:  # The first sets everything up.
           taken[name].append(found)
-  show(taken)
+  found = {name: medians(rounds) for name, rounds in taken.items()}
+  print(f'{"":<18}{"prompt":>10}{"first token":>14}{"ratio":>8}{"B/token":>10}')
+  for name, row in found.items():
+    print(
+      f'{name:<18}{1e3 * row["prompt"]:>7.0f} ms{1e3 * row["first"]:>11.0f} ms'
+      f'{row["ratio"]:>8.2f}{row["n_bytes"]:>10,.0f}'
+    )
+  programs.report(args.json, {'rows': found})
   return 0
 
 
-def show(taken: Mapping[str, list[Streamed]]) -> None:
-  """Prints medians, and that of the ratios of the rounds."""
-  print(f'{"":<18}{"prompt":>10}{"first token":>14}{"ratio":>8}{"B/token":>10}')
-  for name, rounds in taken.items():
-    prompt, first, n_bytes = map(statistics.median, zip(*rounds, strict=True))
-    ratio = statistics.median(each.first / each.prompt for each in rounds)
-    print(
-      f'{name:<18}{1e3 * prompt:>7.0f} ms{1e3 * first:>11.0f} ms{ratio:>8.2f}'
-      f'{n_bytes:>10,.0f}'
-    )
+def medians(rounds: Sequence[Streamed]) -> dict[str, float]:
+  """Returns those of each figure, and that of the ratios of the rounds."""
+  ratio = statistics.median(each.first / each.prompt for each in rounds)
+  middle = map(statistics.median, zip(*rounds, strict=True))
+  return {**Streamed(*middle)._asdict(), 'ratio': ratio}
 
 
 if __name__ == '__main__':
