@@ -1,12 +1,13 @@
 """Measures what the tables of the documents report, and fills these tables.
 
-  python benchmarks/measure.py            # all: 12 minutes on 2 cores
+  python benchmarks/measure.py            # all: half an hour on 2 cores
   python benchmarks/measure.py served     # one group alone
 
 A group becomes one file of results/, with the commit, the machine and the date:
 so a table shows one state of the code. Each run is a process of its own, and
 the runs of a group take turns. What other processes took of the machine
-meanwhile is recorded, too; let nothing else run.
+meanwhile is recorded, too; let nothing else run. Texts are made or at hand:
+nothing is fetched, and nothing is left behind but results/.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,15 @@ _PREFILL = f'{tables.BENCH} --what=prefill --batch_size=1 --prompt_length=512'
 _DECODE_1 = f'{tables.BENCH} --what=decode --batch_size=1'
 _DECODE_8 = f'{tables.BENCH} --what=decode --batch_size=8'
 _FIRST = 'benchmarks/first_step.py'
+_RUN = 'benchmarks/preset_run.py --preset'
+_FAST = f'{_RUN}=shakespeare-char-fast'
+_OWN = 'benchmarks/own_text.py'
+
+# The variables that name the folders of what is not made here.
+DATA = {
+  'TFDS_DATA_DIR': 'Tiny Shakespeare, of tensorflow_datasets',
+  'TIKTOKEN_CACHE_DIR': "GPT-2's vocabulary, of tiktoken",
+}
 
 
 class Group(NamedTuple):
@@ -39,6 +49,7 @@ class Group(NamedTuple):
 
   rounds: int
   commands: Mapping[str, str]
+  needs: tuple[str, ...] = ()  # of DATA
 
 
 GROUPS = {
@@ -70,7 +81,43 @@ GROUPS = {
       '--formats float32 compute-bfloat16 int8'
     },
   ),
-  'tokenizer': Group(1, {'tokenizer': 'benchmarks/tokenizer_rate.py'}),
+  'streams': Group(1, {'streams': 'benchmarks/streamed.py'}),
+  'door': Group(1, {'door': 'benchmarks/http_server.py'}),
+  'tokenizer': Group(
+    1,
+    {'tokenizer': 'benchmarks/tokenizer_rate.py'},
+    needs=('TIKTOKEN_CACHE_DIR',),
+  ),
+  'grammars': Group(
+    1,
+    {'grammars': 'benchmarks/grammar_cost.py'},
+    needs=('TIKTOKEN_CACHE_DIR',),
+  ),
+  'runs': Group(
+    1,
+    {
+      'mini': f'{_RUN}=mini --dataset=sample',
+      'char': f'{_RUN}=shakespeare-char',
+      **{f'fast {seed}': f'{_FAST} --seed={seed}' for seed in range(4)},
+    },
+    needs=('TFDS_DATA_DIR',),
+  ),
+  'own_text': Group(
+    1,
+    {
+      'vocabulary': f'{_OWN} vocabulary --megabytes=100',
+      'large': f'{_OWN} large --megabytes=2000',
+      'bits': f'{_OWN} bits',
+    },
+    needs=('TFDS_DATA_DIR',),
+  ),
+  'examples': Group(
+    1,
+    {
+      name: f'benchmarks/example_run.py {name}'
+      for name in ('code', 'queries', 'spelling')
+    },
+  ),
 }
 
 
@@ -82,8 +129,10 @@ def main() -> None:
   names = args.groups or list(GROUPS)
   if unknown := [name for name in names if name not in GROUPS]:
     parser.error(f'no group {unknown[0]!r}; there are {", ".join(GROUPS)}')
+  require_data(names)
   commit = committed()
   for name in names:
+    started = time.monotonic()
     results = {
       'commit': commit,
       'date': datetime.date.today().isoformat(),
@@ -93,7 +142,19 @@ def main() -> None:
     tables.RESULTS.mkdir(exist_ok=True)
     path = tables.RESULTS / f'{name}.json'
     path.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
+    print(f'{name}: {(time.monotonic() - started) / 60:.1f} minutes')
   tables.main()
+
+
+def require_data(names: Sequence[str]) -> None:
+  """Exits where a group lacks data, before the first of them begins."""
+  for name in names:
+    for variable in GROUPS[name].needs:
+      if not os.path.isdir(os.environ.get(variable, '')):
+        sys.exit(
+          f'{name} needs {DATA[variable]}: set {variable} to its folder, or '
+          'measure other groups'
+        )
 
 
 def committed() -> str:
@@ -101,7 +162,7 @@ def committed() -> str:
 
   Exits where something has changed since.
   """
-  paths = ('minigpt', 'benchmarks/*.py')
+  paths = ('minigpt', 'benchmarks/*.py', 'examples/*.py', 'examples/*.sh')
   if changed := git('status', '--porcelain', '--', *paths):
     sys.exit(f'commit what is measured first; changed:\n{changed}')
   return git('log', '-1', '--format=%h', '--', *paths)

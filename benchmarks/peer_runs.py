@@ -42,8 +42,6 @@ def peer(python: str | None, name: str, **options: Any) -> list[str]:
 
 def figures(command: Sequence[str]) -> dict[str, Any] | str:
   """What a program wrote into its --json; the reason where it did not."""
-  # The peers look for no model and no news beyond this machine.
-  alone = {'HF_HUB_OFFLINE': '1', 'TF_CPP_MIN_LOG_LEVEL': '2'}
   with tempfile.TemporaryDirectory() as folder:
     file = Path(folder, 'figures.json')
     try:
@@ -54,13 +52,25 @@ def figures(command: Sequence[str]) -> dict[str, Any] | str:
         stderr=subprocess.PIPE,
         text=True,
         errors='replace',
-        env={**os.environ, **alone},
+        env=environment(),
       )
       return json.loads(file.read_text())
     except OSError as error:
       return str(error)
     except subprocess.CalledProcessError as error:
       return (error.stderr.strip().splitlines() or [str(error)])[-1]
+
+
+def environment() -> dict[str, str]:
+  """Returns that of a program that finds minigpt in this checkout."""
+  path = [str(_PEERS.parents[1]), os.environ.get('PYTHONPATH', '')]
+  return {
+    **os.environ,
+    'PYTHONPATH': os.pathsep.join(filter(None, path)),
+    # The peers look for no model and no news beyond this machine.
+    'HF_HUB_OFFLINE': '1',
+    'TF_CPP_MIN_LOG_LEVEL': '2',
+  }
 
 
 _HEADER = (

@@ -5,13 +5,14 @@ pages that processes share count once.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import peer_runs
 
 from minigpt.profiling import machine
 from minigpt.runtime.atomic_io import write_text
@@ -27,13 +28,6 @@ class Taken(NamedTuple):
   megabytes: float  # at most
 
 
-def environment(**variables: str) -> dict[str, str]:
-  """Returns that of a process that finds this checkout's package."""
-  path = [str(ROOT), os.environ.get('PYTHONPATH', '')]
-  found = os.pathsep.join(filter(None, path))
-  return {**os.environ, 'PYTHONPATH': found, **variables}
-
-
 def minigpt(command: str, *flags: str) -> Taken:
   """Runs `minigpt COMMAND`; exits where it fails."""
   return run([sys.executable, '-m', 'minigpt', command, *flags])
@@ -43,7 +37,7 @@ def run(command: list[str]) -> Taken:
   """Runs a command; exits where it fails."""
   started, highest = time.monotonic(), 0
   with subprocess.Popen(
-    command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+    command, cwd=ROOT, env=peer_runs.environment(), stdout=subprocess.DEVNULL
   ) as made:
     while made.poll() is None:
       highest = max(highest, _total(made.pid))

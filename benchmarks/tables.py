@@ -16,7 +16,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name('results')
-PAGES = ('README.md', 'docs/performance.md', 'benchmarks/README.md')
+EXAMPLES = ('code', 'queries', 'spelling')
+PAGES = (
+  'README.md',
+  'docs/grammars.md',
+  'docs/performance.md',
+  'benchmarks/README.md',
+  *(f'examples/{name}/README.md' for name in EXAMPLES),
+)
 _REGION = re.compile(r'(<!-- table: (\w+) -->\n)(?:.*\n)*?(<!-- end -->)')
 
 # The share of the machine that others may take without a word.
@@ -217,9 +224,215 @@ def highlights() -> Iterator[str]:
   yield caption(results)
 
 
+def streams() -> Iterator[str]:
+  """Yields what a stream takes on the server's path."""
+  results = load('streams')
+  yield caption(results)
+  [rows] = figures(results, 'streams', 'rows')
+  yield markdown(
+    ['', 'prompt alone, ms', 'first token, ms', 'ratio', 'bytes a token'],
+    [
+      [
+        name,
+        f'{1e3 * row["prompt"]:,.0f}',
+        f'{1e3 * row["first"]:,.0f}',
+        f'{row["ratio"]:.2f}',
+        f'{row["n_bytes"]:,.0f}',
+      ]
+      for name, row in rows.items()
+    ],
+  )
+
+
+def door() -> Iterator[str]:
+  """Yields the rates of `minigpt serve`, and what abuse came to."""
+  results = load('door')
+  yield caption(results)
+  [found] = results['runs']['door']['figures']
+  marks = found['megabytes']
+  statuses = (f'{what}: {code}' for what, code in found['statuses'].items())
+  yield markdown(
+    ['', ''],
+    [
+      ['tokens/s of `minigpt serve`', span(found['tokens_per_s'], ',.0f')],
+      ['of the bare loop over chunks', span(found['bare'], ',.0f')],
+      ['the share, of each round', span(found['share'], '.2f')],
+      [f'failed of {found["streams"]:,} streams', f'{found["failed"]:,}'],
+      ['status', ', '.join(statuses)],
+      [
+        'failed with 200 connections, killed clients and a slow reader',
+        f'{found["failed_then"]:,} of 500',
+      ],
+      [
+        f'memory before and after {found["more_requests"]:,} more, MB',
+        f'{marks[0]:,.0f}, {marks[-1]:,.0f}',
+      ],
+    ],
+  )
+
+
+def grammars() -> Iterator[str]:
+  """Yields the size of a grammar, and its cost for a token."""
+  results = load('grammars')
+  [size] = figures(results, 'grammars', 'table')
+  [costs] = figures(results, 'grammars', 'milliseconds')
+  yield markdown(
+    ["a schema of four properties, GPT-2's 50,257 tokens", ''],
+    [
+      ['states', f'{size["states"]:,}'],
+      ['kinds of tokens', f'{size["classes"]:,}'],
+      ['table, MB', f'{size["megabytes"]:.2f}'],
+      ['compiling it, s', f'{size["seconds"]:.1f}'],
+      *(
+        [f'a token of a batch of {n}, ms', f'{cost:.2f}']
+        for n, cost in costs.items()
+      ),
+    ],
+  )
+  yield caption(results)
+
+
+RUNS = {
+  'mini': ('minigpt train --preset=mini --dataset=sample', ('mini',)),
+  'char': (
+    'minigpt train --preset=shakespeare-char --dataset=tiny_shakespeare',
+    ('char',),
+  ),
+  'fast': (
+    'minigpt train --preset=shakespeare-char-fast --dataset=tiny_shakespeare',
+    ('fast 0', 'fast 1', 'fast 2', 'fast 3'),
+  ),
+}
+
+
+def runs() -> Iterator[str]:
+  """Yields what whole runs come to."""
+  results = load('runs')
+
+  def row(command: str, names: Sequence[str]) -> list[str]:
+    loss, accuracy, seconds = (
+      [x for name in names for x in figures(results, name, figure)]
+      for figure in ('val_loss', 'val_accuracy', 'seconds')
+    )
+    return [
+      f'`{command}`',
+      span(loss, '.3f'),
+      span(accuracy, '.3f'),
+      span(seconds, '.0f'),
+    ]
+
+  yield markdown(
+    ['command', 'validation loss', 'accuracy', 'seconds'],
+    [row(*each) for each in RUNS.values()],
+  )
+  yield caption(results)
+
+
+def fast_runs() -> Iterator[str]:
+  """Yields the runs of the preset for the least time, seed by seed."""
+  results = load('runs')
+  names = RUNS['fast'][1]
+
+  def row(title: str, figure: str, form: str) -> list[str]:
+    found = (figures(results, name, figure) for name in names)
+    return [title, *(f'{each[0]:{form}}' for each in found)]
+
+  yield markdown(
+    ['seed', *(name.split()[1] for name in names)],
+    [
+      row('validation loss', 'val_loss', '.3f'),
+      row('seconds', 'seconds', '.1f'),
+    ],
+  )
+  yield caption(results)
+
+
+def own_text() -> Iterator[str]:
+  """Yields what own text takes."""
+  results = load('own_text')
+  yield caption(results)
+  [vocabulary] = figures(results, 'vocabulary', 'rows')
+  [large] = figures(results, 'large', 'rows')
+  [bits] = figures(results, 'bits', 'rows')
+  yield markdown(
+    ['work', 'seconds', 'memory at most, MB'],
+    [
+      [f'{text}: {name}', f'{row["seconds"]:.1f}', f'{row["megabytes"]:,.0f}']
+      for text, rows in (('100 MB', vocabulary), ('2 GB', large))
+      for name, row in rows.items()
+    ],
+  )
+  yield markdown(
+    ['tokens of Tiny Shakespeare', 'bits per byte', 'seconds of training'],
+    [
+      [name, f'{row["bits_per_byte"]:.3f}', f'{row["seconds"]:.1f}']
+      for name, row in bits.items()
+    ],
+  )
+
+
+def served_choice() -> Iterator[str]:
+  """Yields what to choose for an unmodified server, for a user."""
+  results = load('served')
+  [rates] = figures(results, 'served', 'tokens_per_s')
+  yield markdown(
+    ['export', 'one text', 'eight at once', 'a long prompt'],
+    [
+      [_FLAGS.get(name, f'`--weights={name}`')]
+      + [f'{row[kind]:,.0f}' for kind in ('batch 1', 'batch 8', 'prefill')]
+      for name, row in rates.items()
+      if name != 'one XLA program'
+    ],
+  )
+  yield caption(results)
+
+
+_FLAGS = {'compute-bfloat16': '`--compute_dtype=bfloat16`'}
+
+
+def example(name: str, head: Sequence[str]) -> Iterator[str]:
+  """Yields what the models of an example came to."""
+  results = load('examples')
+  [rows] = figures(results, name, 'rows')
+  [run] = results['runs'][name]['figures']
+  yield markdown(
+    ['model', *head],
+    [
+      [model, *(f'{share:.3f}' for share in row.values())]
+      for model, row in rows.items()
+    ],
+  )
+  yield (
+    f'The validation loss is {run["val_loss"]:.2f} at the end, and all of it '
+    f'takes {run["seconds"] / 60:.1f} minutes.'
+  )
+  yield caption(results)
+
+
+def example_code() -> Iterator[str]:
+  """Yields the table of examples/code."""
+  head = ['characters right before the first mistake', 'whole rest right']
+  return example('code', [*head, 'line parses'])
+
+
+def example_queries() -> Iterator[str]:
+  """Yields the table of examples/queries."""
+  return example('queries', ['valid', 'valid, and not in the training data'])
+
+
+def example_spelling() -> Iterator[str]:
+  """Yields the table of examples/spelling."""
+  return example('spelling', ['exact match', 'character error rate'])
+
+
 TABLES = {
   table.__name__: table
-  for table in (bench, first_step, served, tokenizer, choices, highlights)
+  for table in (
+    *(bench, choices, highlights),
+    *(first_step, served, served_choice, streams, door, tokenizer, grammars),
+    *(runs, fast_runs, own_text),
+    *(example_code, example_queries, example_spelling),
+  )
 }
 
 

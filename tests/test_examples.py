@@ -115,9 +115,14 @@ def test_what_was_found_is_set_beside_what_was_typed(
   (tmp_path / 'evaluations.jsonl').write_text(json.dumps(found) + '\n')
   monkeypatch.setattr('sys.argv', ['compare', f'--workdir={tmp_path}'])
   compare.main()
-  printed = capsys.readouterr().out
-  assert '0.3333 as typed, 0.5000 corrected' in printed
-  assert '0.3000 as typed, 0.2500 corrected' in printed  # 2 + 1 edits in 10
+  before, after = map(json.loads, capsys.readouterr().out.splitlines())
+  assert (before['model'], after['model']) == (
+    'as typed, test',
+    'corrected, test',
+  )
+  assert before['exact_match'] == pytest.approx(1 / 3)
+  assert before['character_error_rate'] == 0.3  # 2 + 1 edits in 10
+  assert (after['exact_match'], after['character_error_rate']) == (0.5, 0.25)
 
 
 def test_ngrams_follow_the_longest_context_that_was_seen():

@@ -28,10 +28,11 @@ def main() -> None:
   parser.add_argument('--workdir', type=Path, required=True)
   lines = (parser.parse_args().workdir / 'evaluations.jsonl').read_text('utf-8')
   for found in map(json.loads, lines.splitlines()):
+    pairs = Path(found['dataset']).stem
     before = untouched(found['dataset'])
-    print(f'{found["dataset"]}, {found["examples"]} pairs')
-    for name, value in before.items():
-      print(f'  {name:<22} {value:.4f} as typed, {found[name]:.4f} corrected')
+    after = {name: found[name] for name in before}
+    for model, shares in (('as typed', before), ('corrected', after)):
+      print(json.dumps({'model': f'{model}, {pairs}', **shares}))
 
 
 if __name__ == '__main__':
