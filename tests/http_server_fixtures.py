@@ -1,6 +1,7 @@
 """A server in a thread of the test's process, on a free port of loopback."""
 
 import contextlib
+import socket
 import threading
 import time
 from typing import NamedTuple
@@ -28,13 +29,17 @@ def serve(
   limits=Limits(),  # noqa: B008
   bounds=Bounds(),  # noqa: B008
   max_connections=300,
+  tokenizer=None,
+  context_length=12,
   **more,
 ):
-  """Serves the random model of the session until the block ends."""
-  tokenizer = CharTokenizer('\0\n abcdefghijkl\u00df\u0301')
-  model = Model(MODEL, endpoint, tokenizer, 12, **more)
+  """Serves a model until the block ends, by default that of the session."""
+  tokenizer = tokenizer or CharTokenizer('\0\n abcdefghijkl\u00df\u0301')
+  model = Model(MODEL, endpoint, tokenizer, context_length, **more)
   service = Service(model, limits, bounds)
   listening = run.listen('127.0.0.1', 0)
+  # So that an answer that nobody reads soon has no room on the way.
+  listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
   server = run.server(service, max_connections, grace_seconds=10)
   thread = threading.Thread(target=server.run, args=([listening],))
   thread.start()

@@ -17,7 +17,7 @@ import pytest
 from http_server_fixtures import MODEL, Gate, serve, wait_until
 
 from minigpt.generation.request import Request
-from minigpt.http_server import scheduler
+from minigpt.http_server import run, scheduler
 from minigpt.http_server.scheduler import Limits
 from minigpt.http_server.service import Bounds
 from minigpt.serving import client as serving_client
@@ -344,10 +344,13 @@ def test_a_model_that_gives_no_answer(session, kind, status):
 # Clients that go away.
 
 
-def raw(served, body, size=None):
-  """A connection that has sent a request."""
+def raw(served, body, size=None, room=None):
+  """A connection that has sent a request; `room` bytes are received unread."""
   host = urllib.parse.urlsplit(served.url)
-  connection = socket.create_connection((host.hostname, host.port))
+  connection = socket.socket()
+  if room:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+  connection.connect((host.hostname, host.port))
   data = json.dumps(body).encode()
   head = (
     'POST /v1/completions HTTP/1.1\r\nHost: x\r\n'
@@ -392,9 +395,13 @@ def test_a_client_that_waits_in_the_queue_leaves_it(gate):
 
 def test_a_slow_reader_holds_nobody_up(session):
   with serve(session, Limits(max_batch=2)) as served:
-    slow = raw(served, ASK | {'max_tokens': 4000, 'stream': True, 'n': 2})
+    ask = ASK | {'max_tokens': 1000, 'stream': True, 'n': 2, 'logprobs': 5}
+    slow = raw(served, ask, room=4096)
     slow.recv(10)
+    # It has to wait for both rows, whose text has no room on the way.
     assert post(served, ASK).status_code == 200
+    counted = httpx.get(f'{served.url}/metrics').text
+    assert 'requests_total{path="/v1/completions",status="200"} 1' in counted
     slow.close()
 
 
@@ -489,6 +496,14 @@ def test_the_command_refuses_what_it_cannot_serve(export_dir, tmp_path, capsys):
       out, err = capsys.readouterr()
       assert (found, out) == (code, ''), (argv, out, err)
       assert words in err and len(err.splitlines()) == 1, (argv, err)
+
+
+def test_a_kept_connection_waits_for_no_acknowledgement():
+  listening = run.listen('127.0.0.1', 0)
+  with listening, socket.create_connection(listening.getsockname()):
+    accepted, _ = listening.accept()
+    with accepted:
+      assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_memory_is_flat_over_many_requests_errors_among_them(embedded):

@@ -1,8 +1,9 @@
 """Answers that keep a form: on the host, in signatures, in chunks, over HTTP.
 
-Every signature here is called as a function of the graph, without an export.
+An export of three signatures stands behind all of it.
 """
 
+import contextlib
 import json
 import re
 import types
@@ -17,6 +18,7 @@ from minigpt import tokenizers
 from minigpt.checkpoints.loading import LoadedModel
 from minigpt.config import GPTConfig
 from minigpt.conformance import grammar_checks
+from minigpt.conformance.serving_session import ServingSession
 from minigpt.conformance.subject import CheckError, ModelFiles, ModelUnderTest
 from minigpt.errors import UsageError
 from minigpt.generation import grammar
@@ -28,7 +30,7 @@ from minigpt.http_server.errors import HttpError
 from minigpt.http_server.scheduler import Job
 from minigpt.model.transformer import GPT
 from minigpt.serving import chunks, client
-from minigpt.serving.endpoint import EndpointError, Signature
+from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.word import WordTokenizer
 
@@ -67,37 +69,22 @@ def server(model):
   )
 
 
-class Functions:
-  """An endpoint: signatures that are traced when they are first asked for."""
-
-  def __init__(self, server):
-    self._server, self._traced = server, {}
-    self._inputs = server._inputs()
-
-  def signatures(self):
-    tokens = tf.TensorSpec([None, LIMIT], tf.int32)
-    outputs = {'tokens': tokens}
-    return {n: Signature(i, outputs) for n, i in self._inputs.items()}
-
-  def predict(self, name, inputs):
-    if name not in self._traced:
-      traced = self._server._signature(name, self._inputs[name])
-      self._traced[name] = traced
-    specs = {k: make(k) for k, make in self._inputs[name].items()}
-    tensors = {k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()}
-    try:
-      found = self._traced[name](**tensors)
-    except tf.errors.InvalidArgumentError as error:
-      raise EndpointError('INVALID_ARGUMENT', str(error)) from None
-    return {k: v.numpy() for k, v in found.items()}
-
-  def close(self):
-    pass
+@pytest.fixture(scope='module')
+def saved(server, tmp_path_factory):
+  """An export of the signatures that are asked for here, as a server has it."""
+  path = tmp_path_factory.mktemp('grammars') / '1'
+  inputs = server._inputs()
+  names = 'generate_grammar', 'generate_chunk', 'generate_chunk_grammar'
+  signatures = {name: server._signature(name, inputs[name]) for name in names}
+  tf.saved_model.save(server, str(path), signatures)
+  session = ServingSession(path)
+  yield path, session
+  session.close()
 
 
 @pytest.fixture(scope='module')
-def endpoint(server):
-  return Functions(server)
+def endpoint(saved):
+  return saved[1]
 
 
 @pytest.fixture(scope='module')
@@ -309,6 +296,72 @@ def test_a_finished_form_is_a_stop(endpoint, name, n, reason):
     job.take(*chunks.predict(endpoint, [row], 8))
   assert fits(name, ''.join(piece.text for piece in pieces))
   assert pieces[-1].finish_reason == reason
+
+
+@pytest.fixture(scope='module', params=['embedded', 'grpc', 'rest'])
+def door(request, saved):
+  """The client of OpenAI's API, in front of each kind of endpoint."""
+  pytest.importorskip('starlette', reason='no starlette')
+  openai = pytest.importorskip('openai', reason='no openai')
+  from http_server_fixtures import MODEL, serve, template
+
+  with contextlib.ExitStack() as stack:
+    asked = saved[1]
+    if request.param != 'embedded':
+      pytest.importorskip('tensorflow_serving', reason='no such package')
+      from serving_emulator import emulator
+
+      target = getattr(stack.enter_context(emulator(*saved)), request.param)
+      asked = client.connect(target, MODEL, request.param)
+    more = dict(template=template, grammars=LISTED, stop=('e',))
+    known = dict(tokenizer=CHARACTERS, context_length=16)
+    served = stack.enter_context(serve(asked, **known, **more))
+    yield openai.OpenAI(base_url=f'{served.url}/v1', api_key='-')
+
+
+ASK = dict(model='shakespeare', max_tokens=LIMIT, seed=3)
+
+
+@pytest.mark.parametrize('stream', [False, True])
+def test_a_client_of_the_api_gets_the_schema_that_it_asks_for(
+  door, endpoint, stream
+):
+  request = Request(LIMIT, temperature=1.0, seed=3, grammar='plan')
+  (wanted,) = client.generate(endpoint, ['ab'], request)
+  found = door.chat.completions.create(
+    messages=[{'role': 'user', 'content': 'ab'}],
+    response_format=form('plan', schema=PLAN),
+    stream=stream,
+    **ASK,
+  )
+  if stream:
+    choices = [event.choices[0] for event in found]
+    text = ''.join(choice.delta.content for choice in choices)
+  else:
+    choices = found.choices
+    text = choices[0].message.content
+  assert text == wanted.text and fits('plan', text)
+  assert choices[-1].finish_reason == 'stop'
+
+
+def test_answers_under_a_grammar_have_seeds_and_log_probs(door, endpoint):
+  found = door.completions.create(
+    prompt='ab', n=3, logprobs=1, extra_body={'grammar': 'number'}, **ASK
+  )
+  request = Request(LIMIT, temperature=1.0, seed=3, grammar='number')
+  wanted = client.generate(endpoint, ['ab'] * 3, request)
+  for choice, answer in zip(found.choices, wanted, strict=True):
+    assert choice.text == answer.text and fits('number', answer.text)
+    total = sum(choice.logprobs.token_logprobs)
+    np.testing.assert_allclose(total, answer.log_prob, atol=1e-3)
+  assert len({answer.text for answer in wanted}) > 1
+
+
+def test_a_grammar_that_is_not_there_is_refused_at_the_door(door):
+  import openai
+
+  with pytest.raises(openai.BadRequestError, match='this model has number'):
+    door.completions.create(prompt='a', extra_body={'grammar': 'x'}, **ASK)
 
 
 def test_serve_check_reads_the_answers(model, endpoint, tmp_path, monkeypatch):
