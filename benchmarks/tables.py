@@ -446,7 +446,12 @@ def fill(text: str) -> str:
 
   def region(match: re.Match[str]) -> str:
     begin, name, end = match.groups()
-    return begin + '\n\n'.join(TABLES[name]()) + f'\n{end}'
+    try:
+      table = '\n\n'.join(TABLES[name]())
+    except FileNotFoundError as error:
+      group = Path(error.filename).stem
+      table = f'Not measured yet: `python benchmarks/measure.py {group}`.'
+    return f'{begin}{table}\n{end}'
 
   return _REGION.sub(region, text)
 
