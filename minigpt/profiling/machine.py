@@ -24,10 +24,17 @@ def describe() -> dict[str, Any]:
   about = map(tf.config.experimental.get_device_details, gpus)
   return {
     'processor': processor(),
-    'cores': len(os.sched_getaffinity(0)),
+    'cores': _n_cores(),
     'gpus': [each.get('device_name', 'unknown') for each in about],
     'system': platform.platform(),
   }
+
+
+def _n_cores() -> int | None:
+  """Returns how many cores this process may use; without Linux, all of them."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count()
 
 
 def processor(cpu: Path = CPU_INFO) -> str:

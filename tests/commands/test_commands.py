@@ -57,9 +57,13 @@ def test_importing_modules_changes_nothing_in_any_order():
 import gc, importlib, os, pkgutil, signal, sys
 import tensorflow  # It sets variables of its own.
 import minigpt
-sys.modules.update(fcntl=None, resource=None)
+sys.modules.update(
+  fcntl=None, grp=None, pwd=None, resource=None, termios=None
+)
 for name in ('HUP', 'QUIT', 'USR1', 'USR2', 'XCPU', 'KILL'):
   delattr(signal, f'SIG{name}')
+for name in ('fork', 'getuid', 'killpg', 'sched_getaffinity', 'sysconf'):
+  delattr(os, name)
 def state():
   return dict(os.environ), gc.get_freeze_count(), signal.getsignal(2)
 before = state()
@@ -68,7 +72,9 @@ for name in sorted((module.name for module in found), reverse=True):
   importlib.import_module(name)
 assert state() == before
 from minigpt.errors import InputError
+from minigpt.profiling import machine
 from minigpt.runtime import lock
+assert machine.describe()['cores'] == os.cpu_count()
 try:
   with lock.held('run', 'workdir'):
     pass
