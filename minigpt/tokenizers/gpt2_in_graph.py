@@ -60,7 +60,9 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
     self.token_ids = in_graph_base.table(
       list(whole), list(whole.values()), default=-1
     )
-    merges = np.array(_merges(ranks), np.int64).reshape([-1, 2])
+    # A vocabulary of bytes alone merges none, and no table may be empty. No
+    # pair of tokens has a negative key.
+    merges = np.array(_merges(ranks) or [(-1, _NEVER)], np.int64)
     self.merges = in_graph_base.table(
       merges[:, 0], merges[:, 1].astype(np.int32), default=_NEVER
     )
