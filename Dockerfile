@@ -12,7 +12,7 @@ COPY --from=build /dist /dist
 RUN pip install --no-cache-dir "$(ls /dist/*.whl)[viz,serve,hf]" && rm -r /dist
 # What a container writes into a mounted folder belongs to an ordinary user.
 RUN useradd --create-home --uid 1000 minigpt && install -d -o minigpt /app
-USER minigpt
+USER 1000
 WORKDIR /app
 # The program is process 1, so that a stopped container ends as `kill` does: the
 # step is finished and saved.
