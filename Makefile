@@ -64,7 +64,8 @@ pictures: .venv/ready
 tables: .venv/ready
 	$(BIN)/python benchmarks/tables.py
 
-# What the tables show; it takes 12 minutes, and a machine with nothing else to do.
+# What the tables show: half an hour, on a machine with nothing else to do. Some
+# of it: benchmarks/measure.py GROUP.
 measure: .venv/ready
 	$(BIN)/python benchmarks/measure.py
 
