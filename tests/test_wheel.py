@@ -1,6 +1,8 @@
 """A wheel does all that a checkout does, in a directory of its own."""
 
+import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,3 +73,18 @@ def test_its_commands_work_from_another_directory(site, tmp_path):
   flags = ['--workdir=run', '--max_new_tokens=4']
   assert run(site, tmp_path, 'generate', '--prompt=the', *flags)
   assert [path.name for path in tmp_path.iterdir()] == ['run']
+
+
+def test_dev_has_all_that_other_extras_have_and_a_page_names_each():
+  setup = configparser.ConfigParser()
+  setup.read(helpers.ROOT / 'setup.cfg', encoding='utf-8')
+  extras = {
+    name: {line for line in lines.splitlines() if line and line[0] != '#'}
+    for name, lines in setup['options.extras_require'].items()
+  }
+  page = (helpers.ROOT / 'docs/install.md').read_text(encoding='utf-8')
+  assert set(re.findall(r'^\| `(\w+)` \|', page, re.MULTILINE)) == set(extras)
+  dev = extras.pop('dev')
+  assert {name: needs - dev for name, needs in extras.items()} == {
+    name: set() for name in extras
+  }

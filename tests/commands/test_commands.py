@@ -10,6 +10,8 @@ import pytest
 from absl import flags
 
 from minigpt import commands
+from minigpt.errors import InputError
+from minigpt.http_server import chat_template
 
 ROOT = helpers.ROOT
 
@@ -157,3 +159,15 @@ def test_flags_of_commands_are_apart_from_those_of_the_process():
   for command in commands.COMMANDS:
     flags_of(command)
   assert set(flags.FLAGS) == before
+
+
+def test_without_its_libraries_the_server_names_its_extra(monkeypatch, capsys):
+  line = "pip install 'minigpt[serve]'"
+  for name in ('uvicorn', 'jinja2', 'jinja2.sandbox'):
+    monkeypatch.setitem(sys.modules, name, None)
+  monkeypatch.delitem(sys.modules, 'minigpt.http_server.run', raising=False)
+  monkeypatch.delattr('minigpt.http_server.run', raising=False)
+  assert helpers.run_here('serve', '--export_dir=models') == 1
+  assert line in capsys.readouterr().err
+  with pytest.raises(InputError, match=re.escape(line)):
+    chat_template.load('a.jinja')
