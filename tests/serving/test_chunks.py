@@ -1,6 +1,7 @@
 """Chunks of tokens are what one call gives, wherever they are cut."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from minigpt import tokenizers
 from minigpt.errors import UsageError
 from minigpt.generation import decode
 from minigpt.generation.detokenizer import Detokenizer
+from minigpt.generation.grammar import Grammar
 from minigpt.generation.logits_processors import select_rules
 from minigpt.generation.request import Request
 from minigpt.generation.sampling import select_sampling
@@ -243,15 +245,25 @@ def test_every_size_of_a_compiled_batch_is_warmed_up(session):
   assert plain.shapes == [(1, (1, 1))]
 
 
-def test_the_xla_twin_gives_the_same_chunks(model, run_dir, whole):
+def test_the_xla_twin_gives_the_same_chunks_and_keeps_to_a_grammar(
+  model, run_dir, whole
+):
   tokenizer = tokenizers.load(run_dir / 'tokenizer.json')
-  server = Server(model.params, model.config, tokenizer, 9, xla=True)
-  row = rows()[1]
+  form = Grammar('form', 'a(bc|d){1,3}')
+  server = Server(
+    model.params, model.config, tokenizer, 9, xla=True, grammars=[form]
+  )
+  row, under = rows()[1], rows()[1]
+  under.request = dataclasses.replace(under.request, grammar='form')
   stop = tokenizer.decode(whole[1][0][5:7])
-  inputs = {**row.options(9, 2), 'ids': [row.ids], 'stop': [[stop]]}
-  answer = server.generate_chunk(
+  each = [r.options(9, 2) | r.grammar_inputs() for r in (row, under)]
+  inputs = {key: np.concatenate([one[key] for one in each]) for key in each[0]}
+  inputs |= {'ids': [row.ids] * 2, 'stop': [[stop], ['']]}
+  answer = server.generate_chunk_grammar(
     **{key: tf.constant(value) for key, value in inputs.items()}
   )
-  n = int(answer['num_tokens'][0])
+  n, n_under = answer['num_tokens'].numpy()
   assert answer['done'][0] and n <= 7
   assert answer['tokens'][0, :n].numpy().tolist() == whole[1][0][:n].tolist()
+  text = tokenizer.decode(answer['tokens'][1, :n_under].numpy())
+  assert re.fullmatch(form.regex, text) and answer['done'][1]

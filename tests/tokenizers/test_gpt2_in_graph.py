@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from minigpt import tokenizers
 from minigpt.tokenizers import gpt2_in_graph
 
 NEVER = 2**31 - 1
@@ -43,3 +44,11 @@ def test_of_overlapping_pairs_every_other_one_merges_from_the_left():
   # Until 301 has merged, nobody knows where the run of 302s starts.
   run = dict.fromkeys(range(2, 400), 302)
   assert merging({1: 301} | run) == [1]
+
+
+def test_a_vocabulary_of_bytes_merges_nothing():
+  tokenizer = tokenizers.build('bpe', 'ab', vocab_size=257)
+  text = 'a b\u00e9'
+  ids = tokenizer.in_graph().encode(tf.constant([text]), 'text')
+  assert ids.to_list() == [tokenizer.encode(text).tolist()]
+  assert len(ids[0]) == len(text.encode())
