@@ -49,6 +49,7 @@ from minigpt.runtime import app, startup
 from minigpt.serving import chunks, client
 from minigpt.serving.endpoint import Endpoint
 from minigpt.serving.export import export
+from minigpt.serving.export_files import ExportFiles
 from minigpt.serving.options import Options
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
@@ -211,7 +212,7 @@ def compare_chunks(it: Subject) -> str:
 
 def compare_grammars(it: Subject, n_answers: int) -> str:
   """Asks for answers under each grammar, and reads them by other means."""
-  shown = []
+  shown, files = [], ExportFiles('m', it.tokenizer, CONTEXT)
   for each in it.grammars:
     texts = set()
     for first in range(0, n_answers, 50):
@@ -222,7 +223,7 @@ def compare_grammars(it: Subject, n_answers: int) -> str:
         _check_form(each, answer.text)
       texts |= {answer.text for answer in answers}
       own = dataclasses.replace(request, seed=first)
-      pieces = client.stream(it.endpoint, 'a', own, it.tokenizer, CONTEXT)
+      pieces = client.stream(it.endpoint, 'a', own, files)
       assert ''.join(pieces) == answers[0].text, own
     shown.append(f'{each.name} {len(texts)}')
   return f'{n_answers} answers each, different ones: {", ".join(shown)}'

@@ -17,11 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from minigpt.commands.flags import serve_check as flags
+from minigpt.config import COMPUTE_DTYPES
 from minigpt.conformance import load_test, report, subject
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.conformance.serving_session import read_saved_model
 from minigpt.conformance.subject import Check
-from minigpt.errors import UsageError
+from minigpt.errors import UsageError, unknown
 from minigpt.generation.request import Request
 from minigpt.serving import client
 from minigpt.serving.endpoint import Endpoint
@@ -35,10 +36,13 @@ def main() -> int:
     read_saved_model(export_dir)  # Rejects other files before work begins.
   if flags.LOAD_TEST.value:
     _check_load()
+  _check_compute_dtype()
   open_endpoint = _endpoint(export_dir)
   if flags.LOAD_TEST.value:
     return _load_test(open_endpoint())
-  found = report.run_checks(open_endpoint, export_dir, workdir, _show)
+  found = report.run_checks(
+    open_endpoint, export_dir, workdir, _show, flags.COMPUTE_DTYPE.value
+  )
   print(report.to_json(found) if flags.JSON.value else report.summary(found))
   return 0 if found.passed else 1
 
@@ -53,6 +57,19 @@ def _check_load() -> None:
   if flags.REQUESTS.value < 1:
     raise UsageError(f'--requests={flags.REQUESTS.value}: it must be 1 or more')
   Request(flags.MAX_NEW_TOKENS.value).check()
+
+
+def _check_compute_dtype() -> None:
+  """Raises UsageError for a type that is none, or that the card tells."""
+  dtype = flags.COMPUTE_DTYPE.value
+  if dtype is None:
+    return
+  if dtype not in COMPUTE_DTYPES:
+    raise unknown('compute_dtype', dtype, COMPUTE_DTYPES)
+  if flags.EXPORT_DIR.value:
+    raise UsageError(
+      f'--compute_dtype={dtype}: the card in --export_dir tells; leave it out'
+    )
 
 
 def _show(check: Check) -> None:

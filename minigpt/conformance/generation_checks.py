@@ -24,6 +24,7 @@ from minigpt.conformance.subject import (
 )
 from minigpt.generation.request import Request
 from minigpt.serving.client import generate, step_inputs, stream
+from minigpt.serving.export_files import ExportFiles
 from minigpt.serving.sampling_inputs import sampling_inputs
 
 
@@ -136,15 +137,16 @@ def streaming(model: ModelUnderTest) -> str:
     repetition_penalty=1.2,
     min_new_tokens=1,
   )
+  known_files = ExportFiles(
+    '', files.tokenizer, files.context_length, stop=files.stop
+  )
   prompts = [prompt.decode() for prompt in model.prompts]
   for i, answer in enumerate(generate(model.endpoint, prompts, request)):
     pieces = stream(
       model.endpoint,
       prompts[i],
       replace(request, seed=request.seed + i),
-      files.tokenizer,
-      files.context_length,
-      files.stop,
+      known_files,
     )
     text = ''.join(pieces)
     # Without its files, nothing tells what ends the answers of an export.

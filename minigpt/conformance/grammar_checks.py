@@ -14,6 +14,7 @@ from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
 from minigpt.serving import export_files
 from minigpt.serving.client import generate, stream
+from minigpt.serving.export_files import ExportFiles
 
 
 def grammars(model: ModelUnderTest) -> str:
@@ -22,6 +23,8 @@ def grammars(model: ModelUnderTest) -> str:
   if files.tokenizer is None:
     raise NotApplicableError('needs the tokenizer of the export')
   requests = _requests(model)
+  context = files.context_length or model.ids.shape[1]
+  known = ExportFiles('', files.tokenizer, context)
   prompts = [prompt.decode() for prompt in model.prompts]
   for each, request in requests:
     wanted = each.automaton()
@@ -30,8 +33,7 @@ def grammars(model: ModelUnderTest) -> str:
       if not regex_automaton.matches(wanted, answer.text.encode()):
         raise CheckError(f'{what} is {answer.text!r:.60}, which does not match')
       own = replace(request, seed=request.seed + i)
-      context = files.context_length or len(model.ids[i])
-      pieces = stream(model.endpoint, prompts[i], own, files.tokenizer, context)
+      pieces = stream(model.endpoint, prompts[i], own, known)
       if ''.join(pieces) != answer.text:
         raise CheckError(f'{what} is streamed otherwise than generated')
   return f'{len(requests)} grammars'

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,12 @@ from minigpt.conformance.subject import (
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import folder_size
 from minigpt.serving import export_files, server_config
-from minigpt.serving.endpoint import Endpoint, EndpointError
+from minigpt.serving.endpoint import (
+  Endpoint,
+  EndpointError,
+  malformed,
+  pick,
+)
 from minigpt.tokenizers import Tokenizer
 
 # In the order in which they run: first what the others rely on.
@@ -64,6 +70,7 @@ def run_checks(
   export_dir: str | Path | None = None,
   workdir: str | Path | None = None,
   on_check: Callable[[Check], None] = lambda check: None,
+  compute_dtype: str | None = None,
 ) -> Report:
   """Runs every check that applies, then times every signature.
 
@@ -72,6 +79,7 @@ def run_checks(
     export_dir: the files of the export, where they are at hand.
     workdir: the run that the export was made from.
     on_check: called with each check as soon as it is done.
+    compute_dtype: of the export's matmuls, where no `export_dir` tells.
 
   Raises:
     InputError: `export_dir` or `workdir` is not what it should be.
@@ -82,10 +90,11 @@ def run_checks(
     report.checks.append(check)
     on_check(check)
 
-  files = read_files(export_dir, workdir)
+  files = read_files(export_dir, workdir, compute_dtype)
   report.size = folder_size(files.export_dir) if files.export_dir else None
   try:
     with contextlib.closing(open_endpoint()) as endpoint:
+      files = _with_tolerance(files, endpoint)
       model = prepare(endpoint, files)
       generated = f'{model.prompts[0]!r:.40}'
       note(Check('loads and generates', 'pass', generated))
@@ -119,8 +128,20 @@ def _reason(error, files):
   )
 
 
+def _with_tolerance(files: ModelFiles, endpoint: Endpoint) -> ModelFiles:
+  """Returns the files with the errors that rounding excuses."""
+  if files.compute_dtype == 'float32':
+    return files
+  caches = pick(endpoint.signatures(), 'decode_step').inputs
+  with malformed('no layers in decode_step'):
+    n_layers = int(caches['keys'].shape[1])
+    return files._replace(tolerance=tolerance(files.compute_dtype, n_layers))
+
+
 def read_files(
-  export_dir: str | Path | None, workdir: str | Path | None
+  export_dir: str | Path | None,
+  workdir: str | Path | None,
+  compute_dtype: str | None = None,
 ) -> ModelFiles:
   """Reads what an export and a run tell about the model.
 
@@ -128,7 +149,11 @@ def read_files(
     InputError: a file is damaged, or there is no run.
   """
   path = Path(export_dir) if export_dir else None
-  known, card = ModelFiles(path), {}
+  known = ModelFiles(path)
+  card: dict[str, Any] = {}
+  if compute_dtype:
+    # Weights are exported as they multiply.
+    card = dict.fromkeys(('compute_dtype', 'weights'), compute_dtype)
   if path:
     card = export_files.read_card(path)
     known = known._replace(
@@ -138,9 +163,7 @@ def read_files(
   if sizes := card.get('batch_sizes'):
     known = known._replace(largest_batch=max(sizes))
   if 'compute_dtype' in card:
-    dtype = card['compute_dtype']
-    allowed = tolerance(dtype, card['model']['n_layers'])
-    known = known._replace(compute_dtype=dtype, tolerance=allowed)
+    known = known._replace(compute_dtype=card['compute_dtype'])
   if workdir is None:
     return known._replace(
       tokenizer=_read_tokenizer(path) if path else None,

@@ -29,6 +29,7 @@ from minigpt.serving.endpoint import (
   check_timeout,
   malformed,
 )
+from minigpt.serving.export_files import ExportFiles
 from minigpt.serving.grpc_endpoint import GrpcEndpoint
 from minigpt.serving.rest_endpoint import RestEndpoint
 from minigpt.serving.sampling_inputs import (
@@ -36,7 +37,7 @@ from minigpt.serving.sampling_inputs import (
   sampling_inputs,
   signature_for,
 )
-from minigpt.tokenizers import Tokenizer, encode_prompt
+from minigpt.tokenizers import encode_prompt
 
 _HOST = re.compile(r'[!-~]+')
 _PORT = re.compile(r'[0-9]{1,5}')
@@ -160,9 +161,7 @@ def stream(
   endpoint: Endpoint,
   prompt: str,
   request: Request,
-  tokenizer: Tokenizer,
-  context_length: int,
-  stop: Sequence[str] = (),
+  model: ExportFiles,
 ) -> Iterator[str]:
   """Continues one prompt; yields text as soon as it is certain.
 
@@ -171,10 +170,10 @@ def stream(
   model that was exported before there were chunks yields all text at once.
 
   Args:
-    tokenizer: of the model; its file is among the assets of the export.
-    context_length: of the model.
-    stop: texts that end every answer of the model, which a chunk knows nothing
-      of; `export_files.read` tells them.
+    endpoint: what computes.
+    prompt: to continue.
+    request: how; the strings of `export --stop` end the text, too.
+    model: what `export_files.read` tells of it.
 
   Raises:
     UsageError, EndpointError, InputError: as `generate` does.
@@ -185,12 +184,13 @@ def stream(
     return
   size = min(chunks.SIZE, chunks.limit(endpoint))
   if not request.grammar:  # Which says itself where a text ends.
-    request = replace(request, stop=(*request.stop, *as_strings(stop)))
-  text = Detokenizer(tokenizer, request.stop)
-  ids = encode_prompt(tokenizer, prompt)[-context_length:]
+    request = replace(request, stop=(*request.stop, *model.stop))
+  text = Detokenizer(model.tokenizer, request.stop)
+  ids = encode_prompt(model.tokenizer, prompt)[-model.context_length :]
   row = chunks.Row(ids, request)
+  end_of_text = model.tokenizer.end_of_text
   while not (row.done or text.stopped):
     n_new = size if row.n_sampled else 1
     (chunk,) = chunks.predict(endpoint, [row], n_new)
-    yield text.add(chunks.text_tokens(chunk.tokens, tokenizer.end_of_text))
+    yield text.add(chunks.text_tokens(chunk.tokens, end_of_text))
   yield text.finish()

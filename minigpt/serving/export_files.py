@@ -1,6 +1,8 @@
 """What the files of an export tell of its model, for those who ask a server."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from minigpt import tokenizers
@@ -17,11 +19,13 @@ class ExportFiles(NamedTuple):
   name: str
   tokenizer: Tokenizer
   context_length: int
-  created: int  # seconds since 1970
-  stop: tuple[str, ...]  # texts that end every answer of `generate`
+  created: int = 0  # seconds since 1970
+  stop: tuple[str, ...] = ()  # texts that end every answer of `generate`
   # The sizes of batches that its programs are compiled for; () without XLA.
-  compiled_sizes: tuple[int, ...]
-  grammars: dict[str, Any]  # by name: regex, json_schema, least_tokens
+  compiled_sizes: tuple[int, ...] = ()
+  grammars: Mapping[str, Any] = MappingProxyType(
+    {}
+  )  # by name: regex, json_schema, least_tokens
 
 
 def read(export_dir: Path) -> ExportFiles:

@@ -46,6 +46,26 @@ def test_a_damaged_card_is_named(copy):
     report.read_files(copy, None)
 
 
+def test_a_server_without_files_is_checked_as_it_is_said_to_compute(
+  session, run_dir, monkeypatch
+):
+  monkeypatch.setattr(report, '_checks', lambda files: {})
+  monkeypatch.setattr(report, 'latencies', lambda model: seen.append(model))
+  seen = []
+  monkeypatch.setattr(session, 'close', lambda: None, raising=False)
+  for dtype, workdir in (
+    (None, None),
+    ('bfloat16', None),
+    ('bfloat16', run_dir),
+  ):
+    found = report.run_checks(lambda: session, None, workdir, print, dtype)
+    assert found.passed
+  strict, loose, live = (model.files for model in seen)
+  assert strict.tolerance == subject.FLOAT32_TOLERANCE
+  assert loose.tolerance == live.tolerance == subject.tolerance('bfloat16', 2)
+  assert live.reference.weights.wte.values.dtype == 'bfloat16'
+
+
 def test_latency_is_found_for_every_signature(checked):
   latencies = report.latencies(checked)
   assert set(latencies) == set(checked.endpoint.signatures())

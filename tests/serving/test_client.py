@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from minigpt.checkpoints import loading
 from minigpt.conformance import report as reports
 from minigpt.conformance import signature_checks, subject
 from minigpt.conformance.load_test import load_test
@@ -180,16 +179,13 @@ def test_generate_ends_at_the_first_stop_string(server):
 
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 def test_a_stream_is_what_generate_writes_even_beyond_the_context(
-  server, run_dir, protocol
+  server, export_dir, protocol
 ):
   endpoint = connect(server, protocol)
-  trained = loading.load_trained(run_dir)
-  context = trained.run.model.context_length
+  files = export_files.read(export_dir)
   for prompt in ['ab', 'abcdefghijkl' * 2]:
     (whole,) = client.generate(endpoint, [prompt], HOW)
-    pieces = list(
-      client.stream(endpoint, prompt, HOW, trained.tokenizer, context)
-    )
+    pieces = list(client.stream(endpoint, prompt, HOW, files))
     assert ''.join(pieces) == whole.text
     assert len(pieces) >= 3 and len(pieces[0]) == 1
 
@@ -197,12 +193,11 @@ def test_a_stream_is_what_generate_writes_even_beyond_the_context(
 def test_what_ends_the_answers_of_an_export_ends_a_stream(server, export_dir):
   endpoint, files = connect(server, 'grpc'), export_files.read(export_dir)
   (whole,) = client.generate(endpoint, ['ab'], HOW)
-  of_model = files.tokenizer, files.context_length
   for request, stop, n_kept in (
-    (HOW, whole.text[4:6], 4),
+    (HOW, [whole.text[4:6]], 4),
     (dataclasses.replace(HOW, stop=whole.text[2:4]), [whole.text[4:6]], 2),
   ):
-    pieces = client.stream(endpoint, 'ab', request, *of_model, stop)
+    pieces = client.stream(endpoint, 'ab', request, files._replace(stop=stop))
     assert ''.join(pieces) == whole.text[:n_kept]
 
 
@@ -223,8 +218,8 @@ def test_malformed_chunks_are_said_to_be(server, faults, name, values):
   faults['outputs'] = lambda outputs: _swap(
     outputs, name, np.array(values, np.int32)
   )
-  tokenizer = CharTokenizer('abcdefghijklmnopq')
-  pieces = client.stream(connect(server, 'grpc'), 'ab', HOW, tokenizer, 12)
+  files = export_files.ExportFiles('m', CharTokenizer('abcdefghijklmnopq'), 12)
+  pieces = client.stream(connect(server, 'grpc'), 'ab', HOW, files)
   assert kind(lambda: list(pieces)) == 'MALFORMED'
 
 
@@ -493,6 +488,7 @@ def test_the_command_against_a_server(server, tmp_path, capsys):
     ([target, name, '--protocol=tcp'], 2, 'unknown protocol'),
     ([], 2, 'give --export_dir'),
     (['--load_test'], 2, 'give --export_dir'),
+    ([target, name, '--compute_dtype=bf16'], 2, "unknown compute_dtype 'bf16'"),
     ([target, name, '--server_python=x'], 2, '--server_python is for'),
     ([f'--export_dir={tmp_path}'], 1, 'holds no SavedModel'),
     ([target, name, f'--workdir={tmp_path}'], 1, 'holds no run'),

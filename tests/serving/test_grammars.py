@@ -31,6 +31,7 @@ from minigpt.http_server.scheduler import Job
 from minigpt.model.transformer import GPT
 from minigpt.serving import chunks, client
 from minigpt.serving.endpoint import EndpointError
+from minigpt.serving.export_files import ExportFiles
 from minigpt.serving.signature_inputs import signature_inputs
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.word import WordTokenizer
@@ -54,6 +55,7 @@ GRAMMARS = [
 ]
 LIMIT = 40
 CHARACTERS = tokenizers.build('char', ''.join(map(chr, range(32, 127))))
+FILES = ExportFiles('shakespeare', CHARACTERS, 16, stop=('e',))
 
 
 @pytest.fixture(scope='module')
@@ -135,7 +137,7 @@ def test_chunks_are_one_call(endpoint, temperature):
   request = Request(LIMIT, temperature=temperature, seed=3, grammar='plan')
   (answer,) = client.generate(endpoint, ['ab'], request)
   assert fits('plan', answer.text)
-  pieces = client.stream(endpoint, 'ab', request, CHARACTERS, 16, ('e',))
+  pieces = client.stream(endpoint, 'ab', request, FILES)
   assert ''.join(pieces) == answer.text
 
 

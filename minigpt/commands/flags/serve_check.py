@@ -21,6 +21,13 @@ MODEL_NAME = flags.DEFINE_string(
 PROTOCOL = flags.DEFINE_string(
   'protocol', 'grpc', "'grpc' or 'rest'", flag_values=FLAGS
 )
+COMPUTE_DTYPE = flags.DEFINE_string(
+  'compute_dtype',
+  None,
+  'what the export behind --target was made with; unless given, its card in '
+  '--export_dir tells, and without that float32 is expected',
+  flag_values=FLAGS,
+)
 SERVER_PYTHON = flags.DEFINE_string(
   'server_python',
   None,
