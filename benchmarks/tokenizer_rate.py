@@ -7,17 +7,15 @@ in batches of paragraphs, as a server would.
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 
+import programs
 import tensorflow as tf
 
 from minigpt import tokenizers
 from minigpt.data import sources
-from minigpt.profiling import machine
-from minigpt.runtime.atomic_io import write_text
 
 
 def encoder(tokenizer):
@@ -76,10 +74,8 @@ def main():
   print(
     f'ratio of the rates, median of rounds: {statistics.median(ratios):.2f}'
   )
-  if options.json:
-    sizes = {name: tokenizer.vocab_size for name, tokenizer in found.items()}
-    figures = {'mb_per_s': rates, 'vocab_sizes': sizes, **machine.about()}
-    write_text(options.json, json.dumps(figures) + '\n')
+  sizes = {name: tokenizer.vocab_size for name, tokenizer in found.items()}
+  programs.report(options.json, {'mb_per_s': rates, 'vocab_sizes': sizes})
 
 
 if __name__ == '__main__':
