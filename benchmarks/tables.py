@@ -328,25 +328,6 @@ def runs() -> Iterator[str]:
   yield caption(results)
 
 
-def fast_runs() -> Iterator[str]:
-  """Yields the runs of the preset for the least time, seed by seed."""
-  results = load('runs')
-  names = RUNS['fast'][1]
-
-  def row(title: str, figure: str, form: str) -> list[str]:
-    found = (figures(results, name, figure) for name in names)
-    return [title, *(f'{each[0]:{form}}' for each in found)]
-
-  yield markdown(
-    ['seed', *(name.split()[1] for name in names)],
-    [
-      row('validation loss', 'val_loss', '.3f'),
-      row('seconds', 'seconds', '.1f'),
-    ],
-  )
-  yield caption(results)
-
-
 def own_text() -> Iterator[str]:
   """Yields what own text takes."""
   results = load('own_text')
@@ -430,7 +411,7 @@ TABLES = {
   for table in (
     *(bench, choices, highlights),
     *(first_step, served, served_choice, streams, door, tokenizer, grammars),
-    *(runs, fast_runs, own_text),
+    *(runs, own_text),
     *(example_code, example_queries, example_spelling),
   )
 }
