@@ -1,4 +1,4 @@
-"""The workers of a run, as TF_CONFIG names them."""
+"""The workers of a run, read from TF_CONFIG."""
 
 import json
 import socket
@@ -11,14 +11,14 @@ class Cluster(NamedTuple):
   """The workers of a run by their addresses, the chief first."""
 
   addresses: tuple[str, ...]  # host:port
-  worker: int  # this process, by its place among them
+  worker: int  # index of this process in `addresses`
 
 
 def read_cluster(text: str) -> Cluster | None:
-  """Reads TF_CONFIG; None where it names no cluster, or one of one worker.
+  """Reads TF_CONFIG; returns None where it names fewer than two workers.
 
   Raises:
-    UsageError: it is malformed, or asks for more than chief and workers.
+    UsageError: it is malformed, or has tasks other than chief and workers.
   """
   if not text:
     return None
@@ -52,7 +52,7 @@ def _cluster(fields: dict[str, Any]) -> Cluster:
     raise ValueError('two tasks have the same address')
   job, index = task['type'], task['index']
   if isinstance(index, str) and index.isdecimal():
-    index = int(index)  # As shell scripts write it.
+    index = int(index)  # Shell scripts often quote the number.
   if type(index) is not int or (job, index) not in tasks:
     raise ValueError(f'no task {job} {index!r} in its cluster')
   worker = list(tasks).index((job, index))
@@ -70,7 +70,7 @@ def check_port(address: str) -> None:
   """Raises InputError where this machine cannot listen at `address`."""
   port = int(address.rpartition(':')[2])
   with socket.socket() as probe:
-    # Not what closed connections still hold, only what listens.
+    # A port is free even if closed connections still linger on it.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       probe.bind(('', port))

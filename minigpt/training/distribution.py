@@ -1,11 +1,10 @@
-"""Several processes, or several devices of one, that train one model.
+"""Data-parallel training on several machines or several GPUs.
 
-The engine is `tf.distribute`: MultiWorkerMirroredStrategy where TF_CONFIG
-names a cluster, MirroredStrategy where one machine has several GPUs. Every
-replica holds the whole state and computes the gradient of its shard of each
-batch; gradients are reduced over all replicas, and each makes the same update.
-The gradient and the update are one program each; the reduction stands between
-them.
+It uses `tf.distribute`: MultiWorkerMirroredStrategy where TF_CONFIG names a
+cluster, MirroredStrategy where one machine has several GPUs. Every replica
+holds the whole state and computes the gradient of its shard of each batch.
+Gradients are reduced over all replicas, and each makes the same update. The
+gradient and the update are two compiled programs, with the reduction between.
 
 Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """
@@ -40,7 +39,7 @@ from minigpt.training.step import (
 )
 
 _SUM, _MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
-# What a collective raises when a process that it needs is gone.
+# Errors that a collective operation raises when another process is gone.
 _LOST = (
   tf.errors.UnavailableError,
   tf.errors.AbortedError,
@@ -50,12 +49,12 @@ _LOST = (
 
 
 class MultiWorker(SingleWorker):
-  """This process among those of a `tf.distribute` strategy."""
+  """One process of a `tf.distribute` strategy."""
 
   def __init__(
     self, strategy: tf.distribute.Strategy, index: int = 0, size: int = 1
   ):
-    """Stands for one of `size` processes; the chief has `index` 0."""
+    """Represents process `index` of `size`; the chief has index 0."""
     self.index = index
     self.size = size
     self.is_chief = index == 0
@@ -75,7 +74,7 @@ class MultiWorker(SingleWorker):
     return self.n_replicas // self.size
 
   def check_batch_size(self, recipe: TrainConfig) -> None:
-    """Raises UsageError where the batch cannot be shared evenly."""
+    """Raises UsageError if the batch cannot be split evenly over workers."""
     if recipe.batch_size % self.n_replicas:
       raise UsageError(
         f'batch_size={recipe.batch_size} cannot be shared evenly by '
@@ -92,7 +91,7 @@ class MultiWorker(SingleWorker):
       last = f'the last one is {found[-1].path}' if found else 'there is none'
       raise InputError(
         f'worker {self.index} of {self.size} lost contact with another, so '
-        'training stopped; start all of them again, and they continue from '
+        'training stopped; restart all workers, and they continue from '
         f'the last checkpoint ({last})'
       ) from None
 
@@ -108,7 +107,7 @@ class MultiWorker(SingleWorker):
       context, replica, here = self._replica()
       shard = self._replica_shard(windows, replica)
       loss, grads = gradients[here](shard, tf.constant(replica))
-      # Weights of packed rows already count the targets of the whole batch.
+      # The weights of packed rows are already shares of the whole batch.
       op = _SUM if isinstance(windows, PackedBatch) else _MEAN
       loss, *grads = context.all_reduce(op, [loss, *grads])
       return tf.cond(
@@ -131,7 +130,7 @@ class MultiWorker(SingleWorker):
     return train_steps
 
   def _replica(self) -> tuple[tf.distribute.ReplicaContext, int, int]:
-    """Returns this replica's context, its number, and that in its process."""
+    """Returns a replica's context, its index, and its index in the process."""
     context = tf.distribute.get_replica_context()
     replica = int(tf.get_static_value(context.replica_id_in_sync_group))
     return context, replica, replica % self._n_local
@@ -146,7 +145,7 @@ class MultiWorker(SingleWorker):
     return tf.nest.map_structure(shard, windows)
 
   def _copies(self, state: TrainState) -> Iterator[TrainState]:
-    """Makes a state like `state` on each further device of this process."""
+    """Copies the state to each further device of this process."""
     for device in self._strategy.extended.worker_devices[1:]:
       twin = copy.copy(state)
       with tf.device(device):
@@ -163,7 +162,7 @@ class MultiWorker(SingleWorker):
   def _all_reduce(self, values: tf.Tensor) -> Any:  # [n] -> [n]
     def on_replica(values):
       context, _, here = self._replica()
-      # Only one replica of a process speaks for it.
+      # The first replica of a process contributes its value, the others zero.
       mine = values if here == 0 else tf.zeros_like(values)
       return context.all_reduce(_SUM, tf.identity(mine))
 
@@ -180,7 +179,7 @@ class MultiWorker(SingleWorker):
       )
 
   def _broadcast_variable(self, variable: tf.Variable) -> None:
-    # As integers: the sum of -0. and 0. is 0., another number to the bit.
+    # Sum integers: as floats, -0. + 0. is 0., which changes a bit.
     bits = tf.bitcast(variable, tf.int32)
     mine = bits if self.is_chief else tf.zeros_like(bits)
     all_ = self._local(self._reduce(tf.reshape(mine, [-1])))
@@ -201,8 +200,8 @@ class MultiWorker(SingleWorker):
     return self.reduce_sum(values if self.is_chief else np.zeros_like(values))
 
   def reduce_max(self, number: int) -> int:
-    """Returns the highest of the workers' numbers, when all have asked."""
-    # Each adds its number in a place of its own.
+    """Returns the highest of all workers' numbers; waits for all workers."""
+    # Each worker adds its number at its own index.
     mine = np.arange(self.size) == self.index
     numbers = np.where(mine, number, 0).astype(np.int32)
     return int(self.reduce_sum(numbers).max())
@@ -219,11 +218,11 @@ def _trees(state: TrainState) -> dict[str, Any]:
 def connect() -> SingleWorker:
   """Joins the other workers that TF_CONFIG names, and waits for them.
 
-  It must come before anything that TensorFlow computes.
+  Call it before TensorFlow computes anything.
 
   Raises:
-    UsageError: TF_CONFIG is malformed.
-    InputError: the address of this worker is taken, or not of this machine.
+    UsageError: TF_CONFIG is malformed, or the workers' copies disagree.
+    InputError: this worker's port is taken, or a worker cannot be reached.
   """
   cluster = read_cluster(os.environ.get('TF_CONFIG', ''))
   if cluster:
@@ -251,12 +250,12 @@ def _join(cluster: Cluster) -> MultiWorker:
 
 @contextlib.contextmanager
 def _deadline(who: str) -> Iterator[None]:
-  """Ends the process where TensorFlow waits in vain: it cannot be woken."""
+  """Exits after a timeout, as TensorFlow's own wait cannot be interrupted."""
 
   def end() -> None:
     print(
       f'{who} could not join the others within {rendezvous.PATIENCE:,.0f} s, '
-      'though all had come; start all of them again',
+      'although all were ready; restart all workers',
       file=sys.stderr,
       flush=True,
     )

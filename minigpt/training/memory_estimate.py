@@ -1,8 +1,8 @@
-"""Estimates what a training step takes of memory, before it is compiled.
+"""Estimates the memory of a training step, before it is compiled.
 
-The state (weights, gradient, AdamW's moments) is known to the byte. What the
-forward pass keeps for the backward pass was counted in XLA's own reports of
-the memory that compiled steps take; `docs/reliability.md` compares the sum
+The state (weights, gradient, AdamW's moments) is exact. The formula for the
+activations, which the forward pass keeps for the backward pass, follows XLA's
+memory reports of compiled steps. `docs/reliability.md` compares the estimates
 with real runs.
 
 Shapes: B batch, T context, D emb_dim, F mlp_dim, H heads, L layers.
@@ -22,21 +22,21 @@ _CGROUP_LIMITS = (
 )
 
 
-# TensorFlow itself, and what XLA's compiler leaves behind.
+# Bytes of TensorFlow itself, and of memory that XLA's compiler does not free.
 _PROGRAM = 1400 << 20
 
 
 class Memory(NamedTuple):
-  """Bytes of a program that trains."""
+  """The memory of a training process, in bytes."""
 
   program: int
   state: int  # f32 weights, gradient and two moments
-  copies: int  # of weights in bfloat16, of the sum of gradients
+  copies: int  # weights in bfloat16, and the sum of accumulated gradients
   activations: int
 
   @property
   def total(self) -> int:
-    """Adds up all that is taken at the same time."""
+    """Returns the sum: all parts are needed at the same time."""
     return sum(self)
 
 
@@ -51,28 +51,28 @@ def estimate(config: GPTConfig, recipe: TrainConfig) -> Memory:
     state=16 * n,
     copies=(2 * n if item == 2 else 0)
     + (4 * n if recipe.grad_accum > 1 else 0),
-    # Logits and their gradient, of as many tokens as a loss reads at a time,
-    # and weights of attention and their gradient, of one block at a time.
+    # Besides what blocks keep: attention weights and their gradient, of one
+    # block at a time; logits and their gradient, of one chunk of the loss.
     activations=n_tokens * (_kept(c) + 2 * c.n_heads * c.context_length) * item
     + 2 * min(logits, max(LOGITS_BYTES, logits // MOST_CHUNKS)),
   )
 
 
 def _kept(c: GPTConfig) -> int:
-  """Counts the numbers that all blocks keep of each token."""
-  # The residual twice, two norms with their halves, queries, keys and values,
-  # what attention gives, and the MLP before its GELU. Dropout keeps what fell,
-  # of the weights of attention, too.
+  """Counts the numbers per token that the blocks keep for the backward pass."""
+  # The residual stream twice, two norms and their intermediates, queries, keys
+  # and values, the output of attention, and the MLP before its GELU. Dropout
+  # also keeps its masks, including that of the attention weights.
   block = 12 * c.emb_dim + c.mlp_dim
   if c.drop_rate:
     block += 2 * c.emb_dim + c.n_heads * c.context_length
-  if c.remat:  # One block at a time, and its gradient.
+  if c.remat:  # All inputs of blocks, and one block with its gradient.
     return c.n_layers * c.emb_dim + 2 * block
   return c.n_layers * block
 
 
 def available(limits: tuple[str, ...] = _CGROUP_LIMITS) -> int:
-  """Returns the bytes this process may take, of a machine or container."""
+  """Returns the memory of the machine or container, in bytes."""
   found = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
   for limit in limits:
     try:
@@ -83,12 +83,12 @@ def available(limits: tuple[str, ...] = _CGROUP_LIMITS) -> int:
 
 
 def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
-  """Returns one line that compares the need with what the machine has.
+  """Compares the estimate with the machine's memory, in a line of text.
 
   Args:
     config: of the model.
-    recipe: how it is trained.
-    machine: bytes of memory.
+    recipe: of the run.
+    machine: memory of the machine, in bytes.
 
   Raises:
     UsageError: the state alone does not fit, however small the batch.
@@ -105,7 +105,7 @@ def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
     line += (
       f', {_gib(need.activations)} of it activations: if that is too much, '
       f'lower --batch_size={recipe.batch_size} and raise '
-      f'--grad_accum={recipe.grad_accum} as many times'
+      f'--grad_accum={recipe.grad_accum} by the same factor'
     )
     line += '' if config.remat else ', or give --remat'
   return line

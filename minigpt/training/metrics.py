@@ -1,4 +1,4 @@
-"""What the user sees of a run, and what the run remembers of itself."""
+"""The log of a run: metrics.jsonl, samples.txt, and the progress bar."""
 
 import contextlib
 import json
@@ -22,22 +22,22 @@ from minigpt.runtime.atomic_io import (
 from minigpt.runtime.json_io import parse_json
 
 _SECONDS_BETWEEN_LINES = 10.0
-# What metrics.jsonl holds of a step; `val_loss` and `val_accuracy` only after
-# an evaluation; `epoch`, `train_eval_loss` and `train_eval_accuracy` only at
-# the end of an epoch.
+# A line of metrics.jsonl: the metrics of a step. `val_loss` and `val_accuracy`
+# exist only after an evaluation; `epoch`, `train_eval_loss` and
+# `train_eval_accuracy` only at the end of an epoch.
 Record: TypeAlias = dict[str, Any]
 
 
 class MetricsFile:
-  """metrics.jsonl: one JSON object a step, flushed as it is written."""
+  """The file metrics.jsonl: one JSON object a step, flushed at each write."""
 
   def __init__(self, path: str | Path, first_step: int, writes: bool = True):
-    """Opens the file, less the steps after the checkpoint: they run again.
+    """Opens the file and drops the steps after the checkpoint: they run again.
 
     Args:
       path: the file.
-      first_step: the checkpoint's.
-      writes: False leaves the file to another process, and only reads it.
+      first_step: the step of the checkpoint.
+      writes: False only reads the file, as another process writes it.
     """
     self._path = Path(path)
     kept = [m for m in read_metrics(path) if m['step'] <= first_step]
@@ -57,10 +57,11 @@ class MetricsFile:
     self.losses += [m['train_loss'] for m in records]
 
   def sync(self) -> None:
-    """Makes sure that what was written outlives the machine.
+    """Flushes the file to the disk, so that it survives a power failure.
 
     Raises:
-      InputError: it does not, as where a quota is noticed only now.
+      InputError: it cannot be written; some file systems report a full disk
+        or quota only now.
     """
     if self._file:
       with _write_errors(self._path):
@@ -69,13 +70,13 @@ class MetricsFile:
   def close(self) -> None:
     """Closes the file."""
     if self._file:
-      with contextlib.suppress(OSError):  # `write` has reported a full disk.
+      with contextlib.suppress(OSError):  # `write` already reported the error.
         self._file.close()
 
 
 @contextlib.contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-  """Turns an OSError into an InputError that says what becomes of the run."""
+  """Turns an OSError into an InputError that says how the run continues."""
   try:
     yield
   except OSError as error:
@@ -90,7 +91,7 @@ def _line(record: Record) -> str:
 
 
 def read_metrics(path: str | Path) -> list[Record]:
-  """Reads the file's objects, less a last line that a crash has cut short.
+  """Reads the records, without a last line that a crash has cut short.
 
   Raises:
     InputError: the file cannot be read, or a line before the last is damaged.
@@ -109,13 +110,13 @@ def read_metrics(path: str | Path) -> list[Record]:
     except InputError as error:
       if number < len(lines):
         raise InputError(
-          f'{error}; mend the line, or bring the file back from a copy'
+          f'{error}; repair the line, or restore the file from a backup'
         ) from None
   return metrics
 
 
 def last_step(path: str | Path) -> int:
-  """Returns the last step in metrics.jsonl; 0 where there is none."""
+  """Returns the last step in metrics.jsonl, or 0."""
   records = read_metrics(path)
   return records[-1]['step'] if records else 0
 
@@ -129,7 +130,7 @@ def _parse_record(line: bytes, where: str) -> Record:
 
 
 def add_sample(path: str | Path, step: int, text: str) -> None:
-  """Adds a text to samples.txt, or raises InputError."""
+  """Appends a sample to samples.txt, or raises InputError."""
   path = Path(path)
   with _write_errors(path), open_to_append(path) as file:
     file.write(f'--- step {step}\n{text}\n')
@@ -155,7 +156,7 @@ def cut_samples(path: str | Path, last_step: int) -> None:
 
 
 def watch(batches: Iterable, n: int) -> Iterable:
-  """Shows how far `n` batches have come: a bar, or a line now and then."""
+  """Shows the progress over `n` batches: a bar, or a line every 10 seconds."""
   interval = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
   return tqdm(batches, total=n, unit='batch', mininterval=interval)
 
@@ -165,22 +166,29 @@ Say: TypeAlias = Callable[[str], None]
 
 
 def say(text: str) -> None:
-  """Prints a message at once, above a bar where there is one."""
+  """Prints a message at once, above the progress bar if there is one."""
   tqdm.write(text)
   sys.stdout.flush()
 
 
 def say_nothing(text: str) -> None:
-  """Keeps a run quiet."""
+  """Prints nothing."""
 
 
 class ProgressBar:
-  """A bar on a terminal, plain lines elsewhere."""
+  """The progress of a run: a bar on a terminal, plain lines elsewhere."""
 
   def __init__(
     self, first_step: int, steps: int, say: Say = say, epochs: float = 0.0
   ):
-    """Begins at `first_step` of `steps`, or of `epochs`; lines go to `say`."""
+    """Starts at `first_step`.
+
+    Args:
+      first_step: the step from which the run continues.
+      steps: of the whole run.
+      say: prints the lines.
+      epochs: of the whole run, if its length is given in epochs; else 0.
+    """
     self._steps = steps
     self._epochs = epochs
     self._started = time.monotonic()
@@ -196,7 +204,7 @@ class ProgressBar:
     )
 
   def step(self, record: Record, important: bool = False) -> None:
-    """Shows the state of the run after `record['step']` steps."""
+    """Shows a step's metrics; `important` ones get a line of their own."""
     if not self._bar.disable:
       self._bar.set_postfix_str(_brief(record), refresh=False)
       self._bar.update(record['step'] - self._bar.n)
@@ -207,7 +215,7 @@ class ProgressBar:
       self._line_due = time.monotonic() + _SECONDS_BETWEEN_LINES
 
   def close(self) -> None:
-    """Leaves the bar as it is."""
+    """Ends the bar; it stays on the screen."""
     self._bar.close()
 
   def _line(self, record: Record) -> str:
@@ -218,7 +226,7 @@ class ProgressBar:
     return f'{done}  {_brief(record)}  {left}'
 
   def _epoch(self, record: Record) -> str:
-    """Returns how many epochs are done, of a run whose length they are."""
+    """Returns the finished epochs, if the run's length is given in epochs."""
     if not self._epochs:
       return ''
     share = record['step'] / self._steps
@@ -240,7 +248,7 @@ def _brief(m: Record) -> str:
 
 
 def clock(seconds: float) -> str:
-  """Formats a time, as in 1:05 or 2:01:05."""
+  """Formats a duration, as in 1:05 or 2:01:05."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   if hours:
@@ -249,7 +257,7 @@ def clock(seconds: float) -> str:
 
 
 class RunLog:
-  """What a run writes and shows of its steps, from one checkpoint on."""
+  """Writes and shows the steps of a run, from a checkpoint on."""
 
   def __init__(
     self,
@@ -260,15 +268,15 @@ class RunLog:
     say: Say = say,
     epochs: float = 0.0,
   ):
-    """Drops what the files hold of steps after `first_step`.
+    """Opens the files, and drops the steps after `first_step` from them.
 
     Args:
       workdir: the folder of metrics.jsonl and samples.txt.
-      first_step: the checkpoint's.
+      first_step: the step of the checkpoint.
       steps: of the whole run.
       writes: False leaves the files to another process.
       say: prints a message.
-      epochs: length of the run, where it is given in them.
+      epochs: of the whole run, if its length is given in epochs; else 0.
     """
     path = Path(workdir)
     self._file = MetricsFile(path / 'metrics.jsonl', first_step, writes)
@@ -289,9 +297,9 @@ class RunLog:
     self._file.write(records)
 
   def show(self, record: Record) -> None:
-    """Shows the state of the run, and evaluations in a line of their own."""
+    """Shows a step's metrics; an evaluation gets a line of its own."""
     self._bar.step(record, important='val_loss' in record)
 
   def sync(self) -> None:
-    """Makes sure that what was written outlives the machine."""
+    """Flushes metrics.jsonl to the disk; see `MetricsFile.sync`."""
     self._file.sync()

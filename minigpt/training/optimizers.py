@@ -1,4 +1,4 @@
-"""AdamW and Muon with clipping, as pure functions."""
+"""AdamW and Muon, with gradient clipping, as pure functions."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Moments(NamedTuple):
 
 
 def global_norm(grads: Any) -> tf.Tensor:  # a tree -> float32 []
-  """Computes the length of all gradients as one vector, in float32."""
+  """Computes the norm of all gradients taken as one vector, in float32."""
   return tf.sqrt(tf.add_n([_squares(x) for x in tf.nest.flatten(grads)]))
 
 
@@ -35,15 +35,16 @@ def _squares(x: tf.Tensor) -> tf.Tensor:  # [...] -> []
 
 
 def clip_scale(norm: tf.Tensor, limit: float) -> tf.Tensor:
-  """Computes the factor that brings a gradient of `norm` down to `limit`.
+  """Computes the factor that scales gradients of `norm` down to `limit`.
 
-  Pascanu et al. 2013, algorithm 1; a limit of 0 clips nothing.
+  Pascanu et al. 2013, algorithm 1; a limit of 0 turns clipping off.
   """
   return tf.minimum(1.0, limit / norm) if limit else tf.ones([])
 
 
-# Computes what a step takes off a parameter at a learning rate of 1, from the
-# parameter, its moments, the step (int [], counted from 0) and the recipe.
+# An update rule returns what a step with learning rate 1 subtracts from a
+# parameter. Arguments: the parameter, its moments, the step (int [], counted
+# from 0), and the recipe.
 UpdateRule: TypeAlias = Callable[
   [tf.Tensor, Moments, tf.Tensor, TrainConfig], tf.Tensor
 ]
@@ -61,7 +62,7 @@ def update(
   config: TrainConfig,
   rule: UpdateRule,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Makes one optimizer step.
+  """Computes one optimizer step of one parameter.
 
   Args:
     param: the parameter.
@@ -69,12 +70,12 @@ def update(
     moments: its running averages before the step.
     step: int [], counted from 0.
     rate: float32 [], learning rate.
-    scale: float32 [], what the gradient is multiplied with first.
+    scale: float32 [], factor of the gradient, from `clip_scale`.
     config: the recipe.
     rule: AdamW's or Muon's.
 
   Returns:
-    The new parameter and its new moments mu and nu.
+    The new parameter and the new moments mu and nu.
   """
   c = config
   grad = scale * tf.cast(grad, tf.float32)
@@ -88,7 +89,8 @@ def adamw_rule(
 ) -> tf.Tensor:
   """Computes AdamW's update (Loshchilov & Hutter 2019, algorithm 2).
 
-  Only matrices decay: to shrink biases and gains regularizes nothing.
+  Weight decay applies to matrices only, as usual for GPT models: shrinking
+  biases and gains does not regularize.
   """
   c = config
   t = tf.cast(step + 1, tf.float32)
@@ -105,14 +107,14 @@ def muon_rule(
   config: TrainConfig,
   n_parts: int = 1,
 ) -> tf.Tensor:
-  """Computes Muon's update with decay, without Nesterov's look ahead.
+  """Computes Muon's update with weight decay, without Nesterov momentum.
 
   Args:
     param: a hidden weight.
     moments: its running averages, after this step's gradient.
     step: unused.
     config: the recipe.
-    n_parts: matrices that lie side by side in `param`.
+    n_parts: how many matrices `param` holds side by side.
   """
   return orthogonalize(moments.mu, n_parts) + config.weight_decay * param
 
@@ -121,17 +123,18 @@ _muon_qkv_rule = functools.partial(muon_rule, n_parts=3)
 
 
 def update_rules(params: Any, config: TrainConfig) -> Any:
-  """Returns the tree with the rule for each leaf.
+  """Returns the tree with the update rule of each leaf.
 
-  Muon is for hidden weights: embeddings, head, biases and gains are AdamW's
-  in any case. Queries, keys and values are three matrices.
+  Muon is for hidden weight matrices; embeddings, head, biases and gains always
+  get AdamW. Queries, keys and values count as three matrices.
   """
 
   def choose(name: str, leaf: Leaf) -> UpdateRule:
     is_hidden = len(leaf.shape) == 2 and name not in ('wte', 'wpe', 'head')
     if config.optimizer == 'adamw' or not is_hidden:
       return adamw_rule
-    is_qkv = name.endswith(('c_attn.w', 'c_attn.b'))  # b: of an adapter.
+    # A hidden matrix c_attn.b is an adapter's.
+    is_qkv = name.endswith(('c_attn.w', 'c_attn.b'))
     return _muon_qkv_rule if is_qkv else muon_rule
 
   chosen = [choose(*named) for named in named_leaves(params).items()]

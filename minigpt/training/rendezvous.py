@@ -1,12 +1,13 @@
-"""Workers meet before they train: who is missing is named, and waiting ends.
+"""Rendezvous: workers wait for each other before TensorFlow starts.
 
-The chief listens at its own address until every other worker has sent its
-cluster and its place in it; then it tells all to go on, and leaves the port to
-TensorFlow. TensorFlow itself would wait without a message, and for ever where
-the clusters of two workers differ.
+TensorFlow itself would wait without a message, and for ever if two workers have
+different clusters in TF_CONFIG. So the chief first listens at its own address
+until every other worker has sent its cluster and its index. Then it tells all
+to go on and frees the port for TensorFlow. Meanwhile each worker prints whom it
+waits for, and gives up after a time.
 
-A worker sends a line, {"addresses": [...], "worker": 1}, and is answered by
-another: "go", or what is wrong.
+A worker sends one line, {"addresses": [...], "worker": 1}. The chief answers
+with one line: "go", or an error message.
 """
 
 import contextlib
@@ -19,10 +20,10 @@ from collections.abc import Callable
 from minigpt.errors import InputError, UsageError
 from minigpt.training.cluster import Cluster
 
-PATIENCE = 600.0  # Seconds to wait for others.
-_BETWEEN_LINES = 30.0  # Seconds.
-_POLL = 0.2  # Seconds between looks at the clock.
-_LONGEST = 1 << 20  # Bytes of a line.
+PATIENCE = 600.0  # Seconds to wait for other workers.
+_BETWEEN_LINES = 30.0  # Seconds between two messages.
+_POLL = 0.2  # Seconds.
+_LONGEST = 1 << 20  # Bytes of a line in the protocol.
 _GO = b'go'
 
 
@@ -32,17 +33,17 @@ def meet(
   patience: float = PATIENCE,
   between_lines: float = _BETWEEN_LINES,
 ) -> None:
-  """Returns when all workers of the cluster have come.
+  """Waits until all workers of the cluster are ready.
 
   Args:
-    cluster: what TF_CONFIG told this worker.
-    say: prints whom this worker waits for.
+    cluster: the workers, as TF_CONFIG names them to this one.
+    say: prints the missing workers.
     patience: seconds to wait.
-    between_lines: seconds between two of these lines.
+    between_lines: seconds between two such messages.
 
   Raises:
-    UsageError: the cluster of another worker differs, or its place is the same.
-    InputError: a worker has not come, or the chief cannot be reached.
+    UsageError: another worker has a different cluster, or the same index.
+    InputError: a worker is missing, or the chief cannot be reached.
   """
   waiting = _Waiting(say, patience, between_lines)
   if cluster.worker == 0:
@@ -52,7 +53,7 @@ def meet(
 
 
 class _Waiting:
-  """The clock of a worker that waits."""
+  """Times the wait: prints messages, and ends it after `patience` seconds."""
 
   def __init__(
     self, say: Callable[[str], None], patience: float, between_lines: float
@@ -65,7 +66,7 @@ class _Waiting:
     self._line_due = now + between_lines
 
   def check(self, missing: str) -> None:
-    """Says now and then what is missing; raises InputError at the end."""
+    """Prints what is missing, now and then; raises InputError at the end."""
     now = time.monotonic()
     if now >= self._ends:
       raise InputError(
@@ -82,13 +83,13 @@ def _name(cluster: Cluster, worker: int) -> str:
 
 
 def _receive(cluster: Cluster, waiting: _Waiting) -> None:
-  """Lets all others go once they are here."""
+  """Waits for all other workers, then lets them go on."""
   others = range(1, len(cluster.addresses))
   arrived: dict[int, socket.socket] = {}
   with contextlib.ExitStack() as stack:
     server = stack.enter_context(_listen(cluster.addresses[0]))
-    # One that came and was then started again is missing: had it counted, the
-    # chief would leave before its second life could reach it.
+    # A worker whose connection is closed has been restarted and will connect
+    # again. It counts as missing, or the chief would leave before it does.
     while missing := [
       i for i in others if i not in arrived or not _is_there(arrived[i])
     ]:
@@ -127,11 +128,10 @@ def _hello(
   cluster: Cluster,
   arrived: dict[int, socket.socket],
 ) -> int | None:
-  """Returns who has come; None for somebody who is no worker at all.
+  """Returns the index of the worker that connects; None if it is no worker.
 
   Raises:
-    UsageError: what the worker was told cannot be true together with what this
-      one was.
+    UsageError: the worker's TF_CONFIG contradicts this one's.
   """
   connection.settimeout(5)
   try:
@@ -155,7 +155,7 @@ def _hello(
 
 
 def _is_there(connection: socket.socket) -> bool:
-  """Tells whether a worker still waits: one that was restarted comes again."""
+  """Tells whether a worker still waits at this connection."""
   try:
     readable = select.select([connection], [], [], 0)[0]
     return not readable or bool(connection.recv(1, socket.MSG_PEEK))
@@ -164,7 +164,7 @@ def _is_there(connection: socket.socket) -> bool:
 
 
 def _report(cluster: Cluster, waiting: _Waiting) -> None:
-  """Tells the chief who this is, and waits for its answer."""
+  """Sends this worker's index to the chief, and waits for the answer."""
   fields = {'addresses': cluster.addresses, 'worker': cluster.worker}
   hello = json.dumps(fields).encode() + b'\n'
   chief, reason = _name(cluster, 0), ''
@@ -184,7 +184,7 @@ def _report(cluster: Cluster, waiting: _Waiting) -> None:
 
 
 def _await_line(link: socket.socket, waiting: _Waiting, missing: str) -> bytes:
-  """Returns the chief's answer; nothing where it has gone."""
+  """Returns the chief's answer; empty if the chief has closed the link."""
   while not select.select([link], [], [], _POLL)[0]:
     waiting.check(missing)
   link.settimeout(5)
@@ -197,7 +197,7 @@ def _line(link: socket.socket) -> bytes:
 
 
 def _answer(connection: socket.socket, line: bytes) -> None:
-  with contextlib.suppress(OSError):  # It has gone, and will come again.
+  with contextlib.suppress(OSError):  # A closed worker will connect again.
     connection.sendall(line + b'\n')
 
 

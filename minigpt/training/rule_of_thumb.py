@@ -1,10 +1,10 @@
-"""What model suits a text and a time: a place to start from, no more.
+"""Proposes a model for a text and a time, as a starting point.
 
-Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556): training takes 6 N D
-operations, and of a given number of them the least loss comes of about twenty
-tokens D for each parameter N. Muennighoff et al. 2023
-(https://arxiv.org/abs/2305.16264): up to four passes over a text are worth
-nearly as much as new text.
+Hoffmann et al. 2022 (https://arxiv.org/abs/2203.15556): training N parameters
+on D tokens takes 6 N D operations, and for a given number of operations, about
+D = 20 N gives the lowest loss. Muennighoff et al. 2023
+(https://arxiv.org/abs/2305.16264): up to four passes over a text are nearly as
+good as new text.
 """
 
 import math
@@ -12,30 +12,30 @@ from typing import NamedTuple
 
 _TOKENS_A_PARAMETER = 20
 _PASSES = 4
-_ASPECT = 64  # emb_dim of each layer, as GPT-2 124M has it
+_ASPECT = 64  # emb_dim / n_layers, as in GPT-2 124M.
 _STEPS = 2000  # Fewer are too few to decay a learning rate over.
-_MOST_TOKENS_A_STEP = 2**19  # As GPT-3's smallest (Brown et al. 2020).
+_MOST_TOKENS_A_STEP = 2**19  # As the smallest GPT-3 (Brown et al. 2020).
 
 
 class Proposal(NamedTuple):
-  """Settings of a run, by the names of its flags."""
+  """Settings of a run; the fields are names of flags."""
 
   n_layers: int
   emb_dim: int
   n_heads: int
-  vocab_size: int  # where it may be chosen
+  vocab_size: int  # for tokenizers whose vocabulary can be chosen
   context_length: int
   batch_size: int
   steps: int
 
   @property
   def n_parameters(self) -> int:
-    """Counts the parameters of the blocks, which the rule is about."""
+    """Counts the parameters of the blocks: N in the rule."""
     return 12 * self.n_layers * self.emb_dim**2
 
   @property
   def n_tokens(self) -> int:
-    """Counts the tokens that training sees."""
+    """Counts the tokens that training sees: D in the rule."""
     return self.steps * self.batch_size * self.context_length
 
 
@@ -44,7 +44,7 @@ def propose(n_tokens: int, operations: float = math.inf) -> Proposal:
 
   Args:
     n_tokens: of the training text.
-    operations: that there is time for.
+    operations: how many there is time for.
   """
   seen = min(
     _PASSES * n_tokens, math.sqrt(operations / 6 * _TOKENS_A_PARAMETER)
@@ -57,7 +57,7 @@ def propose(n_tokens: int, operations: float = math.inf) -> Proposal:
   batch = min(seen / _STEPS, _MOST_TOKENS_A_STEP) / context
   batch_size = max(round(batch), 1)
   steps = max(round(seen / (batch_size * context)), 1)
-  # No more in the table of tokens than in the blocks.
+  # Token embeddings must not have more parameters than the blocks.
   tokens = 2 ** int(math.log2(max(12 * layers * width, 1)))
   return Proposal(
     layers,
@@ -71,12 +71,12 @@ def propose(n_tokens: int, operations: float = math.inf) -> Proposal:
 
 
 def describe(n_tokens: int, minutes: float, gflops: float) -> str:
-  """Says in two lines what suits a text.
+  """Describes the proposal for a text, in two lines.
 
   Args:
     n_tokens: of the training text.
-    minutes: there are to train; 0: as long as the text is worth.
-    gflops: matmuls of this machine, GFLOP/s.
+    minutes: of training; 0 stands for as many as the text is worth.
+    gflops: speed of matmuls on this machine, GFLOP/s.
   """
   found = propose(n_tokens, minutes * 60 * gflops * 1e9 or math.inf)
   takes = 6 * found.n_parameters * found.n_tokens / (gflops * 1e9) / 60

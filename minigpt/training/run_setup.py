@@ -1,8 +1,7 @@
-"""How a run begins: new, continued, or another worker's.
+"""Opens a run: a new one, one to continue, or one to join as a worker.
 
-`open_run` is the way in. What it decides comes from three places: a preset,
-values that were set explicitly (overrides), and, for a run that exists, its
-config.json.
+`open_run` is the entry point. The settings come from three places: a preset,
+explicit values (overrides), and the config.json of a run that exists.
 """
 
 import contextlib
@@ -52,11 +51,11 @@ from minigpt.training.trainer import Trainer, save_interval
 
 
 class RunSetup(NamedTuple):
-  """A run whose configuration is complete and whose text is read."""
+  """A run's complete configuration and its data."""
 
   config: RunConfig
   data: TrainingData
-  start: LoadedModel | None = None  # the model of init_from, where it was read
+  start: LoadedModel | None = None  # the model of `init_from`, if it is loaded
 
 
 def open_run(
@@ -70,18 +69,18 @@ def open_run(
 ) -> Trainer:
   """Begins a run in a work directory, or continues from its newest checkpoint.
 
-  The directory is locked until the trainer is left: use it in a `with`.
+  The directory stays locked until the trainer exits: use it in a `with`.
 
   Args:
-    overrides: explicit values by the names of the configs' fields; they take
-      the place of the preset's, and must not contradict a run that exists.
-    preset: the starting point of a new run. None: 'shakespeare-char', or
-      'finetune' with init_from.
-    resume: False refuses a directory that holds a run.
-    workers: this process among those of the run; None: it is alone.
+    overrides: explicit values by the configs' field names; they replace the
+      preset's, and must not contradict a run that exists.
+    preset: the preset of a new run; None means 'finetune' if `init_from` is
+      given, and 'shakespeare-char' otherwise.
+    resume: False refuses a directory that already holds a run.
+    workers: the workers of the run; None: this process alone.
 
   Raises:
-    UsageError: what is asked for makes no sense, or contradicts the run.
+    UsageError: the settings make no sense, or contradict the existing run.
     InputError: the text, a model or the directory cannot be used.
   """
   path, workers = Path(path), workers or SingleWorker()
@@ -107,19 +106,19 @@ def _set_up(
   resume: bool,
   workers: SingleWorker,
 ) -> RunSetup:
-  """Begins or continues a run as the chief; joins it as another worker."""
+  """Begins or continues the run as the chief, or joins it as a worker."""
   if workers.is_chief:
     workdir.sweep(path)
     opened = _continue_run if workdir.holds_run(path) else _begin_run
     setup = opened(path, overrides, preset, resume, workers)
-  workers.barrier()  # The others read what the chief has written.
+  workers.barrier()  # The other workers read files that the chief writes.
   return setup if workers.is_chief else _join_run(path)
 
 
 def _claim(
   path: Path, workers: SingleWorker, resources: contextlib.ExitStack
 ) -> lock.Lock | None:
-  """Locks the directory for the chief; keeps the others quiet."""
+  """Locks the directory as the chief; silences the output of other workers."""
   held = None
   if workers.is_chief:
     held = resources.enter_context(lock.held(path, 'workdir'))
@@ -133,10 +132,10 @@ def _claim(
 
 
 def resolve_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-  """Adds a token directory's tokenizer, and makes init_from absolute.
+  """Adds the tokenizer of a token directory; makes `init_from` absolute.
 
   Raises:
-    UsageError: the tokenizer is another than the directory's.
+    UsageError: an explicit tokenizer differs from the directory's.
     InputError: the directory's tokenizer cannot be read.
   """
   resolved = resolve_tokenizer(overrides)
@@ -148,12 +147,12 @@ def resolve_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
 def new_setup(
   overrides: dict[str, Any], preset: str | None, cache: Path | None = None
 ) -> RunSetup:
-  """Completes the configuration of a new run; writes nothing but the cache.
+  """Completes the configuration of a new run; writes only the token cache.
 
   Args:
     overrides: as `resolve_overrides` returns them.
-    preset: None takes the default.
-    cache: a folder to keep the tokens of a large text in.
+    preset: None stands for the default.
+    cache: the folder for the tokens of a large text.
   """
   if not overrides.get('init_from'):
     values = preset_values(preset or 'shakespeare-char', overrides)
@@ -223,9 +222,9 @@ def _continue_run(
 
 
 def _with_moved_start(path: Path, setup: RunSetup) -> RunSetup:
-  """Makes sure that a model to start from is the same in its new place.
+  """Checks that the model of a new `init_from` is the one of the run.
 
-  Only adapters still need it.
+  Only a run that trains adapters still needs this model.
   """
   if not setup.config.train.lora_rank:
     return setup
@@ -236,7 +235,7 @@ def _with_moved_start(path: Path, setup: RunSetup) -> RunSetup:
 
 
 def _join_run(path: Path) -> RunSetup:
-  """Reads the run of the chief, which has just written what it is."""
+  """Reads the run that the chief has just written."""
   if not workdir.holds_run(path):
     raise InputError(
       f'{path} is empty for this worker: --workdir must name a directory that '
@@ -246,7 +245,7 @@ def _join_run(path: Path) -> RunSetup:
 
 
 def _read_run(path: Path, values: dict[str, Any]) -> RunSetup:
-  """Reads a run's text, and makes sure that it is what it was begun with."""
+  """Reads a run's text, and checks that it has not changed."""
   tokenizer = tokenizers.load(path / 'tokenizer.json')
   try:
     return prepare(
@@ -256,17 +255,17 @@ def _read_run(path: Path, values: dict[str, Any]) -> RunSetup:
       workdir.tokens(path),
     )
   except UnfitTextError as error:
-    # The text it was begun with did fit.
+    # The vocabulary fitted the original text, so the text has changed.
     raise workdir.changed_text(path, str(error)) from None
 
 
 def start_values(
   start: LoadedModel, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns the settings of model and tokenizer of a run that starts there.
+  """Returns the model and tokenizer settings of a run with `init_from`.
 
   Args:
-    start: the model of init_from.
+    start: the model of `init_from`.
     overrides: explicit values.
 
   Raises:
@@ -306,14 +305,14 @@ def prepare(
   """Reads the text, and resolves what depends on it: vocabulary and steps.
 
   Args:
-    settings: what is asked for.
+    settings: of the run.
     tokenizer: of the run to continue or the model to start from, or None.
-    check: of the text.
-    cache: a folder to keep the tokens of a large text in.
+    check: checks the text, before it is used.
+    cache: the folder for the tokens of a large text.
 
   Raises:
-    UsageError: settings do not fit each other, or the state does not fit into
-      the machine's memory.
+    UsageError: settings contradict each other, or the training state does not
+      fit into the machine's memory.
     InputError: the text cannot be used.
   """
   context_length = GPTConfig(**settings.model).context_length
@@ -335,12 +334,12 @@ def prepare(
   loading.check_vocab_size('the run', model, data.tokenizer)
   recipe = _with_steps(settings.train, data.train.n_examples)
   config = RunConfig(model, settings.data, recipe)
-  _memory_line(config)  # Refuses what cannot fit before anything is written.
+  _memory_line(config)  # Raises if memory is short, before anything is written.
   return RunSetup(config, data)
 
 
 def _with_steps(recipe: TrainConfig, n_examples: int) -> TrainConfig:
-  """Turns a length in epochs into one in steps."""
+  """Converts a length in epochs to steps."""
   if not recipe.epochs:
     return recipe
   per_step = recipe.batch_size * recipe.grad_accum
@@ -349,7 +348,7 @@ def _with_steps(recipe: TrainConfig, n_examples: int) -> TrainConfig:
 
 
 def describe(setup: RunSetup) -> str:
-  """Says in a few lines what is trained, on what, for how long."""
+  """Describes the model, the data and the length of a run, in a few lines."""
   config, data = setup.config, setup.data
   model, recipe = config.model, config.train
   return (
@@ -377,7 +376,7 @@ def _adapter_line(config: RunConfig) -> str:
 
 def _memory_line(config: RunConfig) -> str:
   if tf.config.list_physical_devices('GPU'):
-    return ''  # Its memory is what counts, and TensorFlow's to tell.
+    return ''  # The GPU's memory is the limit, and TensorFlow manages it.
   return '\n' + memory_estimate.check(
     config.model, config.train, memory_estimate.available()
   )

@@ -1,4 +1,4 @@
-"""What is kept of a run while it trains: its state, restored and saved."""
+"""The state of a run: its model and history, restored and saved."""
 
 import contextlib
 from pathlib import Path
@@ -26,16 +26,16 @@ Self = TypeVar('Self', bound='RunState')
 
 
 class RunState:
-  """A run as its work directory knows it.
+  """The state of a run, and its work directory.
 
   Attributes:
     path: the work directory.
     config: model, data and recipe.
-    workers: this process among those of the run.
-    model: with the weights of the last step; the start's where adapters train.
-    state: what a training step reads and changes.
-    history: how evaluations have gone.
-    skipped: numbers of batches that are left out.
+    workers: the workers of the run.
+    model: the model; where adapters train, its weights are those of the start.
+    state: the variables that a training step reads and changes.
+    history: the results of evaluations so far.
+    skipped: indices of batches that are left out.
     checkpointer: writes checkpoints.
   """
 
@@ -45,7 +45,7 @@ class RunState:
     config: RunConfig,
     workers: SingleWorker | None = None,
   ):
-    """Builds the model before its first step; see `restore`."""
+    """Builds the model with its initial weights; see `restore`."""
     self.path = Path(path)
     self.config = config
     self.workers = workers or SingleWorker()
@@ -57,7 +57,7 @@ class RunState:
     skipped = stability.read_skipped(self.path / 'skipped.json')
     self.skipped = [entry['batch'] for entry in skipped]
     self.history = EvalHistory()
-    # Of the frozen weights of adapters.
+    # Checksum of the frozen weights, where adapters train.
     self._start_checksum: int | None = None
     self._held = contextlib.ExitStack()
     self._lock: Lock | None = None
@@ -69,44 +69,44 @@ class RunState:
     return self._held.__exit__(*exception)
 
   def hold(self, resources: contextlib.ExitStack, lock: Lock | None) -> None:
-    """Keeps resources until the run is left.
+    """Takes over resources, to be released when the run's `with` exits.
 
     Args:
-      resources: what is released then.
-      lock: the directory's; None for workers that write nothing.
+      resources: what to release.
+      lock: the directory's lock; None for workers that write nothing.
     """
     self._held = resources
     self._lock = lock
 
   def check_folder(self) -> None:
-    """Raises InputError where the directory is no longer the one of the run."""
+    """Raises InputError if the directory was moved or replaced."""
     if self._lock:
       self._lock.check()
 
   @property
   def recipe(self) -> TrainConfig:
-    """Returns how the run trains."""
+    """Returns the training settings."""
     return self.config.train
 
   @property
   def step(self) -> int:
-    """Counts the steps that were made."""
+    """Returns the number of steps made so far."""
     return int(self.state.step.numpy())
 
   def batch_number(self, step: int) -> int:
-    """Returns the number of a step's batch among those that are not skipped."""
+    """Returns the index of a step's batch, given the skipped ones."""
     return int(batch_numbers(np.array([step]), self.skipped)[0])
 
   def restore(
     self, start: LoadedModel | None = None
   ) -> list[checkpoint.Damage]:
-    """Goes to the newest whole checkpoint; without one, to the first step.
+    """Restores the newest intact checkpoint, or else the first step.
 
     Args:
-      start: the model of `init_from`, where it has been read already.
+      start: the model of `init_from`, if it is already loaded.
 
     Returns:
-      Newer checkpoints that are damaged, renamed out of the way.
+      Damaged checkpoints newer than that one, which are renamed.
     """
     damages = self._read_newest(start) if self.workers.is_chief else []
     self.workers.broadcast_state(self.state)
@@ -125,7 +125,7 @@ class RunState:
     return [d._replace(path=checkpoint.set_aside(d)) for d in damages]
 
   def _load_start(self, start: LoadedModel | None = None) -> None:
-    """Reads the weights of `init_from`, where no checkpoint holds them."""
+    """Loads the weights of `init_from`, unless a checkpoint holds them."""
     recipe = self.recipe
     found = checkpoint.list_checkpoints(workdir.checkpoints(self.path))
     if recipe.init_from and (recipe.lora_rank or not found):
@@ -135,7 +135,7 @@ class RunState:
       loading.assign(self.model.params, weights)
 
   def _start_over(self) -> None:
-    """Goes back to the first step of a run that has no checkpoint yet."""
+    """Resets a run that has no checkpoint yet to its first step."""
     first = make_state(GPT(self.config.model, self.recipe.seed), self.recipe)
     tf.nest.map_structure(
       lambda old, new: old.assign(new), self.state.parts(), first.parts()
@@ -144,7 +144,7 @@ class RunState:
     self.history = EvalHistory()
 
   def save(self, record: Record) -> None:
-    """Starts a checkpoint; `checkpointer.wait` tells when it is there."""
+    """Starts writing a checkpoint; `checkpointer.wait` waits for its end."""
     if not self.workers.is_chief:
       return
     self.check_folder()
@@ -157,7 +157,7 @@ class RunState:
     self.checkpointer.save(self.step, self.state.parts(), info)
 
   def best_checkpoint(self) -> Checkpoint | None:
-    """Returns the one of lowest validation loss, or the newest without one."""
+    """Returns the checkpoint of lowest validation loss, or else the newest."""
     return checkpoint.best(
       checkpoint.list_checkpoints(workdir.checkpoints(self.path))
     )

@@ -8,10 +8,11 @@ from minigpt.config import TrainConfig
 
 
 def learning_rate(step: tf.Tensor, config: TrainConfig) -> tf.Tensor:
-  """Computes the rate: a linear warm-up, then down to the lowest at the end.
+  """Computes the learning rate: a linear warm-up, then a decay.
 
-  Either along half a cosine; or, for `wsd` (Hu et al. 2024, section 4), at the
-  highest rate until the last steps, in which it falls in a line.
+  The decay ends at `min_learning_rate`. The schedule `cosine` follows half a
+  cosine (Loshchilov & Hutter 2017, equation 5). The schedule `wsd` (Hu et al.
+  2024, section 4) stays at the peak and falls linearly over the last steps.
 
   Args:
     step: int [], counted from 0.

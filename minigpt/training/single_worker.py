@@ -1,4 +1,4 @@
-"""What a run asks of its workers, answered by one that is alone.
+"""The interface of a run to its workers, for a process that is alone.
 
 Shapes: K steps in a call.
 """
@@ -14,17 +14,17 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.training.state import TrainState
 from minigpt.training.step import Batch, StepMetrics, compiled_train_steps
 
-# Makes the first `n` of K steps; n = 0 only compiles.
+# Makes the first n of K steps; n = 0 only compiles.
 TrainSteps: TypeAlias = Callable[[Batch, np.int32], StepMetrics]
 
 
 class SingleWorker:
-  """One process with one device: there is nobody to agree with."""
+  """A run of one process with one device: collectives are identities."""
 
   is_chief = True
 
   def check_batch_size(self, recipe: TrainConfig) -> None:
-    """Raises UsageError where the batch cannot be shared evenly."""
+    """Raises UsageError if the batch cannot be split evenly over workers."""
 
   @contextlib.contextmanager
   def lost_worker_is_an_error(self, checkpoints: Path) -> Iterator[None]:
@@ -45,7 +45,7 @@ class SingleWorker:
     """Gives every replica the state of the chief."""
 
   def shard(self, batches: Iterable[Any]) -> Iterable[Any]:
-    """Returns what this worker does of work that all do together."""
+    """Returns this worker's share of the batches."""
     return batches
 
   def reduce_sum(self, values: np.ndarray) -> np.ndarray:
@@ -57,9 +57,9 @@ class SingleWorker:
     return values
 
   def reduce_max(self, number: int) -> int:
-    """Returns the highest of the workers' numbers, when all have asked."""
+    """Returns the highest of all workers' numbers; waits for all workers."""
     return number
 
   def barrier(self) -> None:
-    """Returns when all workers have come here."""
+    """Waits until all workers have reached this call."""
     self.reduce_max(0)

@@ -1,10 +1,11 @@
-"""Numbers that break: steps that went wrong, batches to leave out, and causes.
+"""Detects loss spikes and values that are not finite, and finds their cause.
 
-What is left out is kept in `skipped.json`, which is written before the run
-continues without the batch, so a run that is killed leaves out the same ones.
+Batches that caused a spike are skipped. Their numbers are written to
+`skipped.json` before the run continues, so that a run that is killed and
+restarted skips the same batches.
 
-The cause of numbers that are not finite is found by a step that runs eagerly,
-under a hook that keeps every intermediate. It is slow, and used for one batch.
+To find the first value that is not finite, one step is repeated eagerly, under
+a hook that keeps every intermediate. This is slow, and done for one batch only.
 
 Shapes: A accumulated gradients, B batch, T context.
 """
@@ -29,26 +30,26 @@ from minigpt.training.metrics import Record
 from minigpt.training.state import TrainState
 from minigpt.training.step import Batch, batch_loss, step_rng
 
-WINDOW = 50  # Losses that a new one is compared with.
-MOST_SKIPPED = 10  # Batches left out since a checkpoint.
+WINDOW = 50  # Recent losses with which a new loss is compared.
+MOST_SKIPPED = 10  # Batches that may be skipped after a checkpoint.
 
 
 class Broken(NamedTuple):
-  """A step whose numbers are not finite, or whose loss is a spike."""
+  """A step whose loss or gradient is not finite, or whose loss is a spike."""
 
   record: Record
-  can_skip: bool  # the guard is on, and knows enough losses to judge
+  can_skip: bool  # the guard is on, and has seen enough losses to judge
 
 
 def first_broken(
   records: Sequence[Record], losses: Sequence[float], width: float
 ) -> Broken | None:
-  """Finds the first step that went wrong.
+  """Returns the first broken step, if there is one.
 
   Args:
-    records: new steps.
-    losses: of the steps before them.
-    width: of `is_spike`.
+    records: the new steps.
+    losses: of all steps before them.
+    width: see `is_spike`.
   """
   n, losses = len(losses), list(losses)
   for record in records:
@@ -66,14 +67,14 @@ def is_finite(record: Record) -> bool:
 
 
 def is_spike(record: Record, losses: Sequence[float], width: float) -> bool:
-  """Tells whether a loss is far above the last ones.
+  """Tells whether a loss is far above the recent ones, or not finite.
 
-  A loss that is not finite is a spike too. Before `WINDOW` losses, none is.
+  The first `WINDOW` losses are never spikes.
 
   Args:
     record: the step.
     losses: of all steps before it.
-    width: standard deviations above the mean; 0 makes nothing a spike.
+    width: the limit, in standard deviations above the mean; 0: no limit.
   """
   if not width or len(losses) < WINDOW:
     return False
@@ -92,7 +93,7 @@ def read_skipped(path: str | Path) -> list[dict[str, Any]]:
   try:
     entries = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(entries, list):
-      raise ValueError('it is no list')
+      raise ValueError('it is not a list')
     if any(type(entry['batch']) is not int for entry in entries):
       raise ValueError('a batch has no number')
     return entries
@@ -100,13 +101,13 @@ def read_skipped(path: str | Path) -> list[dict[str, Any]]:
     return []
   except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
     raise InputError(
-      f'{path} is no list of skipped batches ({error}); bring it back from a '
-      'copy: without it the run cannot be continued exactly'
+      f'{path} is not a list of skipped batches ({error}); restore it from a '
+      'backup: without it the run cannot continue exactly'
     ) from None
 
 
 def skip(path: str | Path, record: Record, batch: int) -> None:
-  """Adds the batch of a spike to the file."""
+  """Adds the batch of a spike to the file of skipped batches."""
   path = Path(path)
   entry = {'step': record['step'], 'batch': batch, 'loss': record['train_loss']}
   write_text(path, json.dumps([*read_skipped(path), entry], indent=2) + '\n')
@@ -115,7 +116,7 @@ def skip(path: str | Path, record: Record, batch: int) -> None:
 def trace(
   batch: Batch, p: Params, config: GPTConfig, rng: tf.Tensor | None
 ) -> dict[str, tf.Tensor]:  # int [B, T + 1]
-  """Returns every captured tensor in the order of computation, and `loss`."""
+  """Returns all intermediates in the order of computation, and `loss`."""
   loss, seen = capture(batch_loss)(batch, p, config, rng)
   return seen | {'loss': loss}
 
@@ -123,10 +124,10 @@ def trace(
 def first_nonfinite(
   windows: Batch, state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> str:  # int [A, B, T + 1]
-  """Names the first tensor of a step that is not finite, in a clause.
+  """Names the first tensor of a step that is not finite, as part of a message.
 
-  It looks at the state before the step, then for each accumulated batch at
-  what is computed forward, then backward.
+  It checks the state before the step, and then, for each accumulated batch, the
+  forward and the backward pass.
   """
   for part, tree in {'frozen': state.frozen, **state.parts()}.items():
     for name, leaf in named_leaves(tree, part).items():
@@ -139,8 +140,8 @@ def first_nonfinite(
     if found:
       return found
   return (
-    'repeated operation by operation, the step is finite: it overflows only as '
-    'compiled'
+    'the step is finite when repeated eagerly: only the compiled program '
+    'overflows'
   )
 
 
@@ -158,7 +159,7 @@ def _first_in_batch(
   for name, tensor in forward.items():
     if _is_broken(name, tensor):
       return f'{name} was the first to break in the forward pass'
-  # Backward, the loss comes first; a weight comes after what it produced.
+  # In the order of the backward pass: from the loss back, then the weights.
   trained = named_leaves(state.params, 'adapters' if state.frozen else '')
   sources = dict(reversed(forward.items())) | trained
   gradients = tape.gradient(forward['loss'], list(sources.values()))
@@ -175,6 +176,6 @@ def _is_broken(name: str, x: Any) -> bool:
   if not x.dtype.is_floating:
     return False
   is_fine = tf.math.is_finite(x)
-  if name.endswith('.scores'):  # A mask hides a key by minus infinity.
+  if name.endswith('.scores'):  # The mask sets hidden scores to -inf.
     is_fine |= x == -math.inf
   return not bool(tf.reduce_all(is_fine))

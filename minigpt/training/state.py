@@ -1,4 +1,4 @@
-"""What a training step reads and changes."""
+"""The training state: the variables that a training step reads and changes."""
 
 from typing import Any, TypeAlias
 
@@ -11,37 +11,37 @@ from minigpt.model.params import Params
 from minigpt.model.transformer import GPT
 from minigpt.training.optimizers import Moments
 
-# What the optimizer moves: a whole model, or the adapters of a frozen one.
+# The parameters that train: a whole model, or the adapters of a frozen one.
 Trainable: TypeAlias = Params | Adapters
 
 
 class TrainState(tf.Module):
-  """All that a step reads and changes; a checkpoint holds just this."""
+  """Parameters, moments and step; a checkpoint holds exactly `parts`."""
 
   def __init__(
     self, model: GPT, adapters: Adapters = (), adapter_scale: float = 1.0
   ):
-    """Trains the adapters where there are any, else the whole model."""
+    """Makes the adapters trainable if there are any, else the whole model."""
     super().__init__(name='train_state')
     self.params: Trainable = adapters or model.params
-    # What does not train; the empty tuple where all of it does.
+    # The weights of the model where only adapters train, else ().
     self.frozen: Any = model.params if adapters else ()
     self.adapter_scale = adapter_scale
     self.moments = Moments(_zeros_like(self.params), _zeros_like(self.params))
     self.step = tf.Variable(0, dtype=tf.int64)
 
   def full_params(self, trainable: Trainable) -> Params:
-    """Returns the model around what trains."""
+    """Returns the whole model's parameters, given the trainable ones."""
     if isinstance(trainable, Params):
       return trainable
     return lora.attach(self.frozen, trainable, self.adapter_scale)
 
   def parts(self) -> dict[str, Any]:
-    """Returns the variables, by the names that a checkpoint gives the trees."""
+    """Returns the trees of variables by their names in a checkpoint."""
     return {'params': self.params, 'moments': self.moments, 'step': self.step}
 
   def checkpoint(self) -> tf.train.Checkpoint:
-    """Returns what reads and writes the state."""
+    """Returns a `tf.train.Checkpoint` of the state."""
     return tf.train.Checkpoint(**self.parts())
 
 

@@ -1,4 +1,4 @@
-"""The training step: loss, gradient, update; and its compiled programs.
+"""The training step (loss, gradient, update) and its compiled programs.
 
 Shapes: K steps in a call, A accumulated gradients, B batch, T context.
 """
@@ -32,7 +32,7 @@ Batch: TypeAlias = tf.Tensor | PackedBatch
 
 
 class StepMetrics(NamedTuple):
-  """What one step reports, float32 [] each; [K] for the steps of a call."""
+  """The metrics of a step, float32 [] each; [K] for the steps of a call."""
 
   loss: tf.Tensor  # nats per token
   grad_norm: tf.Tensor  # before clipping
@@ -54,7 +54,7 @@ def batch_loss(
 
 
 def identity(params: Trainable) -> Trainable:
-  """Returns the model itself, where all of it trains."""
+  """Returns `params`: where the whole model trains."""
   return params
 
 
@@ -66,17 +66,17 @@ def loss_and_grads(
   rng: tf.Tensor | None,
   full_params: Callable[[Trainable], Trainable] = identity,
 ) -> tuple[tf.Tensor, Trainable]:  # int [B, T + 1] -> [], compute_dtype tree
-  """Returns the loss and its gradient; each weight is cast once.
+  """Returns the loss and its gradient; casts each weight once.
 
   Gradients of gains and biases are float32.
 
   Args:
     windows: the batch.
-    params: what trains.
+    params: the trainable parameters.
     config: of the model.
-    compute_dtype: of matmuls.
-    rng: int32 [2], decides what dropout drops; None: nothing.
-    full_params: makes the model of what trains.
+    compute_dtype: dtype of matmuls.
+    rng: int32 [2], seed of the dropout; None: no dropout.
+    full_params: returns the whole model, given the trainable parameters.
   """
 
   def loss(trainable: Trainable) -> tf.Tensor:
@@ -94,9 +94,9 @@ def mean_loss_and_grads(
   rng: tf.Tensor | None,
   full_params: Callable[[Trainable], Trainable] = identity,
 ) -> tuple[tf.Tensor, Trainable]:  # int [A, B, T + 1] -> [], tree
-  """Averages `loss_and_grads` over A batches, in the memory of one.
+  """Averages `loss_and_grads` over A batches, with the activations of one.
 
-  Gradients of several batches are added in float32.
+  Gradients of several batches are summed in float32.
   """
   n = tf.nest.flatten(windows)[0].shape[0]
 
@@ -124,7 +124,7 @@ def _at(windows: Batch, i: tf.Tensor) -> Batch:
 def step_rng(
   step: tf.Tensor, config: GPTConfig, recipe: TrainConfig
 ) -> tf.Tensor | None:  # int [] -> int32 [2]
-  """Returns the seed of a step's dropout; None where nothing is dropped."""
+  """Returns the seed of a step's dropout; None if the model has no dropout."""
   seed = tf.constant([recipe.seed, 0])
   return fold_in(seed, step) if config.drop_rate else None
 
@@ -132,7 +132,7 @@ def step_rng(
 def train_step(
   windows: Batch, state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> StepMetrics:  # int [A, B, T + 1] -> []
-  """Moves `state` on by one optimizer step."""
+  """Makes one training step: computes the gradient and updates `state`."""
   rng = step_rng(state.step.read_value(), config, recipe)
   loss, grads = mean_loss_and_grads(
     windows, state.params, config, recipe.compute_dtype, rng, state.full_params
@@ -143,7 +143,7 @@ def train_step(
 def apply_gradients(
   loss: tf.Tensor, grads: Trainable, state: TrainState, recipe: TrainConfig
 ) -> StepMetrics:
-  """Clips the gradients and moves `state` on by them."""
+  """Clips the gradients and updates `state` with them."""
   step = state.step.read_value()
   norm = global_norm(grads)
   scale = clip_scale(norm, recipe.grad_clip)
@@ -172,14 +172,15 @@ def apply_gradients(
 def compiled_train_steps(
   state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> tf.types.experimental.PolymorphicFunction:
-  """Compiles a program for the first `n` of K steps; n = 0 only compiles."""
+  """Returns a program that makes the first n of K steps; 0 only compiles it."""
 
   def train_steps(windows, n):  # int [K, A, B, T + 1], int [] -> [K]
     k = tf.nest.flatten(windows)[0].shape[0]
 
     def body(i, metrics):
-      # A single batch would be constant in the loop: XLA would move what frozen
-      # layers make of it out, and not see that their gradient makes it, too.
+      # With K = 1, the batch would be constant in the loop. XLA would then move
+      # the computations of frozen layers out of the loop, and fail to merge
+      # them with the same computations in their gradient.
       iteration = tf.cast(i, tf.float32)[None]
       batch = tf.nest.map_structure(
         lambda part: barriers.depend_on(part, iteration), _at(windows, i)
@@ -204,7 +205,7 @@ def compile_mode(recipe: TrainConfig) -> str:
 def compiled_gradients(
   state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> tf.types.experimental.PolymorphicFunction:
-  """Compiles a program for the gradient of a replica's shard of a batch."""
+  """Returns a program for the gradient of a replica's shard of a batch."""
 
   def gradients(windows, replica):  # int [A, B, T + 1], int [] -> [], [leaf]
     rng = fold_in(step_rng(state.step, config, recipe), replica)
@@ -224,7 +225,7 @@ def compiled_gradients(
 def compiled_update(
   state: TrainState, config: GPTConfig, recipe: TrainConfig
 ) -> tf.types.experimental.PolymorphicFunction:
-  """Compiles a program that moves the state by the reduced gradients."""
+  """Returns a program that updates the state with the reduced gradients."""
 
   def update(loss, leaves):
     grads = tf.nest.pack_sequence_as(state.params, leaves)

@@ -1,11 +1,11 @@
-"""A table of what a model consists of."""
+"""A table of a model's parameters."""
 
 from minigpt.config import GPTConfig
 from minigpt.model.params import Params, count
 
 
 def summary(p: Params, config: GPTConfig) -> str:
-  """Returns the parameters by part, and the memory of a training state."""
+  """Returns a table: parameters by part, and memory of the training state."""
   c = config
   rows = [
     (

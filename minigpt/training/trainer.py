@@ -1,4 +1,4 @@
-"""A run as an object: it trains, evaluates, samples, and recovers."""
+"""The trainer: trains a run, evaluates, samples, and recovers from spikes."""
 
 import math
 import shlex
@@ -38,21 +38,21 @@ from minigpt.training.validation import (
 
 @dataclass(frozen=True)
 class Finished:
-  """The run is at its last step, or no longer makes progress."""
+  """The run has made its last step, or `patience` has ended it."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-  """A signal ended the run before its last step; all is saved."""
+  """A signal stopped the run before its last step; the state is saved."""
 
   signal: int
 
 
-# How training from a checkpoint on may end. `Broken` sends the run back to the
-# checkpoint before, from which it trains again, or fails.
+# The ways in which training can end. After `Broken`, the run goes back to its
+# last checkpoint and trains again without the batch, or fails.
 Outcome: TypeAlias = Finished | Stopped | Broken
-# Called with the run after each call of the train step, and the records of
-# its steps.
+# Called after each call of the compiled program, with the trainer and the
+# records of the steps that the call made.
 Observer: TypeAlias = Callable[['Trainer', list[Record]], None]
 
 
@@ -61,14 +61,14 @@ def no_observer(trainer: 'Trainer', records: list[Record]) -> None:
 
 
 class Trainer(RunState):
-  """A run while it trains; `run_setup.open_run` makes one.
+  """Trains a run; `run_setup.open_run` makes a trainer.
 
   Attributes:
-    data: what it trains on and is evaluated on.
-    generator: continues prompts with the weights of the last step.
+    data: training and validation data.
+    generator: generates text with the current weights.
     train_steps, eval_step: the compiled programs.
     say: prints a message.
-    epoch_steps: steps of an epoch, where the run is given in them; else 0.
+    epoch_steps: steps per epoch, if the run's length is in epochs; else 0.
   """
 
   def __init__(
@@ -79,24 +79,24 @@ class Trainer(RunState):
     workers: SingleWorker | None = None,
     say: Say = metrics.say,
   ):
-    """Builds the model and its programs; `restore` gives it its weights.
+    """Builds the model and its programs; `restore` loads the weights.
 
     Args:
       path: the work directory.
-      config: model and recipe.
-      data: what it trains on.
-      workers: this process among those of the run; None: it is alone.
+      config: model, data and recipe.
+      data: training and validation data.
+      workers: the workers of the run; None: this process alone.
       say: prints a message.
     """
     super().__init__(path, config, workers)
     self.data = data
     self.say = say
     self.epoch_steps = _epoch_steps(config.train, data.train.n_examples)
-    self._first_step = 0  # where this process began
+    self._first_step = 0  # the step at which `train` began
     self._make_programs()
 
   def _make_programs(self) -> None:
-    """Makes what generates, trains and evaluates; compiled at first use."""
+    """Makes the programs to generate, train and evaluate; compiles none yet."""
     config, recipe = self.config.model, self.config.train
     full = self.state.full_params(self.state.params)
     self.generator = Generator(
@@ -110,16 +110,17 @@ class Trainer(RunState):
   # Training.
 
   def train(self, observe: Observer = no_observer) -> Finished | Stopped:
-    """Trains from the state's step to the recipe's last.
+    """Trains from the current step to the last.
 
     Args:
-      observe: is called after each call of the train step.
+      observe: called after each call of the compiled program.
 
     Raises:
-      InputError: the numbers broke, or something could not be written.
+      InputError: the loss or gradient broke, or a file cannot be written.
     """
     notice = (
-      'stopping after this step; the same again, a little later, leaves at once'
+      'stopping after this step and saving; a second signal, 2 s later or '
+      'more, exits at once'
     )
     self._first_step = self.step
     if self._is_over():
@@ -130,12 +131,12 @@ class Trainer(RunState):
       while isinstance(outcome, Broken):
         self._recover(outcome)
         outcome = self._advance(stop, observe)
-    # No worker leaves while another still needs it.
+    # No worker may exit while another still needs it.
     self.workers.barrier()
     return outcome
 
   def _advance(self, stop: StopRequest, observe: Observer) -> Outcome:
-    """Trains from the state's step until something ends it."""
+    """Trains from the current step until something ends the run."""
     recipe, is_chief = self.recipe, self.workers.is_chief
     early_end = None
     self.check_folder()
@@ -150,14 +151,14 @@ class Trainer(RunState):
           return broken
         records[-1] |= self._evaluate_if_due()
         self.check_folder()
-        # A save that failed ends the run now, not at the next save.
+        # Report a failed save now, not at the next save.
         self.checkpointer.check()
         log.write(records)
         observe(self, records)
         log.show(records[-1])
         early_end = self._early_end(stop)
         if early_end or self._saves():
-          # The checkpoint counts on the metrics up to its step.
+          # A continued run needs the metrics up to the checkpoint's step.
           log.sync()
           self.save(records[-1])
         if early_end:
@@ -167,8 +168,8 @@ class Trainer(RunState):
     return early_end or Finished()
 
   def _early_end(self, stop: StopRequest) -> Finished | Stopped | None:
-    """Tells what ends the run before its last step; None: it goes on."""
-    # All workers stop after the same step, whichever heard the signal.
+    """Returns what ends the run before its last step; None: nothing does."""
+    # All workers stop after the same step, whichever received the signal.
     signal = self.workers.reduce_max(stop.number)
     if signal:
       return Stopped(signal)
@@ -177,12 +178,12 @@ class Trainer(RunState):
   def _is_over(self) -> bool:
     """Tells whether there is nothing left to train.
 
-    A run that has given up stays so when its command is repeated.
+    A run that `patience` has ended stays ended when it is opened again.
     """
     return self._gives_up() or self.step >= self.recipe.steps
 
   def _gives_up(self) -> bool:
-    """Tells whether too many evaluations brought no progress, and says so."""
+    """Tells whether `patience` ends the run, and prints so."""
     n_worse, patience = self.history.n_worse, self.recipe.patience
     if not patience or n_worse < patience:
       return False
@@ -190,7 +191,7 @@ class Trainer(RunState):
     return True
 
   def _compile(self) -> None:
-    """Compiles the train step by asking it for no steps at all."""
+    """Compiles the training step by calling it for 0 steps."""
     recipe = self.recipe
     mode = compile_mode(recipe)
     self.say(f'compiling the training step (--compile={mode}) ...')
@@ -202,7 +203,7 @@ class Trainer(RunState):
     self.say(f'compiled in {time.monotonic() - started:.1f} s')
 
   def _batches(self, last: int) -> Iterator[tuple[range, Batch]]:
-    """Yields the steps from here to `last`, in calls, each with its windows."""
+    """Yields the steps before `last`, by call, with the call's windows."""
     recipe = self.recipe
     calls = plan_calls(
       self.step,
@@ -226,7 +227,7 @@ class Trainer(RunState):
     return zip(calls, batches, strict=True)
 
   def _make_steps(self, steps: range, windows: Batch) -> list[Record]:
-    """Makes the steps; returns a record of each."""
+    """Makes the steps; returns their records."""
     started = time.monotonic()
     step_metrics = self.train_steps(windows, np.int32(len(steps)))
     loss, grad_norm, rate = (part.numpy() for part in step_metrics)
@@ -245,30 +246,29 @@ class Trainer(RunState):
     ]
 
   def _is_due(self, every: int | Fraction) -> bool:
-    """Tells whether a multiple of `every` ends in the step, or the run does."""
+    """Tells whether a multiple of `every`, or the run, ends with this step."""
     return self.step == self.recipe.steps or bool(
       every and self.step // every > (self.step - 1) // every
     )
 
   def _is_evaluated(self) -> bool:
-    """Tells whether the step ends in an evaluation."""
+    """Tells whether the model is evaluated after this step."""
     return self._is_due(self.recipe.eval_every) or self._is_due(
       self.epoch_steps
     )
 
   def _saves(self) -> bool:
-    """Tells whether the step ends in a checkpoint."""
+    """Tells whether a checkpoint is saved after this step."""
     every = self.recipe.checkpoint_every
     return self._is_due(every) if every else self._is_evaluated()
 
-  # Numbers that break.
+  # Recovery from spikes and values that are not finite.
 
   def _recover(self, broken: Broken) -> None:
-    """Restores the last checkpoint; the broken batch is not used again.
+    """Restores the last checkpoint, and skips the broken step's batch from now.
 
     Raises:
-      InputError: what broke the numbers, where no guard is on or it cannot
-        help.
+      InputError: the guard is off or cannot help; the message says the cause.
     """
     record = broken.record
     batch = self.batch_number(record['step'] - 1)
@@ -283,16 +283,16 @@ class Trainer(RunState):
     self.skipped.append(batch)
     self.say(
       f'the loss jumped to {record["train_loss"]:.4f} at step '
-      f'{record["step"]}: back to step {self.step}, and on without batch '
+      f'{record["step"]}: continuing from step {self.step} without batch '
       f'{batch}'
     )
 
   def _explain(self, record: Record) -> str:
-    """Repeats the steps up to a broken one, which it looks into."""
+    """Repeats the steps up to the broken one, and finds its cause."""
     good, bad = self.step, record['step'] - 1
     self.say(
-      f'the numbers broke at step {record["step"]}; making it again from step '
-      f'{good} to see why'
+      f'the loss or gradient broke at step {record["step"]}; repeating from '
+      f'step {good} to find the cause'
     )
     for steps, windows in self._batches(bad):
       self.train_steps(windows, np.int32(len(steps)))
@@ -307,7 +307,7 @@ class Trainer(RunState):
       '--spike_guard=6'
     )
 
-  # What the model can do by now.
+  # Evaluation and samples.
 
   def evaluate(self) -> dict[str, float]:
     """Scores the validation part, and adds its loss to the history."""
@@ -316,9 +316,10 @@ class Trainer(RunState):
     return {'val_loss': found.loss, 'val_accuracy': found.accuracy}
 
   def evaluate_training(self) -> dict[str, float]:
-    """Scores as much of the training part as `evaluate` does of validation.
+    """Scores as many training batches as `evaluate` scores validation batches.
 
-    Without dropout and after the step, unlike the loss that the step reports.
+    Unlike the loss that a step reports, this is without dropout and after the
+    update.
     """
     found = self._score(self.data.train_eval_batches)
     return {
@@ -327,7 +328,7 @@ class Trainer(RunState):
     }
 
   def _score(self, make_batches: Callable[..., Iterator]) -> Evaluation:
-    """Scores what `make_batches` yields, together with the other workers."""
+    """Scores the batches, shared among the workers."""
     recipe, context = self.recipe, self.config.model.context_length
     batches = make_batches(
       eval_batch_size(recipe.batch_size, context),
@@ -340,7 +341,7 @@ class Trainer(RunState):
     )
 
   def _evaluate_if_due(self) -> Record:
-    """Returns what belongs into the record of the step, if it is evaluated."""
+    """Evaluates if it is due; returns the results for the step's record."""
     found: Record = self.evaluate() if self._is_evaluated() else {}
     if self.epoch_steps and self._is_due(self.epoch_steps):
       is_last = self.step == self.recipe.steps
@@ -351,21 +352,21 @@ class Trainer(RunState):
     return found
 
   def continuation(self) -> str:
-    """Continues the first tokens of the validation part."""
+    """Generates text after the first tokens of the validation part."""
     prompt = self.data.opening
     request = Request(seed=self.recipe.seed, stop=self.data.stop)
     [text] = self.generator([prompt], request)
     return prompt + text
 
   def sample(self) -> str:
-    """Returns a continuation, which is added to samples.txt too."""
+    """Returns a continuation, and appends it to samples.txt."""
     text = self.continuation()
     self.check_folder()
     metrics.add_sample(self.path / 'samples.txt', self.step, text)
     return text
 
   def _show_sample(self) -> None:
-    """Shows a sample where one is due; the last step has its own."""
+    """Shows a sample if it is due; `summary` shows that of the last step."""
     if (
       self.workers.is_chief
       and self.step < self.recipe.steps
@@ -374,9 +375,9 @@ class Trainer(RunState):
       self.say(f'--- sample\n{self.sample()}\n---')
 
   def summary(self, seconds: float) -> str:
-    """Returns the last sample, the best loss, and what to do.
+    """Returns a report: a sample, the best loss, and the command to generate.
 
-    The sample is written too, unless the run had ended before and has done so.
+    The sample is appended to samples.txt, if this process made any step.
     """
     is_new = self.step > self._first_step
     text = self.sample() if is_new else self.continuation()
@@ -398,10 +399,10 @@ def _describe_best(best: Checkpoint | None) -> str:
 
 
 def _epoch_steps(recipe: TrainConfig, n_examples: int) -> Fraction:
-  """Returns the steps of an epoch, which need not be whole; 0: none is shown.
+  """Returns the steps of an epoch, a fraction; 0 if the length is in steps.
 
   Args:
-    recipe: of the run; without `epochs` its epochs are not shown.
+    recipe: of the run.
     n_examples: windows, or packed sequences, of an epoch.
   """
   per_step = recipe.batch_size * recipe.grad_accum
@@ -409,7 +410,7 @@ def _epoch_steps(recipe: TrainConfig, n_examples: int) -> Fraction:
 
 
 def save_interval(recipe: TrainConfig) -> int:
-  """Returns the most steps between checkpoints; 0: only at the end."""
+  """Returns the most steps between checkpoints; 0: one at the end only."""
   epoch = math.ceil(recipe.steps / recipe.epochs) if recipe.epochs else 0
   intervals = [n for n in (recipe.eval_every, epoch) if n]
   return recipe.checkpoint_every or min(intervals, default=0)
@@ -418,14 +419,14 @@ def save_interval(recipe: TrainConfig) -> int:
 def plan_calls(
   first: int, last: int, length: int, every: Sequence[int | Fraction]
 ) -> list[range]:
-  """Splits steps into calls that end where something else is due.
+  """Splits steps into calls that end where an evaluation or the like is due.
 
   Args:
     first: the first step.
     last: the step after the last one.
     length: the most steps in a call.
-    every: each call ends in the steps in which multiples of these end; 0 has
-      none.
+    every: intervals; a call ends wherever a multiple of one ends. 0 stands for
+      no interval.
   """
   calls = []
   while first < last:

@@ -1,4 +1,4 @@
-"""Loss and accuracy on text that a model is not trained on.
+"""Evaluation: loss and accuracy of a model on a text.
 
 Shapes: B batch, T context.
 """
@@ -24,11 +24,11 @@ class Evaluation(NamedTuple):
   """Means over all tokens that were scored."""
 
   loss: float  # nats per token
-  accuracy: float  # share of tokens that were the most likely
+  accuracy: float  # share of tokens that the model rated the most likely
 
 
 class EvalHistory(NamedTuple):
-  """How the evaluations of a run have gone so far."""
+  """The evaluations of a run so far."""
 
   best_loss: float = math.inf
   n_worse: int = 0  # evaluations since the best one
@@ -45,7 +45,7 @@ def score_tokens(
   config: GPTConfig,
   segments: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:  # int [B, T + 1] -> [B, T], [B, T]
-  """Returns the loss of each token, and 1 where it was the most likely."""
+  """Returns each token's loss, and 1 if the model rated it the most likely."""
   logits = gpt(windows[:, :-1], p, config, segments=segments)
   targets = windows[:, 1:]
   hits = tf.equal(tf.argmax(logits, -1, targets.dtype), targets)
@@ -55,7 +55,7 @@ def score_tokens(
 def compiled_eval_step(
   params: Params, config: GPTConfig, compute_dtype: str, compile: str = 'auto'
 ) -> tf.types.experimental.PolymorphicFunction:
-  """Compiles a program for the sums over a batch: loss, hits and tokens."""
+  """Returns a program for sums over a batch: loss, hits, number of tokens."""
 
   def eval_step(windows, weights, segments=None):  # [B, T + 1], [B, T] -> [3]
     p = cast(params, compute_dtype)
@@ -87,9 +87,9 @@ def evaluate_batches(
   """Scores the batches.
 
   Args:
-    eval_step: made by `compiled_eval_step`.
+    eval_step: what `compiled_eval_step` returned.
     batches: the batches that this process scores.
-    reduce_sum: adds the sums of other processes, which score others.
+    reduce_sum: adds the sums of all processes.
   """
   sums = np.zeros(3)
   for batch in batches:
@@ -99,5 +99,5 @@ def evaluate_batches(
 
 
 def eval_batch_size(batch_size: int, context_length: int) -> int:
-  """Returns a larger size than in training, as no activations are kept."""
+  """Returns a batch size for evaluation: no activations are kept, so larger."""
   return max(batch_size, 4096 // context_length)

@@ -136,7 +136,7 @@ def test_a_damaged_list_of_skipped_batches_is_refused(tmp_path):
     '[' * 100_000,
   ):
     path.write_text(content)
-    with pytest.raises(InputError, match='is no list of skipped batches'):
+    with pytest.raises(InputError, match='is not a list of skipped batches'):
       stability.read_skipped(path)
 
 
