@@ -1,9 +1,8 @@
 """Models and runs on the disk.
 
-Here lives what is kept of a run (`workdir`: its folder and configuration;
-`checkpoint`, `async_checkpointer`: the state of its training) and GPT-2 in the
-formats that others publish (`huggingface`, `openai_gpt2`, on `tensor_mapping`).
-`loading` is the only place that decides what kind of model a path holds. Not
-here: how a run is begun or continued (`training.run_setup`), and SavedModels
-(`serving`).
+`workdir` holds a run's folder and configuration; `checkpoint` and
+`async_checkpointer` hold its training state. `huggingface` and `openai_gpt2`,
+on top of `tensor_mapping`, read GPT-2 in its published formats. `loading` alone
+decides what kind of model a path holds. `training.run_setup` begins and
+continues runs; SavedModels live in `serving`.
 """

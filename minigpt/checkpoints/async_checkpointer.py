@@ -1,7 +1,7 @@
-"""Checkpoints written while training goes on.
+"""Asynchronous checkpoints: training goes on while they are written.
 
-A snapshot shares the buffers of the variables; the next step, which finds its
-old buffers in use, writes into fresh ones.
+A snapshot shares the variables' buffers and copies nothing. As the snapshot
+keeps these buffers alive, the next training step writes into new ones.
 """
 
 import threading
@@ -26,26 +26,26 @@ class AsyncCheckpointer:
     self._error: InputError | None = None
 
   def save(self, step: int, state: dict[str, Any], info: dict[str, Any]):
-    """Starts writing once the checkpoint before is there.
+    """Waits for the previous checkpoint, then starts writing this one.
 
     Args:
-      step: names the checkpoint.
-      state: trees of tf.Variable by the name they have in the checkpoint.
-      info: what else is kept, as JSON.
+      step: the step, which names the checkpoint.
+      state: trees of tf.Variable by their names in the checkpoint.
+      info: further values for `info.json`.
 
     Raises:
-      InputError: the checkpoint before could not be written.
+      InputError: the previous checkpoint could not be written.
     """
     self.wait()
     snapshot = tf.nest.map_structure(lambda v: v.read_value(), state)
-    # No daemon: a program that fails still finishes its last checkpoint.
+    # Not a daemon thread: if the program fails, Python still waits for it.
     self._thread = threading.Thread(
       target=self._write, args=(step, snapshot, info)
     )
     self._thread.start()
 
   def wait(self) -> None:
-    """Returns when all is on the disk.
+    """Waits until the checkpoint is on the disk.
 
     Raises:
       InputError: a checkpoint could not be written.
@@ -56,7 +56,7 @@ class AsyncCheckpointer:
     self.check()
 
   def finish(self) -> None:
-    """Returns when the checkpoint that is being written is there, or failed.
+    """Waits until the current write has ended, whether or not it failed.
 
     Any thread may call it, at any time.
     """
@@ -65,7 +65,7 @@ class AsyncCheckpointer:
       thread.join()
 
   def check(self) -> None:
-    """Raises the InputError of a write that has failed."""
+    """Raises the InputError of a failed write, if there is one."""
     if self._error:
       error, self._error = self._error, None
       raise error
@@ -74,7 +74,7 @@ class AsyncCheckpointer:
     self, step: int, snapshot: dict[str, Any], info: dict[str, Any]
   ) -> None:
     try:
-      # Here, where it costs the training thread nothing.
+      # In this thread, so that training does not wait for the check.
       check_finite(step, snapshot)
       # A tf.train.Checkpoint takes variables, not tensors.
       variables = tf.nest.map_structure(tf.Variable, snapshot)
@@ -84,7 +84,7 @@ class AsyncCheckpointer:
       checkpoint.prune(self._folder, self._keep)
     except InputError as error:
       self._error = error
-    except OSError as error:  # While deleting old ones.
+    except OSError as error:  # From `prune`.
       self._error = InputError(f'{self._folder}: {error.strerror}')
 
 
@@ -94,8 +94,8 @@ def check_finite(step: int, state: dict[str, Any]) -> None:
     for name, leaf in named_leaves(tree, part).items():
       if leaf.dtype.is_floating and not _is_finite(leaf):
         raise InputError(
-          f'{name} is not finite after step {step}, so it was not saved; '
-          'continue from the checkpoint before with a lower --learning_rate'
+          f'{name} is not finite after step {step}, so the step was not saved; '
+          'continue from the last checkpoint with a lower --learning_rate'
         )
 
 

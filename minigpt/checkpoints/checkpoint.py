@@ -1,8 +1,8 @@
-"""Checkpoints that are either whole or not there.
+"""Checkpoints: written atomically, and verified when read.
 
-One directory a checkpoint, `step-00000250/`: TensorFlow's own files, whose
-every tensor carries a checksum, and `info.json`, which carries one too. It is
-written under another name, flushed to the disk, then renamed.
+A checkpoint is a directory, `step-00000250/`. It holds TensorFlow's files, with
+a checksum for each tensor, and `info.json`, with a checksum of its own. The
+directory is written under a temporary name, flushed to the disk, then renamed.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from minigpt.runtime.atomic_io import delete_folder, new_folder, reason
 from minigpt.runtime.literal_path import literal_path
 
 _NAME = re.compile(r'step-(\d{8,})')
-# What a file that is missing, or something else in its place, is reported by;
-# any other error of the system says nothing about a checkpoint.
+# Errors of a missing or replaced file: the checkpoint is damaged. Other system
+# errors, such as a missing permission, say nothing about the checkpoint.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _SYSTEM = (
   tf.errors.AbortedError,
@@ -38,11 +38,11 @@ _SYSTEM = (
 
 
 class DamagedError(InputError):
-  """A checkpoint whose checksums, lengths or format are wrong."""
+  """Reports a checkpoint whose checksums, lengths or format are wrong."""
 
 
 class Checkpoint(NamedTuple):
-  """A checkpoint whose info could be read."""
+  """A checkpoint whose `info.json` is intact."""
 
   path: Path
   step: int
@@ -50,7 +50,7 @@ class Checkpoint(NamedTuple):
 
 
 class Damage(NamedTuple):
-  """A damaged checkpoint, and what is wrong with it."""
+  """A damaged checkpoint, and the reason."""
 
   path: Path
   reason: str
@@ -62,16 +62,16 @@ def save(
   state: tf.train.Checkpoint,
   info: dict[str, Any],
 ) -> Path:
-  """Writes `folder/step-<step>` in one stroke; a complete one stays as it is.
+  """Writes `folder/step-<step>` atomically, unless it exists already.
 
   Raises:
-    InputError: the folder is not there, the disk is full or cannot be written;
-      nothing is left behind.
+    InputError: the folder is missing, or the disk is full or cannot be
+      written; nothing is left behind.
   """
   path = Path(folder) / f'step-{step:08d}'
   if path.exists():
     return path
-  # Without parents: a run whose directory was renamed must not create it again.
+  # No parents: if the run's directory was renamed, do not recreate the old one.
   with new_folder(path, (tf.errors.OpError,), parents=False) as scratch:
     state.write(str(scratch / 'state'))
     (scratch / 'info.json').write_text(_seal({'step': step, **info}))
@@ -83,10 +83,10 @@ def _seal(info: dict[str, Any]) -> str:
 
 
 def unseal(text: str) -> dict[str, Any]:
-  """Reads info.json.
+  """Parses info.json and verifies its checksum.
 
   Raises:
-    ValueError: it is not as it was written.
+    ValueError: the text is damaged.
   """
   try:
     info = json.loads(text)
@@ -94,7 +94,7 @@ def unseal(text: str) -> dict[str, Any]:
     raise ValueError(str(error)) from None
   if not isinstance(info, dict):
     raise ValueError('not an object')
-  # The checksum is of the text without it; JSON keeps the order of keys.
+  # The checksum covers the text without the checksum; json keeps key order.
   seal = info.pop('crc32', None)
   if seal != zlib.crc32(json.dumps(info).encode()):
     raise ValueError('its checksum is wrong')
@@ -102,10 +102,10 @@ def unseal(text: str) -> dict[str, Any]:
 
 
 def list_checkpoints(folder: str | Path) -> list[Checkpoint]:
-  """Returns the checkpoints whose info is whole, oldest first.
+  """Returns the checkpoints with intact info, oldest first.
 
   Raises:
-    InputError: the system does not let them be read.
+    InputError: a system error prevents reading.
   """
   return scan(folder)[0]
 
@@ -114,10 +114,10 @@ def scan(folder: str | Path) -> tuple[list[Checkpoint], list[Damage]]:
   """Reads the info of all checkpoints, oldest first.
 
   Returns:
-    The checkpoints, and those whose info is damaged.
+    The checkpoints with intact info, and those with damaged info.
 
   Raises:
-    InputError: the system does not let them be read.
+    InputError: a system error prevents reading.
   """
   folder = Path(folder)
   try:
@@ -151,20 +151,20 @@ def _read_info(path: Path, step: int) -> Checkpoint | Damage:
 def restore_newest(
   folder: str | Path, state: tf.train.Checkpoint
 ) -> tuple[Checkpoint | None, list[Damage]]:
-  """Reads the newest checkpoint that is whole.
+  """Restores the newest intact checkpoint.
 
-  The best one, which models are read from, is looked through as well.
+  It also verifies the best checkpoint, from which models are loaded.
 
   Args:
-    folder: where the checkpoints lie.
-    state: what is restored. It may have been changed when this returns None.
+    folder: the folder of checkpoints.
+    state: the variables to restore; damaged checkpoints may change them too.
 
   Returns:
-    The checkpoint, None where there is not one, and those that are damaged.
+    The checkpoint, or None if there is none; and the damaged checkpoints.
 
   Raises:
-    InputError: there are checkpoints, but none is whole, or the system does
-      not let them be read, or they are another model's; `state` is spoilt.
+    InputError: all checkpoints are damaged or of another model, or a system
+      error prevents reading; `state` is then undefined.
   """
   whole, damages = scan(folder)
   newest = None
@@ -176,10 +176,10 @@ def restore_newest(
       damages.append(Damage(whole.pop().path, str(error)))
   if newest is None and damages:
     raise InputError(
-      f'no checkpoint in {folder} can be read ({damages[0].reason}); bring '
-      'one back from a copy, or choose another --workdir'
+      f'no checkpoint in {folder} can be read ({damages[0].reason}); restore '
+      'one from a backup, or choose another --workdir'
     )
-  # The newest has just been read whole, so nothing is verified twice.
+  # `restore` has just verified the newest, so stop there.
   while whole and (found := rank(whole)[0]) != newest:
     try:
       verify(found)
@@ -201,7 +201,7 @@ def set_aside(damage: Damage) -> Path:
 
 
 def rank(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-  """Sorts by validation loss, the lowest first; then the newest without one."""
+  """Sorts by validation loss, lowest first; those without one last, by age."""
 
   def key(found: Checkpoint) -> tuple[float, int]:
     loss = found.info.get('val_loss')
@@ -213,51 +213,50 @@ def rank(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
 
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
-  """Returns the one of lowest validation loss, or the newest without one."""
+  """Returns the checkpoint of lowest validation loss, or else the newest."""
   return rank(checkpoints)[0] if checkpoints else None
 
 
 def restore(
   checkpoint: Checkpoint, state: tf.train.Checkpoint, partial: bool = False
 ) -> None:
-  """Reads every tensor of `state` back and makes sure that all matched.
+  """Restores every tensor of `state`, and checks that all of them match.
 
   Args:
-    checkpoint: the one to read.
-    state: what is restored.
-    partial: the checkpoint may hold more than `state` asks for.
+    checkpoint: the checkpoint to read.
+    state: the variables to restore.
+    partial: allow further tensors in the checkpoint.
 
   Raises:
     DamagedError: the files are damaged.
-    InputError: they hold another model, or the system does not let them be
-      read.
+    InputError: they hold another model, or a system error prevents reading.
   """
   with literal_path(checkpoint.path) as path, _read_errors(checkpoint):
     status = state.read(str(path / 'state'))
     if partial:
       status.assert_existing_objects_matched().expect_partial()
     else:
-      # Both ways: a tensor too many means another model, too.
+      # Also refuses further tensors: they mean that it is another model.
       status.assert_consumed()
 
 
 def verify(checkpoint: Checkpoint) -> None:
-  """Reads every tensor, one after another, and its checksum.
+  """Reads every tensor and verifies its checksum.
 
   Raises:
     DamagedError: the files are damaged.
-    InputError: the system does not let them be read.
+    InputError: a system error prevents reading.
   """
   with literal_path(checkpoint.path) as path, _read_errors(checkpoint):
     reader = tf.train.load_checkpoint(str(path / 'state'))
-    # One tensor at a time: memory for the largest is enough.
+    # One tensor at a time, so that memory holds only the largest.
     for name in reader.get_variable_to_shape_map():
       reader.get_tensor(name)
 
 
 @contextlib.contextmanager
 def _read_errors(checkpoint: Checkpoint) -> Iterator[None]:
-  """Tells damage from another model and from errors of the system."""
+  """Tells apart damage, a checkpoint of another model, and system errors."""
   try:
     yield
   except (AssertionError, ValueError) as error:
@@ -265,7 +264,7 @@ def _read_errors(checkpoint: Checkpoint) -> Iterator[None]:
       f'{checkpoint.path} does not fit the model in config.json '
       f'({reason(error)})'
     ) from None
-  # Damage makes the reader raise errors of all kinds.
+  # Damaged files make the reader raise all kinds of errors.
   except Exception as error:
     if isinstance(error, _SYSTEM) or _names_the_system(str(error)):
       raise InputError(
@@ -277,10 +276,10 @@ def _read_errors(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _names_the_system(message: str) -> bool:
-  """Tells whether an error of TensorFlow passes on one of the system.
+  """Tells whether TensorFlow's error message reports a system error.
 
-  Its reader wraps both in the same exceptions; the system's own words follow
-  the path and a semicolon.
+  TensorFlow raises the same exceptions for damage and for system errors. The
+  message of a system error follows the path and a semicolon.
   """
   return any(
     f'; {os.strerror(number)}' in message
@@ -292,7 +291,7 @@ def _names_the_system(message: str) -> bool:
 def prune(folder: str | Path, keep: int) -> None:
   """Deletes all but the newest `keep` checkpoints and the best one."""
   checkpoints = list_checkpoints(folder)
-  # The best may be older than all that are kept for their age.
+  # The best checkpoint may be older than the newest `keep`.
   kept = {c.path for c in [*checkpoints[-keep:], *rank(checkpoints)[:1]]}
   for checkpoint in checkpoints:
     if checkpoint.path not in kept:

@@ -1,7 +1,7 @@
 """GPT-2 in Hugging Face's format: config.json and model.safetensors.
 
-The format stores what `params` holds, in the same orientation, so exchanging
-weights is a table of names. Nothing that is read can run code.
+The format stores the same tensors as `params`, in the same orientation, so only
+the names are translated. Reading a model never runs code from its files.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from minigpt.tokenizers import Tokenizer, hf_files, special
 
 WEIGHTS = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
-# A file of minigpt, which `transformers` ignores.
+# A file of minigpt's own, which `transformers` ignores.
 TOKENIZER = 'minigpt_tokenizer.json'
 _N_GPT2 = 50257  # tokens
 _N_GPT2_PADDED = 50304
@@ -41,7 +41,8 @@ def read(path: str | Path) -> tuple[GPTConfig, params.Params]:
     The config, and the tree with float32 arrays for leaves.
 
   Raises:
-    InputError: the directory is no GPT-2, or its files do not fit together.
+    InputError: the directory holds no GPT-2, or its files contradict each
+      other.
   """
   path = Path(path)
   description = Description(path / 'config.json')
@@ -62,10 +63,12 @@ def write(
 ) -> None:
   """Writes a directory that `transformers` loads as a GPT2LMHeadModel.
 
-  GPT-2's tokenizer is written in its form too; others only in minigpt's.
+  The tokenizer is written as `minigpt_tokenizer.json`; a byte-level BPE also in
+  Hugging Face's files (see `hf_files`).
 
-  GPT-2 has every bias: one that `config` leaves out is written as zeros, which
-  changes no logit. Padding stays, and is kept from being generated.
+  Hugging Face's GPT-2 has all biases: those that `config` leaves out are
+  written as zeros, which changes no logit. The padding of the vocabulary is
+  written too, and the generation config suppresses its ids.
 
   Raises:
     InputError: `path` exists, or cannot be written.
@@ -99,14 +102,14 @@ def name_of(leaf: str) -> str:
   return f'{owner}.{"bias" if kind == "b" else "weight"}'
 
 
-# What decides what a GPT-2 computes, and the values that minigpt computes.
+# Settings that change what a GPT-2 computes, and the values minigpt supports.
 _GPT2 = {
   'model_type': ('gpt2',),
   'activation_function': ('gelu_new', 'gelu_pytorch_tanh'),
   'layer_norm_epsilon': (1e-5,),
   'scale_attn_weights': (True,),
   'scale_attn_by_inverse_layer_idx': (False,),
-  # With it, weights are scaled before they are summed, and in float32.
+  # True only changes the order of scaling, and uses float32.
   'reorder_and_upcast_attn': (False, True),
   'add_cross_attention': (False,),
 }
@@ -123,7 +126,7 @@ def _check_is_gpt2(description: Description) -> None:
 
 
 def _is_tied(description: Description, stored: dict[str, Stored]) -> bool:
-  """Tells whether wte is the head, by the tensors, as `transformers` does."""
+  """Tells whether the head is wte, by comparing them as `transformers` does."""
   if not description.content.get('tie_word_embeddings', True):
     return False
   wte, head = stored.get('wte.weight'), stored.get('lm_head.weight')
@@ -161,7 +164,7 @@ def _mlp_ratio(description: Description, width: int) -> int:
 
 
 def _vocab_size(description: Description, rows: int) -> int:
-  """Counts the rows of the embedding that are tokens; the rest is padding."""
+  """Counts the embedding rows that are tokens; the others are padding."""
   if 'vocab_padding' in description.content:
     n_tokens = rows - description.integer('vocab_padding', least=0)
   else:
@@ -177,10 +180,10 @@ def _vocab_size(description: Description, rows: int) -> int:
 
 
 def _without_added(path: Path, ids: dict[str, int], n_tokens: int) -> int:
-  """Leaves out rows that GPT-2's tokenizer, the only one there, can't spell.
+  """Excludes rows beyond GPT-2's vocabulary that no tokenizer file describes.
 
   nanoGPT pads GPT-2's vocabulary to a multiple of 64 for speed; others add a
-  few tokens, as [PAD]. Where tokenizer.json describes these, they are kept.
+  few tokens, such as [PAD]. Rows that a tokenizer.json describes are kept.
   """
   is_gpt2 = not ids or ids.get(special.END_OF_TEXT) == _N_GPT2 - 1
   is_described = (path / 'tokenizer.json').is_file()
@@ -197,10 +200,10 @@ def _without_added(path: Path, ids: dict[str, int], n_tokens: int) -> int:
 
 
 def vocabulary(path: Path) -> dict[str, int]:
-  """Reads the ids of the tokens from the tokenizer's files, if there are any.
+  """Reads the ids of all tokens from the tokenizer's files, if there are any.
 
   Raises:
-    InputError: the files hold no such table.
+    InputError: the files hold no table of tokens and ids.
   """
   ids: dict[str, Any] = {}
   for name in ('encoder.json', 'vocab.json', 'added_tokens.json'):
@@ -238,20 +241,20 @@ _MASK = re.compile(r'h\.\d+\.attn\.(masked_)?bias')
 
 
 def _open(path: Path) -> dict[str, Stored]:
-  """Lists all tensors by name, without the prefix that a head adds to it."""
+  """Lists all tensors by name, without the prefix `transformer.`."""
   safetensors = _import_safetensors()
   tensors = {}
   for file in _safetensors_files(path):
     try:
-      # Any failure to open a file is a missing file to safetensors.
+      # Open it here first: safetensors reports any failure as a missing file.
       file.open('rb').close()
-      # It checks that offsets, shapes and the length of the file agree.
+      # `safe_open` checks that offsets, shapes and the file's length agree.
       opened = safetensors.safe_open(file, framework='np')
     except OSError as e:
       raise InputError(f'{file} cannot be read ({reason(e)})') from None
     except safetensors.SafetensorError as e:
       raise InputError(f'{file}: damaged or no safetensors: {e}') from None
-    for key in opened.keys():  # noqa: SIM118 (it is no dictionary)
+    for key in opened.keys():  # noqa: SIM118 (it is not a dictionary)
       name = key.removeprefix('transformer.')
       if name in tensors:
         raise InputError(f'{file}: it holds {name} for the second time')
@@ -281,7 +284,7 @@ def _safetensors_files(path: Path) -> list[Path]:
   shards = read_json(path / INDEX).get('weight_map')
   if not isinstance(shards, dict) or not shards:
     raise InputError(f'{path / INDEX}: it has no weight_map')
-  # A name with a folder in it could point anywhere on the disk.
+  # Refuse names with a folder in them, which could lead anywhere on the disk.
   names = sorted({str(name) for name in shards.values()})
   for name in names:
     if name != Path(name).name or not (path / name).is_file():
@@ -296,15 +299,15 @@ def _no_weights(path: Path) -> str:
   if not pickles:
     return f'{path}: there is no {WEIGHTS}'
   return (
-    f'{pickles[0]}: a pickle can run code and is not read; where you trust it, '
-    f'load it with transformers and call save_pretrained: it writes {WEIGHTS}'
+    f'{pickles[0]}: a pickle can run code and is not read; if you trust it, '
+    f'load it with transformers and call save_pretrained to get {WEIGHTS}'
   )
 
 
 def _tensors(
   config: GPTConfig, weights: params.Params
 ) -> dict[str, np.ndarray]:
-  # Their GPT-2 knows no model without biases; zeros compute the same.
+  # Hugging Face's GPT-2 always has biases; zeros compute the same.
   full = params.specs(dataclasses.replace(config, qkv_bias=True, bias=True))
   leaves = params.named_leaves(weights)
   tensors = {}

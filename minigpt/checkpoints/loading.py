@@ -1,7 +1,7 @@
-"""Reads a model, in whichever format it lies on the disk.
+"""Loads a model from the disk, in any of the supported formats.
 
-This module alone decides what a path holds: a work directory, or GPT-2 as
-Hugging Face or OpenAI publish it.
+Only this module decides what a path holds: a work directory, or GPT-2 as
+published by Hugging Face or OpenAI.
 """
 
 import dataclasses
@@ -26,12 +26,12 @@ from minigpt.model.transformer import GPT
 from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer, hf_files
 
-# What may differ between a run and the model that it starts from.
+# Settings in which a run may differ from the model that it starts from.
 CHANGEABLE_AT_START = {'drop_rate', 'context_length', 'remat'}
 
 
 class Format(enum.Enum):
-  """How a model lies on the disk."""
+  """The format of a model on the disk."""
 
   WORKDIR = 'a work directory'
   HUGGINGFACE = "a GPT-2 in Hugging Face's format"
@@ -39,10 +39,10 @@ class Format(enum.Enum):
 
 
 def detect_format(path: str | Path) -> Format:
-  """Tells what kind of model a directory holds.
+  """Returns the format of the model in a directory.
 
   Raises:
-    InputError: it is no directory, or holds no model.
+    InputError: the path is not a directory, or holds no model.
   """
   path = Path(path)
   if not path.is_dir():
@@ -51,8 +51,8 @@ def detect_format(path: str | Path) -> Format:
     return Format.OPENAI
   if not (path / 'config.json').is_file():
     raise InputError(
-      f'{path} holds no model: neither a run of train.py nor a GPT-2 with its '
-      'config.json or hparams.json'
+      f'{path} holds no model: neither a run of `minigpt train` nor a GPT-2 '
+      'with its config.json or hparams.json'
     )
   # Both have a config.json; the one of a run has no model_type.
   if 'model_type' in read_json(path / 'config.json'):
@@ -61,7 +61,7 @@ def detect_format(path: str | Path) -> Format:
 
 
 class Trained(NamedTuple):
-  """A model read back from a work directory."""
+  """A model loaded from a work directory."""
 
   run: RunConfig
   model: GPT
@@ -80,7 +80,7 @@ class LoadedModel(NamedTuple):
   config: GPTConfig
   weights: Params  # arrays or variables, float32
   tokenizer: Tokenizer
-  trained: Trained | None = None  # None where it is no run of minigpt
+  trained: Trained | None = None  # the run, unless the format is another
 
 
 def load(path: str | Path, tokenizer: Tokenizer | None = None) -> LoadedModel:
@@ -88,11 +88,11 @@ def load(path: str | Path, tokenizer: Tokenizer | None = None) -> LoadedModel:
 
   Args:
     path: the directory.
-    tokenizer: takes the place of the one that lies in `path`.
+    tokenizer: replaces the one in `path`.
 
   Raises:
-    InputError: there is no such model, its files are damaged, or its
-      tokenizer is none of minigpt's.
+    InputError: the model does not exist, its files are damaged, or its
+      tokenizer is not supported.
   """
   path = Path(path)
   if detect_format(path) is Format.WORKDIR:
@@ -110,7 +110,7 @@ def load(path: str | Path, tokenizer: Tokenizer | None = None) -> LoadedModel:
 def check_vocab_size(
   path: str | Path, config: GPTConfig, tokenizer: Tokenizer
 ) -> None:
-  """Raises InputError where a model and a tokenizer do not belong together."""
+  """Raises InputError if a model and a tokenizer differ in vocabulary size."""
   if tokenizer.vocab_size != config.vocab_size:
     raise InputError(
       f'{path}: the model knows {config.vocab_size} tokens, the '
@@ -123,7 +123,7 @@ def load_weights(path: str | Path) -> tuple[GPTConfig, Params]:
   """Reads a model of any format without its tokenizer.
 
   Raises:
-    InputError: there is no such model, or its files are damaged.
+    InputError: the model does not exist, or its files are damaged.
   """
   path = Path(path)
   found = detect_format(path)
@@ -138,17 +138,16 @@ def load_weights(path: str | Path) -> tuple[GPTConfig, Params]:
 def load_trained(
   path: str | Path, tokenizer: Tokenizer | None = None
 ) -> Trained:
-  """Reads the best checkpoint of a run; adapters are merged into the model.
+  """Loads the best checkpoint of a run, with adapters merged into the model.
 
-  Where it is damaged, a line on standard error says so, and the next best is
-  read.
+  If it is damaged, prints a line to standard error and loads the next best.
 
   Args:
     path: the directory.
-    tokenizer: takes the place of the one that lies in `path`.
+    tokenizer: replaces the one in `path`.
 
   Raises:
-    InputError: there is no run or checkpoint, or none can be read.
+    InputError: there is no run, no checkpoint, or none that can be read.
   """
   path = Path(path)
   if workdir.holds_run(path) and detect_format(path) is not Format.WORKDIR:
@@ -171,7 +170,7 @@ def load_trained(
   reason = 'holds no checkpoint yet; train it with minigpt train --workdir='
   if candidates or damages:
     raise InputError(
-      f'no checkpoint of {path} can be read; bring one back from a copy'
+      f'no checkpoint of {path} can be read; restore one from a backup'
     )
   raise InputError(f'{path} {reason}{path}')
 
@@ -180,7 +179,7 @@ def _restore_model(path: Path, run: RunConfig, found: Checkpoint) -> GPT:
   _check_size(path, run, found)
   if run.train.lora_rank:
     return _load_merged(run, found)
-  # Optimizer slots are in the checkpoint, too, and of no use here.
+  # Partial: the optimizer's moments in the checkpoint are not needed.
   model = GPT(run.model)
   state = tf.train.Checkpoint(params=model.params)
   checkpoint.restore(found, state, partial=True)
@@ -192,29 +191,29 @@ def load_start(
   wanted: int | None = None,
   loaded: LoadedModel | None = None,
 ) -> tuple[Params, int]:
-  """Reads what a run starts from; a shorter context cuts wpe.
+  """Loads the model that a run starts from; a shorter context cuts wpe.
 
   Args:
-    run: names the model in `init_from`.
-    wanted: checksum of the frozen weights of adapters.
-    loaded: the model, where it has been read already.
+    run: the run, which names the model in `init_from`.
+    wanted: the expected checksum of the weights; None: any.
+    loaded: the model, if it is already loaded.
 
   Returns:
     The weights and their checksum.
 
   Raises:
-    InputError: they are not there, or no longer the ones of this run.
+    InputError: the model does not exist, or is not the one the run began with.
   """
   path, config = run.train.init_from, run.model
   found, weights = loaded[:2] if loaded else load_weights(path)
-  # All other fields shape the tensors or what they compute.
+  # All other fields affect the shapes of tensors or the results.
   ours = {name: getattr(config, name) for name in CHANGEABLE_AT_START}
   fits = (
     dataclasses.replace(found, **ours) == config
     and config.context_length <= found.context_length
   )
   if fits:
-    # Learned positions beyond a shorter context are never looked up.
+    # Positions beyond a shorter context are never looked up.
     weights = weights._replace(wpe=weights.wpe[: config.context_length])
   crc = 0
   for leaf in tf.nest.flatten(weights):
@@ -227,14 +226,14 @@ def load_start(
 
 
 def assign(variables: Params, weights: Params) -> None:
-  """Sets each variable of a tree to a value."""
+  """Assigns a tree of values to a tree of variables."""
   tf.nest.map_structure(lambda v, w: v.assign(w), variables, weights)
 
 
 def _load_merged(run: RunConfig, found: Checkpoint) -> GPT:
-  """Reads what the run started from, and adds what its adapters became."""
+  """Loads the model that the run started from, and merges its adapters."""
   recipe = run.train
-  # First: it refuses sizes that are not the start's before memory is taken.
+  # First, as it refuses wrong sizes before the model takes memory.
   start, _ = load_start(run, found.info.get('start'))
   model = GPT(run.model)
   adapters = lora.init_adapters(run.model, recipe.lora_rank)
@@ -244,12 +243,12 @@ def _load_merged(run: RunConfig, found: Checkpoint) -> GPT:
 
 
 def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
-  """Refuses a model larger than its checkpoint before memory is taken.
+  """Refuses a config that describes a model larger than its checkpoint.
 
-  A config may claim any size; the checkpoint is what there is.
+  A damaged config may claim any size; this check comes before memory is taken.
   """
   n_least, rank = run.model.n_parameters, run.train.lora_rank
-  if rank:  # Of each dense layer, [in, rank] and [rank, out].
+  if rank:  # Each dense layer has adapters [in, rank] and [rank, out].
     d, f = run.model.emb_dim, run.model.mlp_dim
     n_least = run.model.n_layers * rank * (6 * d + 2 * (d + f))
   held = sum(file.stat().st_size for file in found.path.glob('state.data-*'))
@@ -260,13 +259,13 @@ def _check_size(path: Path, run: RunConfig, found: Checkpoint) -> None:
 
 
 def _published_tokenizer(path: Path, config: GPTConfig) -> Tokenizer:
-  """Reads minigpt's own file, recognizes GPT-2's, or reads another BPE's."""
+  """Returns the tokenizer: minigpt's own file, GPT-2's, or another BPE."""
   if (path / huggingface.TOKENIZER).is_file():
     return tokenizers.load(path / huggingface.TOKENIZER)
   ids = huggingface.vocabulary(path)
   if config.vocab_size == 50257:
     gpt2 = tokenizers.build('gpt2', '')
-    # Tokens that were added to them are padding to the model.
+    # Tokens added to GPT-2's are padding to this model, and do not count.
     known = {token: i for token, i in ids.items() if i < gpt2.vocab_size}
     if not known or known == hf_files.vocabulary(gpt2.tokens):
       return gpt2

@@ -32,7 +32,7 @@ def read(path: str | Path) -> tuple[GPTConfig, params.Params]:
     The config, and the tree with float32 arrays for leaves.
 
   Raises:
-    InputError: the files are damaged or do not fit together.
+    InputError: the files are damaged or contradict each other.
   """
   path = Path(path)
   hparams = Description(path / HPARAMS)
@@ -56,12 +56,17 @@ def name_of(leaf: str) -> str:
 
 
 def _open(prefix: Path, readable: Path) -> dict[str, Stored]:
-  """Returns the tensors at a prefix, which TensorFlow reads at another."""
+  """Returns the tensors of a checkpoint by name.
+
+  Args:
+    prefix: the checkpoint's prefix, for error messages.
+    readable: the same prefix, as TensorFlow can read it (see `literal_path`).
+  """
   with _reader_errors(f'{prefix}: damaged checkpoint'):
     reader = tf.train.load_checkpoint(str(readable))
   shapes = reader.get_variable_to_shape_map()
   dtypes = reader.get_variable_to_dtype_map()
-  # An index of a few bytes can claim tensors of any size.
+  # A damaged index can claim tensors of any size.
   _check_size(
     prefix, sum(math.prod(shapes[name]) * dtypes[name].size for name in shapes)
   )
@@ -82,10 +87,10 @@ def _open(prefix: Path, readable: Path) -> dict[str, Stored]:
 
 
 def _is_weight(name: str, shapes: Mapping[str, Any]) -> bool:
-  """Tells weights from what training keeps beside them.
+  """Tells weights from other variables of training.
 
-  The optimizer's slots lie below a variable, as 'model/wte/Adam', and counters
-  as global_step outside of the model.
+  The optimizer's slots are below a weight, as 'model/wte/Adam'; counters, such
+  as global_step, are outside of 'model/'.
   """
   folders = itertools.accumulate(name.split('/')[:-1], '{}/{}'.format)
   return name.startswith('model/') and not any(f in shapes for f in folders)
@@ -93,12 +98,12 @@ def _is_weight(name: str, shapes: Mapping[str, Any]) -> bool:
 
 def _checkpoint_prefix(path: Path) -> Path:
   try:
-    # Not `latest_checkpoint`, which looks for the path as a pattern.
+    # Not `latest_checkpoint`, which treats the path as a glob pattern.
     named = tf.train.get_checkpoint_state(path)
-  except Exception as error:  # What is no text, no message, no file.
+  except Exception as error:  # The file may hold anything.
     raise InputError(
-      f'{path / "checkpoint"} names no checkpoint ({reason(error)}); where '
-      'there is a single one, delete this file'
+      f'{path / "checkpoint"} names no checkpoint ({reason(error)}); if the '
+      'folder has only one, delete this file'
     ) from None
   if named and Path(f'{named.model_checkpoint_path}.index').is_file():
     return Path(named.model_checkpoint_path)
@@ -112,7 +117,7 @@ def _checkpoint_prefix(path: Path) -> Path:
 
 
 def _check_size(prefix: Path, claimed: int) -> None:
-  """Refuses an index that claims more than its data files hold."""
+  """Refuses an index that claims more bytes than the data files have."""
   data = prefix.parent.glob(f'{glob.escape(prefix.name)}.data-*')
   held = sum(file.stat().st_size for file in data)
   if claimed > held:
@@ -123,7 +128,7 @@ def _check_size(prefix: Path, claimed: int) -> None:
 
 @contextlib.contextmanager
 def _reader_errors(what: str) -> Iterator[None]:
-  """Turns what TensorFlow's reader raises into an InputError."""
+  """Turns errors of TensorFlow's reader into InputErrors."""
   try:
     yield
   except (tf.errors.OpError, RuntimeError, ValueError) as e:

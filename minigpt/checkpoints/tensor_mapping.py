@@ -1,8 +1,8 @@
-"""From tensors in somebody else's files to a tree of parameters.
+"""Builds a tree of parameters from the tensors of other formats' files.
 
-A reader of a format opens its files, says what their headers claim (`Stored`)
-and how they name the leaves of `params`. Here the claims are compared with the
-config; only when everything fits is memory taken.
+The reader of a format lists the tensors that the file headers declare
+(`Stored`) and maps the leaves of `params` to their names. This module compares
+the declarations with the config, and loads the data only if everything matches.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ DTYPES = ('float32', 'float16', 'bfloat16')
 
 
 class Stored(NamedTuple):
-  """A tensor in a file: what the header says of it, and how to read it."""
+  """A tensor in a file: its header, and a function that loads it."""
 
   shape: tuple[int, ...]
   dtype: str
@@ -39,14 +39,15 @@ def assemble(
 
   Args:
     path: the directory, for error messages.
-    config: says which tensors there must be.
-    stored: the tensors that there are, by name.
-    name_of: 'blocks.0.attn.c_attn.w' to the name of that leaf in `stored`.
+    config: of the model; it decides which tensors are expected.
+    stored: the tensors in the files, by name.
+    name_of: turns the name of a leaf, such as 'blocks.0.attn.c_attn.w', into
+      its name in `stored`.
 
   Raises:
     InputError: a tensor is missing, unknown, or of another shape or dtype.
   """
-  # Before the tree is laid out: a file may claim a billion layers.
+  # Check before building the tree: a damaged file may claim a billion layers.
   if config.n_layers > len(stored):
     raise InputError(
       f'{path}: {len(stored)} tensors are too few for {config.n_layers} layers'
@@ -95,7 +96,7 @@ def _load(path: Path, name: str, stored: Stored) -> np.ndarray:
 
 
 class Description:
-  """The sizes that a JSON file states; each error names the file."""
+  """A JSON file that describes a model; each error names the file."""
 
   def __init__(self, file: Path):
     """Reads the file, or raises InputError."""
@@ -107,7 +108,7 @@ class Description:
   ) -> int:
     """Returns the integer at `key`, or raises InputError."""
     value = self.content.get(key, default)
-    # Not isinstance: true is an int to Python, and no size.
+    # Not isinstance, as True is an int in Python.
     if type(value) is not int or not least <= value < 2**31:
       raise InputError(
         f'{self.file}: {key} is {value!r}; it must be an integer from {least} '

@@ -1,14 +1,14 @@
-"""A work directory: everything one run is made of and leaves behind.
+"""The work directory: all files of a run.
 
 config.json       model, data and training configuration
 tokenizer.json    the vocabulary
 metrics.jsonl     one JSON object for every step
-skipped.json      batches that --spike_guard left out, where it did
+skipped.json      batches that --spike_guard skipped, if any
 samples.txt       text generated during training
-loss.png, .svg    the curves, where matplotlib is installed
+loss.png, .svg    the curves, if matplotlib is installed
 checkpoints/      step-00000250/, ...: the newest and the best
-tokens/           those of a large text, made again where they are missing
-lock              there while a trainer is at work, with its process id
+tokens/           the tokens of a large text; rebuilt if missing
+lock              exists while a trainer runs; holds its process id
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ from minigpt.runtime import atomic_io
 from minigpt.runtime.json_io import read_json
 from minigpt.tokenizers import Tokenizer
 
-# What may change when a run is continued, without making it another run.
+# Settings that may change when a run is continued.
 CHANGEABLE = {
-  # It may have moved: that it is the same is proven by checksums.
+  # These two may have moved; checksums prove that their content is the same.
   'dataset',
   'init_from',
   'steps',
@@ -69,12 +69,12 @@ def tokens(workdir: str | Path) -> Path:
 
 
 def holds_run(workdir: str | Path) -> bool:
-  """Tells whether a run was begun there."""
+  """Tells whether the directory holds a run."""
   return (Path(workdir) / 'config.json').is_file()
 
 
 def sweep(workdir: str | Path) -> None:
-  """Deletes what killed writers left behind; only its trainer may do so."""
+  """Deletes leftovers of killed writers; only the run's trainer may call it."""
   atomic_io.sweep(Path(workdir))
   atomic_io.sweep(checkpoints(workdir))
 
@@ -85,7 +85,7 @@ def create(
   tokenizer: Tokenizer,
   fingerprint: Fingerprint | None = None,
 ) -> None:
-  """Writes the configuration; config.json comes last and makes it a run.
+  """Writes a new run; config.json comes last, as it marks a complete one.
 
   Raises:
     InputError: the folder cannot be written.
@@ -97,7 +97,7 @@ def create(
 
 
 def create_folders(workdir: str | Path) -> None:
-  """Creates the directory and its folder of checkpoints, or InputError."""
+  """Creates the directory and its checkpoints folder, or raises InputError."""
   try:
     checkpoints(workdir).mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -110,12 +110,12 @@ def create_folders(workdir: str | Path) -> None:
 def write(
   path: str | Path, config: GPTConfig, weights: Params, tokenizer: Tokenizer
 ) -> None:
-  """Writes weights that were trained elsewhere as a run of no steps.
+  """Writes weights that were trained elsewhere as a run of 0 steps.
 
   Raises:
     InputError: `path` exists, or cannot be written; nothing is left behind.
   """
-  # A run without a data set: `check_can_continue` knows it by that.
+  # The empty data set tells `check_can_continue` that it is no trained run.
   data = DataConfig(dataset='', tokenizer=tokenizer.name)
   variables = tf.nest.map_structure(tf.Variable, weights)
   with atomic_io.new_folder(path, (tf.errors.OpError,)) as scratch:
@@ -150,7 +150,7 @@ def load_config(workdir: str | Path) -> RunConfig:
   try:
     return RunConfig(
       from_json(GPTConfig, fields['model']),
-      # A run that does not say so is older than the choice.
+      # Runs without this field are older than it, and kept the raw text.
       from_json(DataConfig, {'raw_text': True, **fields['data']}),
       from_json(TrainConfig, fields['train']),
     )
@@ -163,18 +163,18 @@ def load_config(workdir: str | Path) -> RunConfig:
 def _config_fields(workdir: str | Path) -> dict[str, Any]:
   if not holds_run(workdir):
     raise InputError(
-      f'{workdir} holds no run (no config.json); train one with train.py'
+      f'{workdir} holds no run (no config.json); train one with minigpt train'
     )
   return read_json(Path(workdir) / 'config.json')
 
 
 def values(run: RunConfig) -> dict[str, Any]:
-  """Returns every field of the run's configs by its name."""
+  """Returns all fields of the run's configs by name."""
   return {k: v for c in run for k, v in dataclasses.asdict(c).items()}
 
 
 def check_same_data(workdir: str | Path, found: Fingerprint) -> None:
-  """Raises InputError where the text is not the one that was trained on."""
+  """Raises InputError if the text is not the one of the run."""
   saved = _config_fields(workdir).get('fingerprint')
   if saved is not None and saved != found._asdict():
     raise changed_text(
@@ -184,11 +184,11 @@ def check_same_data(workdir: str | Path, found: Fingerprint) -> None:
 
 
 def changed_text(workdir: str | Path, now: str) -> InputError:
-  """Makes the error of a run whose text is not what it was begun with.
+  """Returns the error for a run whose text has changed.
 
   Args:
-    workdir: the run's.
-    now: what the text is now.
+    workdir: of the run.
+    now: describes the text as it is now.
   """
   saved = _config_fields(workdir).get('fingerprint')
   before = f'; config.json says {saved}'
@@ -197,42 +197,42 @@ def changed_text(workdir: str | Path, now: str) -> InputError:
     if type(n) is int and type(crc) is int:
       before = f'; it had {n:,} tokens with checksum {crc:08x}'
   return InputError(
-    f'the text has changed since {workdir} was begun{before}; {now}; bring the '
-    'text back, or choose another --workdir'
+    f'the text has changed since {workdir} was begun{before}; {now}; restore '
+    'the text, or choose another --workdir'
   )
 
 
 def check_has_checkpoints(
   workdir: str | Path, last_step: int, interval: int
 ) -> None:
-  """Refuses to begin a run again whose checkpoints are gone.
+  """Refuses to restart a run from its first step if its checkpoints are lost.
 
   Args:
-    workdir: the run's.
-    last_step: the last one in metrics.jsonl; 0: there is none.
+    workdir: of the run.
+    last_step: the last step in metrics.jsonl, or 0.
     interval: steps between checkpoints.
 
   Raises:
-    InputError: there must have been a checkpoint by that step.
+    InputError: the run had reached a checkpoint, but there is none.
   """
   folder = checkpoints(workdir)
   whole, damages = checkpoint.scan(folder)
   if whole or damages:
     return
-  # A killed run may lack the checkpoint that was being written at the end of
-  # an interval, and no more: the next save waits for it. The folder itself is
-  # as old as the run, or (by earlier versions) as the first checkpoint.
+  # A run killed while its first checkpoint is written has none. It can have
+  # made up to one more interval of steps, as the next save waits for the first.
+  # Earlier versions created the folder with the first checkpoint.
   most = 2 * interval if folder.is_dir() else interval
   if last_step > most:
     raise InputError(
       f'{folder} holds no checkpoint, but metrics.jsonl reaches step '
-      f'{last_step}: bring the checkpoints back from a copy, or choose another '
+      f'{last_step}: restore the checkpoints from a backup, or choose another '
       '--workdir'
     )
 
 
 def check_can_continue(workdir: str | Path, saved: RunConfig) -> None:
-  """Raises UsageError where `write` made the run, which has no data."""
+  """Raises UsageError if `write` made the run, which then has no data."""
   if not saved.data.dataset:
     raise UsageError(
       f'{workdir} holds a converted model, not a run to continue: give '
@@ -243,10 +243,10 @@ def check_can_continue(workdir: str | Path, saved: RunConfig) -> None:
 def check_same_run(
   workdir: str | Path, saved: RunConfig, overrides: Mapping[str, Any]
 ) -> None:
-  """Raises UsageError where an override contradicts the saved run."""
+  """Raises UsageError if an override contradicts the saved run."""
   known = values(saved)
   for name, value in overrides.items():
-    # What agrees with the saved run may always be repeated.
+    # A flag may repeat the saved value.
     if known[name] == value:
       continue
     if name not in CHANGEABLE or not _may_move(workdir, saved, name, value):
@@ -260,12 +260,12 @@ def check_same_run(
 def _may_move(
   workdir: str | Path, saved: RunConfig, name: str, value: Any
 ) -> bool:
-  """Tells whether a checksum will prove that what has moved is the same."""
+  """Tells whether a checksum can prove that moved content is the same."""
   if name == 'dataset':
     return _config_fields(workdir).get('fingerprint') is not None
   if name == 'init_from':
-    # The checkpoint of adapters has the checksum of the frozen weights;
-    # one of all weights makes the start superfluous.
+    # A checkpoint of adapters holds the checksum of the frozen weights; one of
+    # all weights makes the model of `init_from` unnecessary.
     both = bool(value) and bool(saved.train.init_from)
     return both and bool(checkpoint.list_checkpoints(checkpoints(workdir)))
   return True

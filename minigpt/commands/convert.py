@@ -25,7 +25,7 @@ def main() -> None:
     raise UsageError('give --from and --to')
   source, target = Path(flags.FROM.value), Path(flags.TO.value)
   if target.exists():
-    raise InputError(f'{target} is there already; choose another --to')
+    raise InputError(f'{target} exists already; choose another --to')
   tokenizer = (
     tokenizers.load(flags.TOKENIZER.value) if flags.TOKENIZER.value else None
   )

@@ -26,7 +26,7 @@ def main() -> None:
   if output is None or not output.endswith('.json'):
     raise UsageError('--output is missing; name a file that ends with .json')
   if Path(output).exists():
-    raise UsageError(f'{output} is there already; choose another --output')
+    raise UsageError(f'{output} exists already; choose another --output')
   bpe_trainer.check(flags.VOCAB_SIZE.value, flags.SPECIAL.value)
   tokenizer = train_bpe(
     input_paths(flags.INPUT.value, flags.SKIP_BAD_FILES.value),

@@ -1,7 +1,7 @@
-"""What a process needs around its work, and no model.
+"""The runtime of a process: what every command needs, whatever the model.
 
-Flags and exit codes (`app`), what is printed (`output`), preparing a process
-for TensorFlow (`startup`, `malloc`), files that are never half-written
-(`atomic_io`), one writer for a folder (`lock`), paths that TensorFlow would
-misread (`literal_path`), and signals that ask for an end (`signals`).
+Flags and exit codes (`app`), guarded output streams (`output`), the set-up of
+TensorFlow (`startup`, `malloc`), atomic files and folders (`atomic_io`), JSON
+files (`json_io`), a lock per folder (`lock`), paths that TensorFlow misreads
+(`literal_path`), and signals that ask the process to stop (`signals`).
 """

@@ -1,7 +1,7 @@
-"""The shell around a command: its flags, its help, and errors as one line.
+"""Runs a command: parses flags, prints help, and reports errors in one line.
 
-A command keeps its flags in a `FlagValues` of its own, so any number of
-commands can be imported into one process, in any order.
+Each command has a `FlagValues` of its own, so that any number of commands can
+be imported into one process, in any order.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ _DEFINE: dict[Any, Callable[..., Any]] = {
   str: flags.DEFINE_string,
   tuple[str, ...]: flags.DEFINE_multi_string,
 }
-# absl then counts the flags below as those of the module that asks for them.
+# Makes absl attribute the flags defined below to the calling module.
 flags.disclaim_key_flags()
 
 
 def define_flags(values: flags.FlagValues, *configs: type[Any]) -> None:
-  """Defines one flag for each field of the dataclasses that has a help text.
+  """Defines a flag for each field of the dataclasses that has a help text.
 
-  The flags default to None, so that `explicit_flags` can tell a value that
-  was typed from one that a preset or the dataclass supplies.
+  The flags default to None, so that `explicit_flags` can tell values from the
+  command line from those of a preset or the dataclass.
   """
   for config in configs:
     types = typing.get_type_hints(config)
@@ -77,10 +77,10 @@ def run(
 
   Args:
     values: the flags of the command.
-    documentation: what the command does.
-    main: the command itself.
-    takes_arguments: call `main` with the list of arguments that are no flags;
-      without it, such an argument is refused.
+    documentation: the head of the help text.
+    main: the function of the command.
+    takes_arguments: True passes positional arguments to `main`, as a list;
+      False refuses them.
   """
   output.guard()
   logging.set_verbosity(logging.WARNING)
@@ -107,10 +107,10 @@ def run(
 def parse_flags(
   values: flags.FlagValues, argv: Sequence[str], takes_arguments: bool = False
 ) -> Sequence[str]:
-  """Sets flags from `argv`; returns its first element and what is no flag.
+  """Parses `argv`; returns its first element and the positional arguments.
 
   Raises:
-    UsageError: an unknown flag, a wrong value, or an unexpected argument.
+    UsageError: a flag is unknown, a value is wrong, or an argument unexpected.
   """
   try:
     rest = values(argv)
@@ -125,7 +125,7 @@ def parse_flags(
 
 
 def exit_code(main: Callable[..., int | None], *arguments: Any) -> int:
-  """Calls `main`; returns its exit code, having printed what went wrong."""
+  """Calls `main`, prints its error in one line, and returns the exit code."""
   output.guard()
   try:
     code = main(*arguments) or 0
@@ -140,7 +140,7 @@ def exit_code(main: Callable[..., int | None], *arguments: Any) -> int:
 
 
 class _HelpFlag(flags.BooleanFlag):
-  """Prints help and exits with 0; absl's own flags exit with 1."""
+  """Prints help and exits with 0, where absl's own flag exits with 1."""
 
   def __init__(self, name: str, short_name: str | None, text: str) -> None:
     super().__init__(
@@ -155,7 +155,7 @@ class _HelpFlag(flags.BooleanFlag):
 
 
 def _adopt(values: flags.FlagValues, documentation: str) -> None:
-  """Adds the command's flags to absl's own, as those of the main program."""
+  """Adds the command's flags to absl's, as flags of the main module."""
   flags.FLAGS.append_flag_values(values)
   for name in values:
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], values[name])
@@ -174,7 +174,7 @@ def _adopt(values: flags.FlagValues, documentation: str) -> None:
 def _fail(message: object, code: int) -> int:
   """Prints an error in one line, and returns `code`."""
   name = os.path.basename(sys.argv[0])
-  # A path may hold a line feed.
+  # A path may contain a line feed.
   line = ' '.join(str(message).splitlines())
   print(f'{name}: {line}', file=sys.stderr)
   return code

@@ -1,9 +1,9 @@
-"""Files and folders that are either whole or absent, also after a crash.
+"""Atomic files and folders: complete or absent, even after a crash.
 
-Each is written under a temporary name in the same folder, flushed to the disk,
-and renamed, which a file system does in one step. The temporary name is one
-that the system has just created for this writer alone: numbers of processes
-are not unique where containers share a volume.
+A file or folder is written under a temporary name in the same folder, flushed
+to the disk, and renamed, which is atomic. The temporary name is random and
+created exclusively; process ids would not be unique where several containers
+share a volume.
 """
 
 import contextlib
@@ -21,23 +21,23 @@ from minigpt.errors import InputError
 
 
 def write_text(path: str | Path, text: str) -> None:
-  """Replaces the file by one with `text` in UTF-8.
+  """Writes `text` to the file in UTF-8, replacing it atomically.
 
   Raises:
-    InputError: it cannot be written; the previous file is untouched.
+    InputError: the file cannot be written; the previous one is untouched.
   """
   with new_file(path) as scratch:
-    # A page may show the path of a run, which need not be Unicode.
+    # The text may contain a path, which need not be valid Unicode.
     scratch.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-  """Yields a temporary path; the file written there then replaces `path`.
+  """Yields a temporary path; at the end, the file there replaces `path`.
 
   Raises:
-    InputError: an OSError came up within, or the file cannot be replaced; the
-      previous file is untouched.
+    InputError: an OSError was raised inside the context, or the file cannot be
+      replaced; the previous file is untouched.
   """
   path, scratch = Path(path), None
   try:
@@ -53,10 +53,10 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-  """Makes sure, before long work, that its file can be written; writes none.
+  """Checks that a file can be written, before the work that produces it.
 
   Raises:
-    InputError: it cannot.
+    InputError: the file cannot be written.
   """
   path = Path(path)
   try:
@@ -80,21 +80,20 @@ def new_folder(
   errors: tuple[type[Exception], ...] = (),
   parents: bool = True,
 ) -> Iterator[Path]:
-  """Yields an empty temporary folder, which then becomes `path`.
+  """Yields an empty temporary folder; at the end, renames it to `path`.
 
   Args:
-    path: must not exist.
-    errors: exceptions, apart from OSError, that mean a failure to write.
-    parents: create the folder that `path` lies in.
+    path: the folder, which must not exist.
+    errors: exceptions besides OSError that count as a failure to write.
+    parents: whether to create the parent folders of `path`.
 
   Raises:
-    InputError: `path` exists, or cannot be written; then nothing is left
-      behind.
+    InputError: `path` exists, or cannot be written; nothing is left behind.
   """
   path, scratch = Path(path), None
   failures: tuple[type[Exception], ...] = (OSError, *errors)
   if path.exists():
-    raise InputError(f'{path} is there already; choose another path')
+    raise InputError(f'{path} exists already; choose another path')
   try:
     if parents:
       path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +106,7 @@ def new_folder(
     fsync(path.parent)
   except failures as error:
     raise InputError(
-      f'{path} could not be written ({reason(error)}); what was there before '
-      'is untouched'
+      f'{path} could not be written ({reason(error)}); nothing was changed'
     ) from None
   finally:
     if scratch:
@@ -136,41 +134,41 @@ def unnamed_files() -> Iterator[Callable[[], IO[bytes]]]:
 
 
 def delete_folder(path: Path) -> None:
-  """Deletes a folder so that no part of it is ever seen under its name.
+  """Deletes a folder atomically: renames it first.
 
   Raises:
-    OSError: it cannot be renamed.
+    OSError: the folder cannot be renamed.
   """
-  if path.is_symlink():  # What it leads to is not ours.
+  if path.is_symlink():  # Leave the folder that it points to.
     path.unlink()
     return
   scratch = _create_beside(path, Path.mkdir)
   try:
-    path.rename(scratch)  # A folder may take the name of an empty one.
+    path.rename(scratch)  # A rename may replace an empty folder.
   finally:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def open_to_append(path: str | Path) -> TextIO:
-  """Opens a text file of ours in UTF-8, or creates it.
+  """Opens a text file to append UTF-8, and creates it if necessary.
 
   Raises:
-    OSError: it cannot be opened, or is a symbolic link, a device or a pipe: in
-      a folder of someone else it could lead to any file.
+    OSError: it cannot be opened, or is a symbolic link, a device or a pipe. In
+      a folder that others can write, a link could lead to any file.
   """
-  # Without O_NONBLOCK, a pipe would be waited for.
+  # Without O_NONBLOCK, opening a pipe would wait for a reader.
   flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
   handle = os.open(path, flags, 0o666)
   if not stat.S_ISREG(os.fstat(handle).st_mode):
     os.close(handle)
-    raise OSError(errno.EINVAL, 'it is no regular file')
+    raise OSError(errno.EINVAL, 'it is not a regular file')
   return os.fdopen(handle, 'a', encoding='utf-8')
 
 
 def sweep(folder: Path) -> None:
-  """Deletes what killed writers have left under temporary names.
+  """Deletes the temporary files and folders of killed writers.
 
-  The caller must be the only writer.
+  The caller must be the only writer in the folder.
   """
   for path in folder.glob('*.tmp-*'):
     if path.is_dir() and not path.is_symlink():
@@ -194,13 +192,13 @@ def fsync(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-  """Returns what an exception says, in one line and without a path."""
+  """Returns the message of an exception, in one line and without the path."""
   lines = str(error).splitlines() or [type(error).__name__]
   return getattr(error, 'strerror', None) or lines[0]
 
 
 def _create_beside(path: Path, create: Callable[[Path], object]) -> Path:
-  """Creates a temporary file or folder under a name that was not there."""
+  """Creates a temporary file or folder beside `path`, under an unused name."""
   while True:
     scratch = path.with_name(f'.tmp-{path.name}-{secrets.token_hex(8)}')
     with contextlib.suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""JSON objects from files and from lines, with errors that say where."""
+"""Reads JSON objects; errors name the file, or the line."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
   """Reads a file that holds one JSON object.
 
   Raises:
-    InputError: it cannot be read, or holds something else.
+    InputError: the file cannot be read, or does not hold a JSON object.
   """
   try:
     text = Path(path).read_text(encoding='utf-8-sig')
@@ -27,10 +27,10 @@ def parse_json(text: str | bytes, where: str) -> dict[str, Any]:
 
   Args:
     text: the object as JSON.
-    where: what errors call its place.
+    where: names the text in error messages.
 
   Raises:
-    InputError: the text is something else.
+    InputError: the text is not a JSON object.
   """
   try:
     content = json.loads(text)

@@ -1,9 +1,9 @@
-r"""Paths that TensorFlow reads as they are.
+r"""Works around paths that TensorFlow takes for glob patterns.
 
-Its readers of checkpoints look for the path as a pattern first and open it by
-its letters then, so a folder `a[1]` or `a\b`, which they have written, does not
-exist for them, and there is no way to escape it (2.21, `RestoreV2` and
-`tf.train.load_checkpoint`).
+TensorFlow's checkpoint readers (2.21, `RestoreV2` and
+`tf.train.load_checkpoint`) treat a path as a glob pattern, without a way to
+escape it. So they cannot find a checkpoint in a folder such as `a[1]` or `a\b`,
+although TensorFlow can write it there.
 """
 
 import contextlib
@@ -19,18 +19,19 @@ _MAGIC = frozenset('*?[\\')
 
 
 def is_pattern(path: str | Path) -> bool:
-  """Tells whether TensorFlow may take a path for a pattern."""
+  """Tells whether TensorFlow may take the path for a pattern."""
   return not _MAGIC.isdisjoint(os.path.abspath(path))
 
 
 @contextlib.contextmanager
 def literal_path(folder: Path) -> Iterator[Path]:
-  """Yields the folder, or where its path is a pattern a link that leads there.
+  """Yields a path to the folder that TensorFlow reads correctly.
 
-  What is read through it must be read before the end.
+  It is the folder itself, or else a temporary symbolic link, which exists only
+  inside the context.
 
   Raises:
-    InputError: there is no room for temporary files.
+    InputError: the link cannot be created.
   """
   with contextlib.ExitStack() as stack:
     if is_pattern(folder):

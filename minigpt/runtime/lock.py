@@ -1,4 +1,4 @@
-"""One writer for a folder, also when writers are killed."""
+"""A lock for a folder, which the kernel releases when its owner dies."""
 
 import contextlib
 import errno
@@ -12,27 +12,27 @@ from minigpt.runtime.atomic_io import open_to_append
 
 try:
   import fcntl
-except ModuleNotFoundError:  # Windows: only what writes no run works there.
+except ModuleNotFoundError:  # On Windows, runs can be read but not written.
   fcntl = None  # type: ignore[assignment]
 
 _NAME = 'lock'
-# How file systems say that they know no flock.
+# Errors of file systems that do not support flock.
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class Lock:
-  """A folder that this process alone may write."""
+  """The lock of a folder; only its holder may write there."""
 
   def __init__(self, folder: Path, file: TextIO):
     self.folder = folder
     self._file = file
 
   def holds(self) -> bool:
-    """Tells whether the folder is still the one that was locked."""
+    """Tells whether the path still leads to the folder that was locked."""
     return _is_named(self._file, self.folder / _NAME)
 
   def check(self) -> None:
-    """Raises InputError where the folder was renamed, deleted or replaced."""
+    """Raises InputError if the folder was renamed, deleted or replaced."""
     if self._file.closed:
       raise InputError(
         f'{self.folder} is no longer locked by this process; open the run '
@@ -45,8 +45,8 @@ class Lock:
       )
 
   def release(self) -> None:
-    """Gives the folder back."""
-    # By now, the name may belong to another folder and another process.
+    """Releases the lock."""
+    # Another process may have put another folder at this path meanwhile.
     if self.holds():
       (self.folder / _NAME).unlink(missing_ok=True)
     self._file.close()
@@ -54,18 +54,18 @@ class Lock:
 
 @contextlib.contextmanager
 def held(folder: str | Path, flag: str) -> Iterator[Lock]:
-  """Keeps other processes out of `folder`, which is created if necessary.
+  """Locks `folder`, which is created if necessary, for this process.
 
-  The kernel drops the lock with the process that holds it, so no stale one can
-  remain. A new folder that is still empty at the end is removed.
+  The kernel releases the lock when the process ends, so it is never stale. A
+  new folder that is still empty at the end is removed.
 
   Args:
-    folder: the folder to write.
-    flag: the name of the flag that gave the folder, for errors.
+    folder: the folder to lock.
+    flag: the name of the flag that gave the folder, for error messages.
 
   Raises:
-    InputError: another process holds it, the folder cannot be written, or the
-      system knows no locks.
+    InputError: another process holds the lock, the folder cannot be written,
+      or the system does not support locks.
   """
   if fcntl is None:
     raise InputError(
@@ -81,18 +81,18 @@ def held(folder: str | Path, flag: str) -> Iterator[Lock]:
     is_ours = lock.holds()
     lock.release()
     if is_new and is_ours:
-      with contextlib.suppress(OSError):  # It is not empty.
+      with contextlib.suppress(OSError):  # The folder is not empty.
         folder.rmdir()
 
 
 def _acquire(folder: Path, flag: str) -> Lock:
-  """Locks the folder, or says why that cannot be."""
+  """Locks the folder, or raises an InputError with the reason."""
   try:
     folder.mkdir(parents=True, exist_ok=True)
     return Lock(folder, _lock(folder / _NAME))
   except BlockingIOError:
     raise InputError(
-      f'{folder} is in use by process {_holder(folder)}; stop that, or choose '
+      f'{folder} is in use by process {_holder(folder)}; stop it, or choose '
       f'another --{flag}'
     ) from None
   except OSError as error:
@@ -109,7 +109,7 @@ def _acquire(folder: Path, flag: str) -> Lock:
 
 
 def _lock(path: Path) -> TextIO:
-  """Returns the file, locked, with this process's number in it."""
+  """Locks the file and writes this process's id to it."""
   while True:
     file = open_to_append(path)
     try:
@@ -122,16 +122,16 @@ def _lock(path: Path) -> TextIO:
     except OSError:
       file.close()
       raise
-    # Its holder left and deleted it between `open` and `flock`: what is locked
-    # now is no longer the file of this name.
+    # The previous holder deleted the file between `open` and `flock`, so this
+    # lock is on a file without a name: try again.
     file.close()
 
 
 def _is_named(file: TextIO, path: Path) -> bool:
-  """Tells whether `path` leads to the open file."""
+  """Tells whether `path` is the path of the open file."""
   try:
     return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
-  except (OSError, ValueError):  # It is closed.
+  except (OSError, ValueError):  # The path is missing, or the file closed.
     return False
 
 

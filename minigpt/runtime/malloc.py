@@ -1,20 +1,20 @@
-"""How GNU's allocator treats large blocks of memory that are freed.
+"""Settings of the GNU allocator, malloc, for large blocks.
 
-By default it returns each to the system at once, and the system fills every
-page with zeros when it is allocated again. A training step allocates and frees
-gigabytes.
+By default, malloc returns a large freed block to the system at once. A training
+step frees and allocates gigabytes, and the system would have to fill all their
+pages with zeros again.
 """
 
 import contextlib
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-# Of another C library, and of Windows, which has no such handle.
+# Errors with another C library, and on Windows, where CDLL(None) fails.
 _OTHER_LIBRARY = (AttributeError, TypeError)
 
 
 def keep_freed_memory() -> None:
-  """Makes freed memory stay with the process, to be allocated again."""
+  """Makes malloc keep freed memory for later allocations."""
   with contextlib.suppress(*_OTHER_LIBRARY):
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
@@ -22,6 +22,6 @@ def keep_freed_memory() -> None:
 
 
 def trim() -> None:
-  """Returns to the system what is free now, as after XLA has compiled."""
+  """Returns free memory to the system, as after XLA has compiled."""
   with contextlib.suppress(*_OTHER_LIBRARY):
     ctypes.CDLL(None).malloc_trim(0)

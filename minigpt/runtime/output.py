@@ -1,8 +1,8 @@
-"""Standard output and standard error that no reader can break.
+"""Robust standard output and standard error.
 
-Everything that commands print goes through here, so that none of them needs to
-think of a terminal without a character, a reader like `head` that has left, or
-a full disk. Works with the standard library alone.
+All output of commands goes through these streams, so that no command needs to
+handle a terminal that lacks a character, a reader such as `head` that closes
+the pipe, or a full disk. This module needs only the standard library.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from minigpt.errors import InputError
 
-# The reader of a pipe has left; the terminal is gone.
+# The reader of a pipe has closed it; the terminal is gone.
 _NO_READER = (errno.EPIPE, errno.EIO)
 
 
@@ -24,22 +24,22 @@ def guard() -> None:
   """Replaces both streams of this process by guarded ones."""
   for name in 'stdout', 'stderr':
     stream = getattr(sys, name)
-    if stream is None:  # It was closed before the process started.
+    if stream is None:  # The stream was closed before the process started.
       stream = open(os.devnull, 'w')  # noqa: SIM115
-    if type(stream) is io.TextIOWrapper:  # What tests capture is left alone.
+    if type(stream) is io.TextIOWrapper:  # Not a test's captured stream.
       setattr(sys, name, Output(stream))
 
 
 class Output(io.TextIOWrapper):
-  r"""A stream that shows \u1234 for what it has no character for.
+  r"""A stream that prints \u1234 for characters that its encoding lacks.
 
-  Where nobody reads it any more, a run that is training is asked to stop, so
-  that it saves; any other command exits with 141, as SIGPIPE would end it. That
-  is no exception of files, which would be said to be faults of other files.
+  When the reader has closed the pipe, a run that is training is asked to stop,
+  so that it saves; any other command exits with 141, as SIGPIPE would end it.
+  No OSError is raised: callers would report it as an error of their own files.
   """
 
   def __init__(self, stream: io.TextIOWrapper) -> None:
-    """Takes the place of `stream`."""
+    """Replaces `stream`."""
     super().__init__(
       stream.buffer,
       stream.encoding,
@@ -47,16 +47,16 @@ class Output(io.TextIOWrapper):
       line_buffering=stream.line_buffering,
       write_through=stream.write_through,
     )
-    self._replaced = stream  # It would close the buffer when it is deleted.
+    self._replaced = stream  # Kept: its deletion would close the buffer.
 
   def write(self, text: str) -> int:
-    """Writes text; raises InputError where it can't be."""
+    """Writes text; raises InputError if the disk is full or the like."""
     with self._guarded():
       return super().write(text)
     return len(text)
 
   def flush(self) -> None:
-    """Writes what is left in buffers; raises InputError where it can't be."""
+    """Flushes the stream; raises InputError if the disk is full or the like."""
     with self._guarded():
       super().flush()
 
@@ -65,7 +65,7 @@ class Output(io.TextIOWrapper):
     try:
       yield
     except OSError as error:
-      # What is left in a buffer must not fail again when Python ends.
+      # The rest of the buffer must not fail again when Python exits.
       os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
       if error.errno not in _NO_READER:
         raise InputError(

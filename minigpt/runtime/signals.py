@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, noticed also during a native call."""
+"""Handles signals that ask a process to stop, even during a native call."""
 
 import os
 import signal
@@ -8,42 +8,43 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# What people, service managers and batch systems send, where the system has it:
-# the user signals and SIGXCPU announce the end of a job's time.
+# Signals of people, service managers and batch systems, as far as the platform
+# has them. Batch systems send SIGUSR1, SIGUSR2 or SIGXCPU near a job's end.
 _NAMES = 'SIGTERM SIGINT SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGXCPU'
 STOPPING = tuple(
   getattr(signal, name) for name in _NAMES.split() if hasattr(signal, name)
 )
-# Seconds in which further signals are the same request: one that was sent to a
-# whole group reaches a worker again through its launcher, and service managers
-# send SIGHUP after SIGTERM.
+# Seconds in which further signals count as the same request: a launcher passes
+# on a signal that its worker has already received as a member of the process
+# group, and service managers send SIGHUP after SIGTERM.
 SAME_REQUEST = 2.0
 
 
 class StopRequest:
-  """Sets `number` at the first signal within `with`; exits at a second one.
+  """Sets `number` at the first signal inside the context; exits at a second.
 
-  Python runs its own handlers only between two bytecodes, and merges signals
-  that arrive meanwhile; a thread that reads the wake-up pipe sees each at once.
-  Signals that the process was started to ignore (nohup) stay ignored.
+  Python runs signal handlers only between two bytecodes, and merges signals
+  that arrive before; here, a thread reads each signal from Python's wake-up
+  pipe at once. Signals that the process ignores from its start (nohup) stay
+  ignored.
 
   Attributes:
-    number: the signal that was received, 0 before.
+    number: the signal that was received, or 0.
   """
 
   def __init__(
     self, notice: str, before_exit: Callable[[], object] = lambda: None
   ):
-    """Prepares the answer to signals.
+    """Configures the reaction to signals.
 
     Args:
-      notice: the line that is printed at the first signal.
-      before_exit: what a second signal still waits for.
+      notice: the line to print at the first signal.
+      before_exit: is called before a second signal exits.
     """
     self.number = 0
     self._notice = notice
     self._before_exit = before_exit
-    self._exits_from = 0.0  # When a further signal is a second request.
+    self._exits_from = 0.0  # From this time on, another signal exits.
     self._replaced: dict[int, Any] = {}
 
   def __enter__(self) -> 'StopRequest':
@@ -54,7 +55,7 @@ class StopRequest:
     self._thread.start()
     for number in STOPPING:
       if signal.getsignal(number) is not signal.SIG_IGN:
-        # The wake-up pipe is written only for signals that have a handler.
+        # Python writes only signals with a handler to the wake-up pipe.
         self._replaced[number] = signal.signal(number, lambda *_: None)
     return self
 
@@ -62,7 +63,7 @@ class StopRequest:
     for number, handler in self._replaced.items():
       signal.signal(number, handler)
     signal.set_wakeup_fd(self._previous_fd)
-    os.close(self._writer)  # The thread reads the end of the file, and ends.
+    os.close(self._writer)  # Ends the thread: it reads the end of the file.
     self._thread.join()
     os.close(self._reader)
 

@@ -15,11 +15,11 @@ from minigpt.runtime import malloc
 def configure() -> None:
   """Prepares the process of a command, and imports TensorFlow.
 
-  Sets the log level, XLA's flags and the allocator, where the user leaves them
-  open; keeps TensorFlow from printing that it found no GPU, which it does
-  before its log level counts, and what is deprecated.
+  Sets the log level, XLA's flags and the allocator, unless the user has set
+  them. Suppresses deprecation warnings, and the message that no GPU was found,
+  which TensorFlow prints whatever the log level.
   """
-  # When a worker is lost, the others print many lines about it.
+  # With several workers, the loss of one makes the others log many errors.
   quiet = '3' if 'TF_CONFIG' in os.environ else '2'
   level = os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', quiet)
   with outside_garbage_collection(), _stderr_closed():
@@ -34,10 +34,10 @@ def configure() -> None:
 
 @contextlib.contextmanager
 def outside_garbage_collection() -> Iterator[None]:
-  """Exempts what is imported within from garbage collection.
+  """Exempts objects created inside the context from garbage collection.
 
-  To search TensorFlow's million objects takes as long as to import them, and
-  they would be searched again when the process ends.
+  A collection that traverses TensorFlow's million objects takes as long as the
+  import, and there would be another when the process ends.
   """
   gc.disable()
   try:
@@ -48,10 +48,10 @@ def outside_garbage_collection() -> Iterator[None]:
 
 
 def set_xla_flags() -> None:
-  """Adds our flags to the environment variable XLA_FLAGS.
+  """Adds minigpt's flags to the environment variable XLA_FLAGS.
 
-  XLA reads it when a process compiles its first program; later calls change
-  nothing. Imports TensorFlow, for its version.
+  XLA reads it when a process compiles its first program, so a later call has no
+  effect. The flags depend on TensorFlow's version, so this imports TensorFlow.
   """
   import tensorflow as tf
 
@@ -61,22 +61,23 @@ def set_xla_flags() -> None:
 
 
 def xla_flags(user_flags: str, version: str) -> str:
-  """Returns the user's flags and, for what they leave open, ours.
+  """Returns the user's flags, and minigpt's where the user has set none.
 
-  XLA ends the process at a flag that it does not know.
+  XLA aborts the process at a flag that it does not know, so flags depend on the
+  version.
 
   Args:
     user_flags: the value of XLA_FLAGS.
-    version: TensorFlow's, as in `2.21.0`.
+    version: TensorFlow's version, as in `2.21.0`.
   """
   if user_flags.strip()[:1] not in ('', '-'):
     return user_flags  # The name of a file with flags.
-  # XLA halves the vectors of a processor with AVX-512 unless told not to.
+  # By default, XLA uses vectors of 256 bits even on AVX-512.
   ours = {'xla_cpu_prefer_vector_width': '512'}
   if tuple(map(int, version.split('.')[:2])) >= (2, 21):
-    # Two threads that run one program for the first time, as in `hybrid` mode,
-    # can crash where it reduces with YNNPACK: both build its graph in the same
-    # place.
+    # Without this flag, XLA reduces with YNNPACK, which can crash when two
+    # threads run a program for the first time, as in `hybrid` mode: both build
+    # YNNPACK's graph in the same place.
     ours['xla_cpu_experimental_ynn_fusion_type'] = '-reduce'
   added = [
     f'--{name}={v}' for name, v in ours.items() if name not in user_flags
@@ -86,7 +87,7 @@ def xla_flags(user_flags: str, version: str) -> str:
 
 @contextlib.contextmanager
 def _stderr_closed() -> Iterator[None]:
-  """Discards what native code prints: it does not use Python's sys.stderr."""
+  """Discards the standard error of native code, which bypasses sys.stderr."""
   sys.stderr.flush()
   kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
   os.dup2(nowhere, 2)

@@ -82,7 +82,7 @@ def publish(
     raise UsageError(f'version={version}: it must lie in [1, {_LAST}]')
   if version in children:
     raise InputError(
-      f'{children[version]} is there already; choose another version'
+      f'{children[version]} exists already; choose another version'
     )
   path = base / str(version)
   with atomic_io.new_folder(path, (tf.errors.OpError,)) as scratch:

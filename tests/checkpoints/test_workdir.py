@@ -53,7 +53,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(
   if has_folder:
     workdir.create_folders(tmp_path)
   if is_refused:
-    with pytest.raises(InputError, match=f'reaches step {last_step}: bring'):
+    with pytest.raises(InputError, match=f'reaches step {last_step}: restore'):
       workdir.check_has_checkpoints(tmp_path, last_step, 10)
   else:
     workdir.check_has_checkpoints(tmp_path, last_step, 10)

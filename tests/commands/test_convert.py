@@ -49,5 +49,5 @@ def test_there_and_back(tmp_path, char61):
 def test_a_fault_is_one_line():
   result = convert(**{'from': GOLDEN, 'to': ROOT / 'tests'})
   assert result.returncode == 1
-  assert 'is there already' in result.stderr.strip().splitlines()[-1]
+  assert 'exists already' in result.stderr.strip().splitlines()[-1]
   assert 'Traceback' not in result.stderr

@@ -76,4 +76,4 @@ def test_the_program_and_its_faults(model, tmp_path):
   again = helpers.run(program, *flags, cwd=base)
   assert again.returncode == 1
   assert again.stderr.count('\n') == 1
-  assert 'is there already' in again.stderr
+  assert 'exists already' in again.stderr

@@ -28,7 +28,7 @@ def test_it_writes_a_vocabulary_of_all_the_text(tmp_path, capsys):
   # Nothing is overwritten.
   before = out.read_bytes()
   assert helpers.run_here('tokenizer', *flags) == 2
-  assert 'is there already' in capsys.readouterr().err
+  assert 'exists already' in capsys.readouterr().err
   assert out.read_bytes() == before
 
 

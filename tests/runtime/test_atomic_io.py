@@ -42,7 +42,7 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
 
 
 def test_a_folder_that_exists_is_refused_untouched(tmp_path):
-  refused = pytest.raises(InputError, match='is there already')
+  refused = pytest.raises(InputError, match='exists already')
   with refused, atomic_io.new_folder(tmp_path):
     pytest.fail('it was yielded')
 

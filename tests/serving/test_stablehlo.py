@@ -171,7 +171,7 @@ def test_an_artifact_is_portable_and_names_no_file_of_this_machine(folder):
 
 def test_a_folder_that_is_there_stays_as_it_is(folder):
   before = (folder / stablehlo.MANIFEST).read_text()
-  with pytest.raises(InputError, match='is there already'):
+  with pytest.raises(InputError, match='exists already'):
     stablehlo.write(folder, {}, {})
   assert (folder / stablehlo.MANIFEST).read_text() == before
 

@@ -20,7 +20,7 @@ def test_versions_count_up_and_are_never_changed(tmp_path):
   assert versions.publish(base, content).name == '1'
   assert versions.publish(base, content, version=7).name == '7'
   assert versions.publish(base, content).name == '8'
-  with pytest.raises(InputError, match='7 is there already'):
+  with pytest.raises(InputError, match='7 exists already'):
     versions.publish(base, lambda *_: pytest.fail('written'), version=7)
   with pytest.raises(UsageError, match='version=0'):
     versions.publish(base, content, version=0)
@@ -45,7 +45,7 @@ def test_a_number_is_a_version_however_it_is_written(tmp_path):
   for name in ('007', '8', '9', '99999999999999999999', 'x1', '1x'):
     (tmp_path / name).mkdir()
   assert versions.versions(tmp_path) == [7, 8, 9]
-  with pytest.raises(InputError, match='007 is there already'):
+  with pytest.raises(InputError, match='007 exists already'):
     versions.publish(tmp_path, content, version=7)
   versions.publish(tmp_path, content, keep=2)
   assert versions.versions(tmp_path) == [9, 10]
