@@ -112,8 +112,7 @@ def _export(trained: Trained, base: Path, options: Options) -> None:
   )
   print(summary(exported))
   if flags.SERVING_CONFIG.value:
-    print(
-      server_config.write_serving_config(
-        base, base.resolve().name, options.batch_sizes, options.xla
-      )
+    command = server_config.write_serving_config(
+      base, base.resolve().name, options.batch_sizes, options.xla
     )
+    print(f'with Docker, TensorFlow Serving serves it by\n{command}')

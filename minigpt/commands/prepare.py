@@ -17,6 +17,7 @@ from minigpt.commands.flags import prepare as flags
 from minigpt.data.corpus import input_paths, make_tokenizer, prepare
 from minigpt.errors import UsageError
 from minigpt.runtime import lock
+from minigpt.runtime.output import program
 
 
 def main() -> None:
@@ -48,6 +49,6 @@ def main() -> None:
   print(
     f'{totals["n_tokens"]:,} tokens of {totals["n_documents"]:,} documents in '
     f'{len(manifest.shards)} shards; train on them with\n'
-    f'  python -m minigpt train --dataset={shlex.quote(str(folder))} '
+    f'  {program()} train --dataset={shlex.quote(str(folder))} '
     '--workdir=...'
   )

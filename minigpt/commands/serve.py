@@ -45,7 +45,7 @@ def main() -> None:
     service = _service(Path(flags.EXPORT_DIR.value))
     host, port, *_ = listening.getsockname()
     name = service.model.name
-    print(f'{name}: http://{host}:{port}/v1', flush=True)
+    print(f'{name}: http://{host}:{port}/v1 (Ctrl-C stops it)', flush=True)
     serving = run.server(
       service, flags.MAX_CONNECTIONS.value, flags.GRACE_SECONDS.value
     )

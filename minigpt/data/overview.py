@@ -115,13 +115,13 @@ def describe(found: Overview) -> str:
       f'{train.context_length}',
       f'validation  {len(val):,} tokens, {len(val) / n:.1%}',
       f'vocabulary  {found.tokenizer.vocab_size:,} ({found.tokenizer.name}); '
-      f'{found.n_unused:,} of them never come{seen}',
-      f'characters  {found.n_characters / found.n_looked:.2f} a token, '
-      f'{found.n_bytes / found.n_looked:.2f} bytes a token',
+      f'{found.n_unused:,} of them never occur{seen}',
+      f'per token   {found.n_characters / found.n_looked:.2f} characters, '
+      f'{found.n_bytes / found.n_looked:.2f} bytes',
       f'unseen      {len(found.unseen)} characters of the validation part are '
       f'not in the training part{unseen}',
-      f'lines       {lines.n:,}; {lines.n_repeated / lines.n:.1%} were there '
-      f'before; most often, {times:,} times, {text[:40]!r}',
+      f'lines       {lines.n:,}; {lines.n_repeated / lines.n:.1%} repeat an '
+      f'earlier line; most often, {times:,} times, {text[:40]!r}',
       'lengths of lines in characters',
       *_bars(lines.histogram),
       'windows',

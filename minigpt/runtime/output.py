@@ -13,11 +13,18 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 from minigpt.errors import InputError
 
 # The reader of a pipe has closed it; the terminal is gone.
 _NO_READER = (errno.EPIPE, errno.EIO)
+
+
+def program() -> str:
+  """Returns what starts another command the way this one was started."""
+  name = 'minigpt'
+  return name if Path(sys.argv[0]).name == name else f'python -m {name}'
 
 
 def guard() -> None:

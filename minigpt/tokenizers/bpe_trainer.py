@@ -108,7 +108,7 @@ def _rustbpe() -> Any:
     import rustbpe
   except ImportError:
     raise InputError(
-      "to train a vocabulary, install rustbpe: pip install 'minigpt[bpe]'; to "
-      'use one that is trained needs nothing more'
+      "training a vocabulary needs rustbpe: pip install 'minigpt[bpe]'; using "
+      'a trained one does not'
     ) from None
   return rustbpe

@@ -100,11 +100,11 @@ def check(config: GPTConfig, recipe: TrainConfig, machine: int) -> str:
       f'gradient and moments take {_gib(need.state)}, this machine has '
       f'{_gib(machine)}; choose a smaller --preset, or a larger machine'
     )
-  line = f'about {_gib(need.total)} of {_gib(machine)} memory'
+  line = f'needs about {_gib(need.total)} of {_gib(machine)} memory'
   if need.total > 0.8 * machine:
     line += (
-      f', {_gib(need.activations)} of it activations: if that is too much, '
-      f'lower --batch_size={recipe.batch_size} and raise '
+      f', {_gib(need.activations)} of it for activations: if that is too '
+      f'much, lower --batch_size={recipe.batch_size} and raise '
       f'--grad_accum={recipe.grad_accum} by the same factor'
     )
     line += '' if config.remat else ', or give --remat'

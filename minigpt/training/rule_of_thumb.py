@@ -83,6 +83,7 @@ def describe(n_tokens: int, minutes: float, gflops: float) -> str:
   flags = ' '.join(f'--{name}={v}' for name, v in found._asdict().items())
   return (
     f'rule of thumb for {n_tokens:,} tokens: {found.n_parameters:,} parameters '
-    f'in blocks, {found.n_tokens / n_tokens:.1f} passes, {takes:,.1f} min at '
-    f'{gflops:g} GFLOP/s (vocab_size: with bpe)\n  {flags}'
+    f'in blocks, {found.n_tokens / n_tokens:.1f} passes over the text, '
+    f'{takes:,.1f} min at {gflops:g} GFLOP/s; as flags (--vocab_size only with '
+    f'--tokenizer=bpe):\n  {flags}'
   )

@@ -356,10 +356,16 @@ def describe(setup: RunSetup) -> str:
     f'{data.train.n_tokens:,} training tokens in {data.train.n_examples:,} '
     f'windows, {data.n_val_tokens:,} validation tokens, '
     f'vocabulary {model.vocab_size:,} ({data.tokenizer.name})\n'
-    f'{recipe.steps:,} steps of {recipe.batch_size} x {recipe.grad_accum} '
-    f'windows of {model.context_length} tokens in {recipe.compute_dtype}'
+    f'{recipe.steps:,} steps of {_batch(recipe)} windows of '
+    f'{model.context_length} tokens in {recipe.compute_dtype}'
     f'{_memory_line(config)}'
   )
+
+
+def _batch(recipe: TrainConfig) -> str:
+  """Says how many windows a step reads."""
+  n, n_parts = recipe.batch_size, recipe.grad_accum
+  return f'{n:,}' if n_parts == 1 else f'{n_parts:,} x {n:,}'
 
 
 def _adapter_line(config: RunConfig) -> str:

@@ -21,6 +21,7 @@ from minigpt.errors import InputError
 from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
 from minigpt.runtime import malloc
+from minigpt.runtime.output import program
 from minigpt.runtime.signals import StopRequest
 from minigpt.training import metrics, stability
 from minigpt.training.metrics import Record, RunLog, Say, clock
@@ -387,7 +388,7 @@ class Trainer(RunState):
       f'--- sample\n{text}\n---\n'
       f'{self.step:,} steps in {clock(seconds)}; {best}\n'
       f'{self.path} holds metrics.jsonl, samples.txt and checkpoints; generate '
-      f'more with\n  python -m minigpt generate --workdir={path} --prompt=...'
+      f'more with\n  {program()} generate --workdir={path} --prompt=...'
     )
 
 

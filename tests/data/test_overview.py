@@ -44,7 +44,7 @@ def test_only_the_beginning_of_a_long_text_is_looked_at(tmp_path, monkeypatch):
   (tmp_path / 'a.txt').write_text('abc' * 400)
   found = overview.look(DataConfig(str(tmp_path / 'a.txt')), 8)
   assert (found.n_looked, found.n_characters) == (100, 100)
-  assert 'never come, of the first 100\n' in overview.describe(found)
+  assert 'never occur, of the first 100\n' in overview.describe(found)
 
 
 def test_prompts_and_completions_are_no_text(tmp_path):

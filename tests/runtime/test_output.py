@@ -8,6 +8,8 @@ import sys
 import helpers
 import pytest
 
+from minigpt.runtime import output
+
 START = 'import sys\nfrom minigpt.runtime import app, atomic_io, signals\n'
 
 
@@ -95,3 +97,16 @@ def test_help_ends_when_its_reader_has_left(command):
   os.close(pipe)
   assert done.returncode == 128 + signal.SIGPIPE
   assert done.stderr == b''
+
+
+@pytest.mark.parametrize(
+  ('script', 'found'),
+  [
+    ('/home/me/.venv/bin/minigpt', 'minigpt'),
+    ('/src/minigpt/__main__.py', 'python -m minigpt'),
+    ('train.py', 'python -m minigpt'),
+  ],
+)
+def test_other_commands_are_named_as_this_one_was(script, found, monkeypatch):
+  monkeypatch.setattr('sys.argv', [script, 'train'])
+  assert output.program() == found
