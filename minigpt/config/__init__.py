@@ -1,8 +1,8 @@
-"""What a run is made of, as plain values: model, data, training, presets.
+"""The settings of a run as plain values: model, data, training, presets.
 
-Every field carries its help text, and the commands make one flag of each field,
-so this package is the only place that knows what can be set. It imports no
-TensorFlow and reads no files; `training.run_setup` turns its values into a run.
+Each field has a help text, and the commands define a flag for each field, so
+all settings are listed here and nowhere else. This package imports no
+TensorFlow and reads no files; `training.run_setup` opens a run with its values.
 """
 
 from minigpt.config.data import DataConfig

@@ -1,4 +1,4 @@
-"""Which text a run reads."""
+"""The settings of a run's data."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from minigpt.config.validation import (
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """Which text is read, and how it is cut into examples.
+  """The text of a run, its tokenizer, and how it is cut into examples.
 
   Raises:
     UsageError: `val_fraction` is outside [0, 1) or `stride` is negative.

@@ -1,4 +1,4 @@
-"""The shape of a model, and the formats of its weights."""
+"""The sizes of a model, and the formats of its weights."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from minigpt.config.validation import (
   option,
 )
 
-# Formats of weights: in an export, and in memory. 'w8a8' is int8 that is
-# multiplied in 8 bits, too.
+# Formats of weights: on disk in an export, and in memory. 'w8a8' stores int8
+# weights and also rounds activations to 8 bits for the matmul.
 STORED_WEIGHTS = ('float32', 'bfloat16', 'int8')
 WEIGHTS = (*STORED_WEIGHTS, 'w8a8')
 
@@ -93,7 +93,7 @@ class GPTConfig:
   def n_parameters(self) -> int:
     """Counts the parameters, as `model.params` lays them out."""
     d, f = self.emb_dim, self.mlp_dim
-    # By formula, not from the tree: it is asked before there is a model.
+    # By formula, as `model.params` needs TensorFlow.
     n_tables = 1 if self.tie_embeddings else 2
     embeddings = n_tables * (self.vocab_size + self.vocab_padding) * d
     layernorm = d + self.bias * d

@@ -1,6 +1,6 @@
-"""Named recipes, and how the settings of a run are made from one.
+"""Presets: named settings, and how a run combines them with explicit values.
 
-README.md and docs/performance.md have the time and the loss of today's code;
+README.md and docs/performance.md list measured times and losses;
 `minigpt plan --preset=NAME` estimates memory and work for another machine.
 """
 
@@ -15,7 +15,7 @@ from minigpt.errors import UsageError, unknown
 
 
 class Preset(NamedTuple):
-  """A named starting point: keyword arguments of the three configs."""
+  """Values of a preset: keyword arguments of the three configs."""
 
   model: dict[str, Any]
   data: dict[str, Any]
@@ -23,7 +23,7 @@ class Preset(NamedTuple):
 
 
 class Settings(NamedTuple):
-  """What a run asks for, before its text has decided the vocabulary."""
+  """The settings of a run before its text has fixed the vocabulary size."""
 
   model: dict[str, Any]
   data: DataConfig
@@ -82,8 +82,8 @@ def _shakespeare_char() -> Preset:
   python train.py --preset=shakespeare-char --dataset=tiny_shakespeare \
     --workdir=runs/shakespeare
 
-  Its learning rate is three times nanoGPT's, with which the loss falls further
-  in as many steps: 2,000 of 12 windows. Expected: a validation loss of about
+  The learning rate is three times nanoGPT's; the loss then falls further in the
+  same 2,000 steps of 12 windows. Expected: a validation loss of about
   1.78 over the whole validation part.
   """
   return Preset(
@@ -221,7 +221,7 @@ def get_preset(name: str) -> Preset:
   """Returns the preset called `name`.
 
   Raises:
-    UsageError: there is none.
+    UsageError: there is no such preset.
   """
   if name not in PRESETS:
     raise unknown('preset', name, PRESETS)
@@ -229,10 +229,10 @@ def get_preset(name: str) -> Preset:
 
 
 def resolve_exclusive(explicit: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the settings with what they exclude in a preset or a saved run.
+  """Adds to explicit settings what they must override in a preset or saved run.
 
   Raises:
-    UsageError: two of them exclude each other.
+    UsageError: two explicit settings exclude each other.
   """
   for one, other, what in (
     ('steps', 'epochs', 'set the length'),
@@ -241,7 +241,7 @@ def resolve_exclusive(explicit: Mapping[str, Any]) -> dict[str, Any]:
     if one in explicit and explicit.get(other):
       raise UsageError(f'{one} and {other} both {what}: give only one')
   if 'steps' in explicit:
-    # Or the epochs of a preset, or of the run so far, would win over them.
+    # Otherwise the epochs of a preset or saved run would override the steps.
     return {**explicit, 'epochs': 0.0}
   return dict(explicit)
 
@@ -249,10 +249,10 @@ def resolve_exclusive(explicit: Mapping[str, Any]) -> dict[str, Any]:
 def preset_values(preset: str, explicit: dict[str, Any]) -> dict[str, Any]:
   """Returns the values of a preset, overridden by those set explicitly.
 
-  A model to start from (`init_from`) takes the place of the preset's model.
+  With `init_from`, the model comes from there instead of the preset.
 
   Raises:
-    UsageError: an unknown preset, or settings that exclude each other.
+    UsageError: the preset is unknown, or settings exclude each other.
   """
   explicit = resolve_exclusive(explicit)
   base = get_preset(preset)

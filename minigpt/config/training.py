@@ -1,4 +1,4 @@
-"""How a run trains: optimizer, schedule, precision, and when it reports."""
+"""The settings of training: optimizer, schedule, precision, and reports."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from minigpt.config.validation import (
 )
 from minigpt.errors import unknown
 
-# How a function becomes machine code; see `compiler.backend`.
+# How functions are compiled; see `compiler.backend`.
 COMPILE_MODES = ('xla', 'hybrid', 'graph')
 COMPUTE_DTYPES = ('float32', 'bfloat16')
 OPTIMIZERS = ('adamw', 'muon')

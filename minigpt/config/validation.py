@@ -1,4 +1,4 @@
-"""Fields with a help text, and checks of their values."""
+"""Fields with help texts, and checks of their values."""
 
 import dataclasses
 import typing
@@ -9,7 +9,7 @@ from minigpt.errors import UsageError
 
 Config = TypeVar('Config')
 Strings = TypeVar('Strings', bound=Iterable[str])
-# What JSON calls the types of fields.
+# How error messages about JSON call the types of fields.
 _TYPE_NAMES = {
   bool: 'true or false',
   int: 'an integer',
@@ -18,17 +18,17 @@ _TYPE_NAMES = {
   tuple[str, ...]: 'a list of strings',
 }
 
-# No count or seed needs more, and int32 tensors hold no more.
+# Counts and seeds must fit into int32 tensors.
 _LIMIT = 2**31
 
 
 def option(default: Any, text: str) -> Any:
-  """Returns a dataclass field that the commands make a flag of."""
+  """Returns a dataclass field for which the commands define a flag."""
   return dataclasses.field(default=default, metadata={'help': text})
 
 
 def as_strings(values: Strings) -> Strings | list[str]:
-  """Returns strings; a lone one is one of them, not all of its characters."""
+  """Returns the strings; turns a single string into a list of one."""
   return [values] if isinstance(values, str) else values
 
 
@@ -68,10 +68,11 @@ def check_fraction(config: Any, *names: str) -> None:
 
 
 def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
-  """Makes a config of values that a JSON file holds.
+  """Makes a config from the values of a JSON file.
 
-  As strict as a command line: 1.0 is no integer, 1 is not true. Fields that are
-  absent have their defaults, as in files of earlier versions.
+  Types are checked as strictly as on the command line: 1.0 is not an integer, 1
+  is not true. Missing fields, as in files of earlier versions, get their
+  defaults.
 
   Raises:
     ValueError: a field is unknown, of another type, or out of its range.
@@ -91,11 +92,12 @@ def from_json(config: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def _value(name: str, value: Any, wanted: Any) -> Any:
-  """Returns a value of JSON as the type of a field."""
+  """Converts a JSON value to the type of a field, or raises ValueError."""
   if wanted == tuple[str, ...]:
     fits = isinstance(value, list) and all(isinstance(v, str) for v in value)
   else:
-    # The exact type, as bool is a subclass of int; JSON writes 1.0 as 1.
+    # The exact type, as bool is a subclass of int. A float may be an int, as
+    # JSON writers may shorten 1.0 to 1.
     fits = type(value) is wanted or (wanted, type(value)) == (float, int)
   if not fits:
     raise ValueError(f'{name}={value!r:.40}: it must be {_TYPE_NAMES[wanted]}')

@@ -5,9 +5,9 @@
 >>> tokenizer.decode(ids) == text
 True
 
-Each tokenizer is one class in Python, without TensorFlow, and one made of
-TensorFlow operations (`*_in_graph`), for SavedModels. Reading corpora and
-cutting them into windows is the work of `data`.
+Each tokenizer has a class in Python, which needs no TensorFlow, and one built
+of TensorFlow operations (`*_in_graph`), for SavedModels. `data` reads corpora
+and cuts them into windows.
 """
 
 from minigpt.tokenizers.base import Tokenizer, encode_prompt

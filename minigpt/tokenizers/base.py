@@ -1,4 +1,4 @@
-"""The protocol of tokenizers, and the helpers they share."""
+"""The protocol of tokenizers, and helpers that they share."""
 
 import json
 import re
@@ -20,16 +20,18 @@ N_CODE_POINTS = 0x110000
 class Tokenizer(Protocol):
   """Maps text to token ids and back.
 
-  Decoding concatenates the bytes of the tokens, so text can be decoded while a
-  model generates it: decode_bytes(a + b) is decode_bytes(a) + decode_bytes(b).
+  Decoding concatenates the bytes of the tokens: decode_bytes(a + b) equals
+  decode_bytes(a) + decode_bytes(b). So text can be decoded while a model
+  generates it.
 
   Attributes:
     name: the kind, as in `build(name, text)`.
     vocab_size: V, the number of tokens.
     tokens: the bytes of each token, by id.
-    end_of_text: the id that ends a document; None where there is none.
-    unknown: the id of every word that has none; None where all text has ids.
-    cuts: where a text may be cut, and its parts encoded on their own.
+    end_of_text: the id of the token that ends a document, if there is one.
+    unknown: the id that stands for everything outside the vocabulary, if there
+      is one.
+    cuts: where a text may be cut so that its parts can be encoded separately.
   """
 
   name: str
@@ -41,9 +43,10 @@ class Tokenizer(Protocol):
 
   @property
   def boundary(self) -> int | None:
-    """Returns the id that stands where one text ends and the next begins.
+    """Returns the id that separates texts.
 
-    It is `end_of_text`, or else a line feed; None where there is neither.
+    It is `end_of_text`, or else a line feed; None if the vocabulary has
+    neither.
     """
     if self.end_of_text is not None:
       return self.end_of_text
@@ -53,12 +56,12 @@ class Tokenizer(Protocol):
     """Returns the ids of a text.
 
     Raises:
-      InputError: a part of the text has no id.
+      InputError: a part of the text is not in the vocabulary.
     """
     ...
 
   def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
-    """Returns the bytes of UTF-8 that each token of `encode(text)` stands for.
+    """Returns how many bytes of UTF-8 each token of `encode(text)` stands for.
 
     Raises:
       InputError: as `encode`.
@@ -67,7 +70,7 @@ class Tokenizer(Protocol):
     return sizes[self.encode(text)]
 
   def decode_bytes(self, ids: Any) -> bytes:  # int [T] ->
-    """Returns the exact bytes; they may end within a character.
+    """Returns the exact bytes, which may end within a character.
 
     Raises:
       InputError: an id lies outside the vocabulary.
@@ -84,12 +87,12 @@ class Tokenizer(Protocol):
     return self.decode_bytes(ids).decode('utf-8', 'replace')
 
   def to_json(self) -> dict[str, Any]:
-    """Returns what `from_json` needs to make this tokenizer again."""
+    """Returns the fields from which `from_json` rebuilds this tokenizer."""
     ...
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'Tokenizer':
-    """Makes the tokenizer that `to_json` has described.
+    """Rebuilds the tokenizer that `to_json` described.
 
     Raises:
       InputError: the fields do not describe a tokenizer of this kind.
@@ -101,22 +104,22 @@ class Tokenizer(Protocol):
     ...
 
   def assets(self) -> dict[str, bytes]:
-    """Returns files, name to content, to publish with an exported model."""
+    """Returns files, {name: content}, to publish with an exported model."""
     return {'tokenizer.json': json_text(self).encode()}
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> np.ndarray:
-  """Returns the tokens of a text to continue, int32 [T], T at least 1.
+  """Returns the tokens of a prompt, int32 [T], T at least 1.
 
-  An empty text is the boundary before the text that follows.
+  An empty prompt becomes the token `boundary`, after which a text begins.
 
   Raises:
-    InputError: it holds what the tokenizer doesn't know, was not UTF-8 where it
-      was typed, or is empty and there is no boundary.
+    InputError: the prompt has text outside the vocabulary, was not typed in
+      UTF-8, or is empty and there is no boundary.
   """
   try:
     text.encode()
-  except UnicodeEncodeError as error:  # Python keeps such bytes as surrogates.
+  except UnicodeEncodeError as error:  # Python maps other bytes to surrogates.
     raise InputError(
       f'the prompt {text!r:.60} is not UTF-8 at position {error.start}; write '
       'it in UTF-8'
@@ -143,7 +146,11 @@ def code_points(text: str) -> np.ndarray:  # -> uint32 [T]
 
 
 def learnable(parts: Iterable[str]) -> Iterator[str]:
-  """Yields the parts of a text; InputError where it is empty or no Unicode."""
+  """Yields the parts of a text that are not empty, each checked.
+
+  Raises:
+    InputError: all parts are empty, or one is not valid Unicode.
+  """
   is_empty = True
   for part in as_strings(parts):
     if part:
@@ -155,7 +162,7 @@ def learnable(parts: Iterable[str]) -> Iterator[str]:
 
 
 def check_learnable(text: str) -> None:
-  """Raises InputError where a text is empty or is not valid Unicode."""
+  """Raises InputError if a text is empty or not valid Unicode."""
   if not text:
     raise InputError('no text to learn a vocabulary from: give it some')
   # UTF-8 cannot encode lone surrogates, so files and graphs cannot hold them.
@@ -199,9 +206,10 @@ def _check_ids(ids: Any, vocab_size: int) -> np.ndarray:  # -> int [T]
 def encode_in_chunks(
   encode: Callable[[str], Any], text: str, cuts: Cuts
 ) -> np.ndarray:  # -> int32 [T]
-  """Encodes a text chunk by chunk, for little memory beyond the result.
+  """Encodes a text chunk by chunk, to save memory.
 
-  Python lists of ids take many times the memory of an array.
+  A Python list of ids takes many times the memory of an array, so only one
+  chunk's ids are a list at a time.
   """
   parts = (np.asarray(encode(chunk), np.int32) for chunk in chunks(text, cuts))
   return np.concatenate([np.zeros([0], np.int32), *parts])

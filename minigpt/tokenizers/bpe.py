@@ -1,8 +1,7 @@
-"""Byte pair encoding with a vocabulary of one's own.
+"""Byte pair encoding with a custom vocabulary.
 
-Sennrich et al. 2016, over bytes and with GPT-2's split (Radford et al. 2019,
-2.2). `bpe_trainer` learns the merges; applying them needs nothing that GPT-2's
-tokenizer does not need.
+It merges bytes (Sennrich et al. 2016) within the pieces of GPT-2's split
+(Radford et al. 2019, 2.2). `bpe_trainer` learns the merges.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class BPETokenizer(base.Tokenizer):
-  """Applies merges to bytes; special tokens that a text spells are one token.
+  """Merges bytes to tokens; a special token in the text becomes one token.
 
-  `<|endoftext|>` alone is never read from text.
+  The exception is `<|endoftext|>`, which is encoded like any other text.
   """
 
   name = 'bpe'
@@ -27,9 +26,9 @@ class BPETokenizer(base.Tokenizer):
     """Makes a tokenizer of a vocabulary.
 
     Args:
-      tokens: bytes by id. Of those that are not special, all single bytes
-        among them, the id says which of two possible merges comes first.
-      special_ids: the id of each special token, as `special.check` wants them.
+      tokens: bytes by id, including all single bytes. Of two possible merges,
+        the one that makes the token of the lower id comes first.
+      special_ids: the id of each special token; see `special.check`.
     """
     self.tokens = tokens
     self.vocab_size = len(tokens)
@@ -77,9 +76,9 @@ class BPETokenizer(base.Tokenizer):
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'BPETokenizer':
-    """Makes the tokenizer that a tokenizer.json of Hugging Face describes.
+    """Makes the tokenizer of a Hugging Face tokenizer.json.
 
     Raises:
-      InputError: it is none of this kind.
+      InputError: the fields do not describe a tokenizer of this kind.
     """
     return cls(*hf_tokenizer.parse(fields))

@@ -1,8 +1,8 @@
 """Learns the merges of a byte pair encoding from text.
 
 `rustbpe` counts the distinct pieces of the text in parallel, then merges the
-most frequent pair until there are enough. The same text has the same merges:
-of pairs as frequent, the one with lower ids comes first.
+most frequent pair until the vocabulary is full. The result is deterministic: of
+equally frequent pairs, the one with the lower ids comes first.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from minigpt.tokenizers import base, byte_pairs, special
 from minigpt.tokenizers.bpe import BPETokenizer
 from minigpt.tokenizers.cuts import BEFORE_BLANKS, chunks
 
-# Characters that are split at once; the splitter's stack holds no longer piece.
+# Characters that are split at once; a longer piece overflows the stack.
 _BLOCK = 1 << 16
 _BLOCKS_AT_ONCE = 64
 
@@ -24,19 +24,19 @@ def train(
   vocab_size: int | None,
   special_tokens: Sequence[str] = (),
 ) -> BPETokenizer:
-  """Makes a tokenizer whose merges are those of the most frequent pairs.
+  """Trains a tokenizer.
 
   Args:
-    parts: a text in pieces of any size; they need not fit into memory together.
-    vocab_size: tokens in all: 256 bytes, the merges, `<|endoftext|>`, and the
-      special ones.
-    special_tokens: what text may spell to be one token, like '<|user|>'.
+    parts: the text, in parts of any size; only one is in memory at a time.
+    vocab_size: number of tokens: 256 bytes, the merges, `<|endoftext|>`, and
+      the special tokens.
+    special_tokens: strings that become one token each, like '<|user|>'.
 
   Raises:
-    UsageError: there is no room for the bytes and the special tokens, or a
-      special token is empty, there twice, or can overlap another.
-    InputError: `rustbpe` is not installed, or the text is empty, holds a lone
-      surrogate, or has too few different pairs.
+    UsageError: the size is too small for the bytes and special tokens, or a
+      special token is empty, repeated, or can overlap another.
+    InputError: `rustbpe` is not installed, or the text is empty, contains a
+      lone surrogate, or has too few different pairs.
   """
   parts = as_strings(parts)
   special_tokens = as_strings(special_tokens)
@@ -56,7 +56,7 @@ def train(
 
 
 def check(vocab_size: int | None, special_tokens: Sequence[str]) -> int:
-  """Returns the size; raises UsageError for what no text could make it."""
+  """Returns the size; raises UsageError if no text could fill or fit it."""
   special.check(special_tokens)
   least, most = 257 + len(special_tokens), byte_pairs.MAX_VOCAB_SIZE
   if vocab_size is None:
@@ -73,10 +73,11 @@ def check(vocab_size: int | None, special_tokens: Sequence[str]) -> int:
 
 
 def _learn(blocks: Iterator[str], n_tokens: int) -> list[bytes]:
-  """Returns up to `n_tokens` tokens, in the order in which they were made."""
+  """Returns up to `n_tokens` tokens, in the order of their merges."""
   trainer = _rustbpe().Tokenizer()
-  # Runs of one character make tokens that are longer than any use. What is
-  # made of them is longer still, so leaving them out leaves out no other.
+  # Long runs of one character make tokens beyond LONGEST_TOKEN, which are
+  # dropped below, so train some more. Tokens merged from these are longer
+  # still, so no token of allowed length depends on a dropped one.
   spare = 256 + n_tokens // 8
   trainer.train_from_iterator(
     base.learnable(blocks),
@@ -92,13 +93,14 @@ def _learn(blocks: Iterator[str], n_tokens: int) -> list[bytes]:
 def _blocks(
   parts: Iterable[str], special_tokens: Sequence[str]
 ) -> Iterator[str]:
-  """Yields the text in blocks that are not empty, without special tokens."""
+  """Yields the text, without special tokens, in blocks that are not empty."""
   split = special.pattern(special_tokens)
   for part in parts:
     texts = split.split(part)[::2] if split else [part]
     for text in texts:
       for chunk in chunks(text, BEFORE_BLANKS, _BLOCK):
-        # Where nothing can be cut well it is cut badly: a piece in thousands.
+        # Without a good place to cut, cut anywhere: it splits only one piece
+        # in thousands.
         for start in range(0, len(chunk), 2 * _BLOCK):
           yield chunk[start : start + 2 * _BLOCK]
 

@@ -1,4 +1,4 @@
-"""What byte pair encodings with GPT-2's split share: tiktoken does the work."""
+"""Byte pair encoding with GPT-2's split, through tiktoken."""
 
 import functools
 import re
@@ -21,13 +21,14 @@ SPLIT = (
   r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|"
   r'\s+(?!\S)|\s'
 )
-# White space as tiktoken's expression has it; Python's own has four controls
-# more.
+# White space as in tiktoken's expression; Python's \s has four more control
+# characters.
 _SPACE = r'[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]'
 _MOST_SPACES = 1 << 16
-# A run of letters or of digits ends before a mark: `?`, or a vowel sign of
-# Thai, which is no letter. So text is cut that has no white space. Listed, and
-# not all there are, as versions of Unicode differ.
+# A piece of letters or of digits ends before a mark, such as `?` or a vowel
+# sign of Thai, which is no letter. So even text without white space can be cut.
+# The lists are incomplete on purpose: they hold characters on which all
+# versions of Unicode agree.
 _IN_RUNS = (
   '0-9A-Za-z\u05d0-\u05ea\u0620-\u064a\u0904-\u0939\u0e01-\u0e30'
   '\u0e81\u0e82\u0e94-\u0e97\u0e99-\u0e9f\u1000-\u1021\u1780-\u17b3'
@@ -44,10 +45,10 @@ _MARKS = (
 
 
 def cuts(special: Iterable[str] = ()) -> Cuts:
-  """Returns where GPT-2's split lets a text be cut.
+  """Returns the places at which GPT-2's split allows a text to be cut.
 
   Args:
-    special: tokens that hold no white space, and are not to be cut.
+    special: special tokens, which must not be cut; they have no white space.
   """
   within = re.escape(''.join(token[1:] for token in special))
   marks = f'(?![{within}])[{_MARKS}]' if within else f'[{_MARKS}]'
@@ -57,7 +58,7 @@ def cuts(special: Iterable[str] = ()) -> Cuts:
 
 @functools.cache
 def gpt2_encoding() -> Any:
-  """Loads GPT-2's encoding, or raises InputError where there is none."""
+  """Loads GPT-2's encoding, or raises InputError if that is impossible."""
   import tiktoken  # Slow, and not needed for the other tokenizers.
 
   try:
@@ -74,8 +75,8 @@ def make_encoding(ranks: dict[bytes, int], split: str = SPLIT) -> Any:
   """Makes an encoding that merges the pair of lowest rank first.
 
   Args:
-    ranks: the tokens, single bytes among them; a rank is the token's id.
-    split: regular expression of the pieces.
+    ranks: the tokens, including all single bytes; a rank is the token's id.
+    split: the regular expression that matches a piece.
   """
   import tiktoken
 
@@ -85,7 +86,7 @@ def make_encoding(ranks: dict[bytes, int], split: str = SPLIT) -> Any:
 
 
 class Encoder:
-  """Encodes text of any kind; tiktoken alone panics at a million blanks."""
+  """Encodes any text, also a million blanks, at which tiktoken panics."""
 
   def __init__(self, encoding: Any, ranks: dict[bytes, int]):
     """Keeps an encoding and its ranks."""
@@ -102,7 +103,7 @@ class Encoder:
 
   @functools.cached_property
   def of_pieces(self) -> Any:
-    """Returns the encoding that merges all of a text as one piece."""
+    """Returns the encoding that treats a whole text as one piece."""
     return make_encoding(self._ranks, '(?s:.+)')
 
 
@@ -111,23 +112,23 @@ def split_long_spaces(
 ) -> Iterator[tuple[str, bool]]:
   """Yields parts that share no token, and whether each is a piece by itself.
 
-  tiktoken's expression takes white space before something visible one step
-  back, and its engine panics where it remembers a million steps. That piece is
-  the run without its last character, with anything around it, so a long one is
-  cut out.
+  On a run of white space before visible text, tiktoken's expression backtracks,
+  and its engine panics after a million steps. The piece that the expression
+  matches there is the run without its last character, whatever surrounds it.
+  So this function cuts out such pieces where they are long.
 
   Args:
-    text: any.
-    most: characters of white space that the expression is given at once.
+    text: any text.
+    most: the longest run of white space to leave to tiktoken.
   """
-  # A long run holds one of these blocks, and most texts none: that is found out
-  # faster than by an expression.
+  # A long run contains a whole block of white space. Most texts have none, and
+  # this test is faster than a regular expression.
   size = max(most // 2, 1)
   if not any(text[i : i + size].isspace() for i in range(0, len(text), size)):
     yield text, False
     return
   start = 0
-  # Looking behind keeps the search from counting a run again from each place.
+  # The look-behind keeps the search from trying each place within a run.
   for run in re.finditer(f'(?<!{_SPACE}){_SPACE}{{{most},}}', text):
     is_last = run.end() == len(text)
     end = run.end() if is_last else run.end() - 1
@@ -139,13 +140,11 @@ def split_long_spaces(
 
 @functools.cache
 def code_point_kinds() -> np.ndarray:  # -> int [0x110000]
-  """Returns what tiktoken considers a letter, a number or white space.
+  """Returns the kind of each code point: OTHER, LETTER, NUMBER or SPACE.
 
-  Its version of Unicode is neither Python's nor RE2's, so tiktoken is asked: an
-  encoding whose pattern matches only one class drops all other characters.
-
-  Returns:
-    One of the kinds above for each code point.
+  tiktoken's version of Unicode is neither Python's nor RE2's, so the kinds come
+  from tiktoken itself: an encoding whose pattern matches only one class drops
+  all other characters.
   """
   patterns = {LETTER: r'\p{L}', NUMBER: r'\p{N}', SPACE: r'\s'}
   every = [*range(0xD800), *range(0xE000, base.N_CODE_POINTS)]

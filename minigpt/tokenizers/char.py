@@ -19,9 +19,9 @@ _LONGER = (0x80, 0x800, 0x10000)
 
 
 class CharTokenizer(base.Tokenizer):
-  """Gives each distinct code point of some text an id, in code point order.
+  """Gives each distinct code point of a text an id, in code point order.
 
-  With `knows_unknown`, all others have the id of U+FFFD.
+  With `knows_unknown`, all other code points get the id of U+FFFD.
   """
 
   name = 'char'
@@ -33,14 +33,14 @@ class CharTokenizer(base.Tokenizer):
 
     Args:
       characters: strictly increasing, without surrogates.
-      knows_unknown: U+FFFD, which is among them, stands for all others.
+      knows_unknown: whether U+FFFD, one of `characters`, stands for all others.
     """
     self.characters = characters
     self.unknown = characters.index(UNKNOWN) if knows_unknown else None
     self.vocab_size = len(characters)
     self.tokens = [character.encode() for character in characters]
     codes = base.code_points(characters)
-    # The last entry stands for every code point beyond the vocabulary.
+    # The last entry serves all code points above the vocabulary's highest.
     other = -1 if self.unknown is None else self.unknown
     self._ids = np.full([int(codes[-1]) + 2], other, np.int32)
     self._ids[codes] = np.arange(self.vocab_size)
@@ -52,11 +52,11 @@ class CharTokenizer(base.Tokenizer):
     """Makes a tokenizer of the characters of a text, in constant memory.
 
     Args:
-      parts: of the text.
-      knows_unknown: add U+FFFD, which stands for all that it does not have.
+      parts: the text, in parts.
+      knows_unknown: whether to add U+FFFD, which stands for all others.
 
     Raises:
-      InputError: the text is empty or holds a lone surrogate.
+      InputError: the text is empty or contains a lone surrogate.
     """
     seen = np.zeros([base.N_CODE_POINTS], np.bool_)
     for part in base.learnable(parts):
@@ -79,7 +79,7 @@ class CharTokenizer(base.Tokenizer):
     return self._ids[np.minimum(base.code_points(text), len(self._ids) - 1)]
 
   def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
-    """Returns the bytes of UTF-8 of each character, unknown ones too."""
+    """Returns the number of bytes of each character, unknown ones too."""
     codes = base.code_points(text)
     sizes = np.ones_like(codes, np.int32)
     for least in _LONGER:
@@ -101,13 +101,13 @@ class CharTokenizer(base.Tokenizer):
     return CharInGraph(self.characters, self.unknown)
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the characters."""
+    """Returns the kind and the characters, as fields of tokenizer.json."""
     fields = {'kind': self.name, 'characters': self.characters}
     return fields if self.unknown is None else {**fields, 'unknown': UNKNOWN}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'CharTokenizer':
-    """Makes the tokenizer that `to_json` has described.
+    """Rebuilds the tokenizer that `to_json` described.
 
     Raises:
       InputError: `characters` is not a sorted string without repeats.

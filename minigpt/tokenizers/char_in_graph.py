@@ -9,11 +9,11 @@ class CharInGraph(in_graph_base.InGraphTokenizer):
   """Encodes and decodes as `CharTokenizer` does, byte for byte."""
 
   def __init__(self, characters: str, unknown: int | None = None):
-    """Keeps the vocabulary, as `CharTokenizer` takes it.
+    """Makes the tables.
 
     Args:
-      characters: of the vocabulary.
-      unknown: the id of all others; None: they are refused.
+      characters: the vocabulary, in the order of `CharTokenizer`.
+      unknown: the id of all other characters; None refuses them.
     """
     super().__init__([character.encode() for character in characters])
     self.unknown = unknown
@@ -22,7 +22,7 @@ class CharInGraph(in_graph_base.InGraphTokenizer):
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
     codes = in_graph_base.code_points(text)
     ids = tf.searchsorted(self.codes, codes.flat_values)
-    # A code point beyond the last of the vocabulary has no place in it.
+    # `searchsorted` returns V for code points above the vocabulary's highest.
     ids = tf.minimum(ids, tf.size(self.codes) - 1)
     known = tf.gather(self.codes, ids) == codes.flat_values
     if self.unknown is not None:
@@ -42,6 +42,6 @@ def _describe(code: tf.Tensor) -> tf.Tensor:
   nibbles = tf.bitwise.right_shift(code, [20, 16, 12, 8, 4, 0]) & 15
   digits = tf.strings.reduce_join(tf.gather(list('0123456789ABCDEF'), nibbles))
   character = tf.strings.unicode_encode(code[None], 'UTF-8')
-  # Four digits at least, up to six where they are needed.
+  # Removes up to two leading zeros: four to six digits remain.
   name = tf.strings.regex_replace(digits, '^00?', '')
   return tf.strings.join([character, ' (U+', name, ')'])

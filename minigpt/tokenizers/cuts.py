@@ -1,8 +1,9 @@
-"""Places where a text may be cut: its parts have just the tokens of the whole.
+"""Places at which a text may be cut without changing its tokens.
 
-Each expression matches the character before such a place and looks at the one
-after it. Of several, the first is that of the best places. No place lies
-between CR and LF, as reading may make one line feed of them.
+The tokens of the parts, one after the other, are the tokens of the whole text.
+A `Cuts` holds one or more regular expressions, that of the best places first;
+each matches the character before a place and looks ahead at the one after it.
+No place is between CR and LF, as reading may turn the two into one line feed.
 """
 
 import re
@@ -11,27 +12,24 @@ from typing import TypeAlias
 
 Cuts: TypeAlias = tuple[re.Pattern[str], ...]
 
-# No token of any tokenizer spans something visible and white space after it.
+# No token of any tokenizer spans a visible character and the white space after.
 BEFORE_BLANKS: Cuts = (re.compile(r'\S(?=[ \n])'),)
 ANYWHERE: Cuts = (re.compile(r'(?s:[^\r](?=.)|\r(?=[^\n]))'),)
-_NEAR = 4096  # Characters in which the best places are looked for.
+_NEAR = 4096  # Characters within which a better place is preferred.
 
 
 def first(cuts: Cuts, text: str, start: int = 0) -> int:
-  """Returns the first place from `start` on, but a better one near it.
-
-  0 where there is none.
-  """
+  """Returns the first place after `start`, or a better one near it, or 0."""
   for begin in range(start, len(text), _NEAR):
     for cut in cuts:
-      # A place has a character on each side.
+      # The expressions need one character on each side of a place.
       if found := cut.search(text, max(begin - 1, 0), begin + _NEAR + 1):
         return found.end()
   return 0
 
 
 def last(cuts: Cuts, text: str) -> int:
-  """Returns the last place, but a better one near it; 0 where there is none."""
+  """Returns the last place, or a better one near it, or 0."""
   end = 0
   for begin in (max(len(text) - _NEAR, 0), 0):
     for cut in cuts:
@@ -43,7 +41,7 @@ def last(cuts: Cuts, text: str) -> int:
 
 
 def chunks(text: str, cuts: Cuts, size: int = 1 << 20) -> Iterator[str]:
-  """Yields pieces of at least `size` characters; the last may be shorter."""
+  """Cuts a text into chunks of at least `size` characters, but for the last."""
   start = 0
   while start < len(text):
     end = first(cuts, text, start + size) or len(text)

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 class GPT2Tokenizer(base.Tokenizer):
-  """Applies 50,000 merges to 256 bytes; one more token is `<|endoftext|>`.
+  """Applies GPT-2's 50,000 merges to the 256 bytes.
 
-  Text that spells `<|endoftext|>` is encoded like any other text.
+  The last token is `<|endoftext|>`; text that contains this string is encoded
+  like any other text.
 
   Raises:
-    InputError: the vocabulary is neither cached nor can be downloaded.
+    InputError: the vocabulary is not cached and cannot be downloaded.
   """
 
   name = 'gpt2'
@@ -48,15 +49,15 @@ class GPT2Tokenizer(base.Tokenizer):
     )
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the kind, which says it all."""
+    """Returns the kind, the only field of tokenizer.json."""
     return {'kind': self.name}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'GPT2Tokenizer':
-    """Makes the tokenizer that `to_json` has described.
+    """Rebuilds the tokenizer that `to_json` described.
 
     Raises:
-      InputError: there are other fields, or no vocabulary.
+      InputError: there are other fields, or the vocabulary is not available.
     """
     base.check_fields(fields)
     return cls()

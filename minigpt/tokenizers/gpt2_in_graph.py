@@ -1,9 +1,9 @@
 """GPT-2's byte pair encoding as core TensorFlow operations.
 
 tiktoken splits text with a regular expression, then merges bytes within each
-piece. Here both are done for a whole batch: the expression becomes a comparison
-of each code point with its neighbours, and merging becomes rounds, each with
-all merges that no other merge can prevent.
+piece. This module does both for a whole batch at once: it compares each code
+point with its neighbours to find the pieces, and merges in rounds, each of
+which makes all merges that no other merge can prevent.
 
 Shapes: B texts, C code points, P pieces, U distinct pieces; M tokens of the
 pieces being merged, concatenated; `None` marks a ragged dimension.
@@ -44,8 +44,9 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
         token.
       kinds: int [0x110000], one of the kinds of `byte_pairs` for each code
         point.
-      special: ids of tokens that no merge makes.
-      read: those of them that text may spell, no two of which can overlap.
+      special: ids of special tokens, which no merge makes.
+      read: the special tokens to recognize in text, with their ids; no two can
+        overlap.
     """
     super().__init__(tokens)
     ranks = {t: rank for rank, t in enumerate(tokens) if rank not in special}
@@ -55,13 +56,13 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
     starts = functools.partial(starts_with_special, tuple(read))
     self.split = in_graph_base.Splitter(kinds, starts if read else piece_starts)
     self.byte_ids = tf.constant([ranks[bytes([b])] for b in range(256)])
-    # A piece that spells a special token is one: all of them are found.
+    # The split isolates special tokens, so one is always a whole piece.
     whole = ranks | {name.encode(): i for name, i in read.items()}
     self.token_ids = in_graph_base.table(
       list(whole), list(whole.values()), default=-1
     )
-    # A vocabulary of bytes alone merges none, and no table may be empty. No
-    # pair of tokens has a negative key.
+    # A vocabulary of bytes alone has no merges, but a table must not be empty;
+    # no pair has the key -1.
     merges = np.array(_merges(ranks) or [(-1, _NEVER)], np.int64)
     self.merges = in_graph_base.table(
       merges[:, 0], merges[:, 1].astype(np.int32), default=_NEVER
@@ -77,12 +78,12 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
   def _encode_pieces(self, pieces: tf.Tensor) -> tf.RaggedTensor:
     """Encodes pieces: string [U] -> int32 [U, None].
 
-    Most are one token, which a table finds; the others are merged.
+    Most pieces are one token, which a table finds; the others are merged.
     """
     found = self.token_ids.lookup(pieces)
     rest = found < 0
     merged = self._merge(tf.boolean_mask(pieces, rest))
-    # Rows of `found`, then of `merged`; a piece takes its row from either.
+    # Rows of `found`, then of `merged`; each piece takes its row from either.
     rows = tf.concat([found[:, None], merged], 0)
     n_pieces, n_rest = tf.size(found), tf.cumsum(tf.cast(rest, tf.int32))
     row = tf.where(rest, n_pieces + n_rest - 1, tf.range(n_pieces))
@@ -106,7 +107,7 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
   def _merge_round(
     self, ids: tf.Tensor, owner: tf.Tensor
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Does all merges that no other merge can prevent.
+    """Makes all merges that no other merge can prevent.
 
     Args:
       ids: int32 [M], the tokens of all pieces.
@@ -121,16 +122,16 @@ class BPEInGraph(in_graph_base.InGraphTokenizer):
       _NEVER,
     )
     merges = merging_pairs(rank, owner)
-    # The rank of a merge is the id of the token it makes.
+    # The rank of a merge is the id of the token that it makes.
     ids = tf.where(merges, rank, ids)
     kept = tf.where(~shift(merges, 1, False))[:, 0]
     return tf.reduce_any(merges), tf.gather(ids, kept), tf.gather(owner, kept)
 
 
 def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
-  r"""Returns where GPT-2's expression starts a piece, for each code point.
+  r"""Marks the code points at which GPT-2's expression starts a piece.
 
-  The expression, of GPT-2's encoder.py (https://github.com/openai/gpt-2):
+  The expression, from GPT-2's encoder.py (https://github.com/openai/gpt-2):
 
     '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 
@@ -142,8 +143,8 @@ def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
     bool [C].
   """
   before, after = shift(kinds, 1, END), shift(kinds, -1, END)
-  # The last white space before something visible is separated from the rest: a
-  # blank joins what follows, any other is a piece of its own.
+  # The last white space before a visible character is split from the rest: a
+  # blank joins the visible characters, any other is a piece of its own.
   joins_blank = shift(codes, 1, END) == ord(' ')
   starts = tf.where(
     kinds == SPACE,
@@ -161,9 +162,9 @@ def piece_starts(codes: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
 def starts_with_special(
   special: Sequence[str], codes: tf.Tensor, kinds: tf.Tensor
 ) -> tf.Tensor:
-  """Returns where pieces start if special tokens are pieces of their own.
+  """Marks where pieces start if special tokens are pieces of their own.
 
-  Beside one, text ends and begins.
+  The text before a special token, and that after it, are split separately.
 
   Args:
     special: the tokens; no two of them can overlap.
@@ -190,7 +191,7 @@ def starts_with_special(
 
 
 def _contractions(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns whether s, d, m, t, and whether ll, ve, re come next: bool [C]."""
+  """Marks where s, d, m or t comes next, and where ll, ve or re: bool [C]."""
   one, two = shift(codes, -1, END), shift(codes, -2, END)
   short = tf.reduce_any([one == ord(letter) for letter in 'sdmt'], 0)
   long = [(one == ord(a)) & (two == ord(b)) for a, b in ('ll', 've', 're')]
@@ -198,14 +199,14 @@ def _contractions(codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def merging_pairs(rank: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
-  """Returns which pairs merge in this round.
+  """Marks the pairs that merge in this round.
 
   Byte pair encoding (Sennrich et al. 2016) merges the pair of lowest rank, the
   leftmost first, until none is left. So all pairs with a piece's lowest rank
   can merge at once. In a long piece, so can every pair with the lowest rank
-  among its neighbours: a merge makes only pairs of higher rank possible, so a
-  pair can lose a token to a distant merge only through a chain of merges of
-  lower rank that reaches it as one token, and no token is longer than 128
+  among its neighbours. For a merge only makes pairs of higher rank possible: a
+  distant merge could take a token from this pair only through a chain of merges
+  that grows into one token that reaches here, and no token is longer than 128
   bytes.
 
   Args:
@@ -229,7 +230,7 @@ def merging_pairs(rank: tf.Tensor, owner: tf.Tensor) -> tf.Tensor:
 def _nearby_min(rank: tf.Tensor) -> tf.Tensor:
   """Returns the lowest rank within at least 128 pairs on each side: [M].
 
-  A minimum over blocks of 128 and their two neighbours reaches that far.
+  It is the minimum over a block of 128 pairs and the two blocks beside it.
   """
   n = tf.size(rank)
   padded = tf.pad(rank, [[0, -n % LONGEST_TOKEN]], constant_values=_NEVER)
@@ -247,7 +248,7 @@ def _key(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 def _merges(ranks: dict[bytes, int]) -> list[tuple[int, int]]:
   """Returns key and rank of all pairs of tokens that make a later token.
 
-  Some of these pairs never come up while merging; they do no harm.
+  Some of these pairs never occur while merging, and do no harm.
   """
   return [
     (ranks[token[:cut]] * MAX_VOCAB_SIZE + ranks[token[cut:]], rank)

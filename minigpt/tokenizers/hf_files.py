@@ -1,4 +1,4 @@
-"""Byte pair encodings in the files that `transformers` reads."""
+"""Writes byte pair encodings as the files that `transformers` reads."""
 
 import functools
 import itertools
@@ -9,9 +9,9 @@ from minigpt.tokenizers.base import Tokenizer, json_text
 
 
 def files(tokenizer: Tokenizer) -> dict[str, str]:
-  """Returns files, name to content, that `transformers` reads.
+  """Returns the files that `transformers` reads, {name: content}.
 
-  Empty where `transformers` has no such tokenizer.
+  The result is empty if `transformers` has no such tokenizer.
   """
   if tokenizer.name == 'bpe':
     return _bpe_files(tokenizer)
@@ -64,7 +64,7 @@ def _halves(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
   parts = [bytes([b]) for b in token]
   while len(parts) > 2:
     pairs = [a + b for a, b in itertools.pairwise(parts)]
-    # As in encoding: the pair of lowest rank is merged first.
+    # The pair of lowest rank is merged first, as in encoding.
     i = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], math.inf))
     parts[i : i + 2] = [pairs[i]]
   return parts
@@ -76,10 +76,10 @@ def spelled(token: bytes) -> str:
 
 
 def unspelled(name: str) -> bytes:
-  """Returns the token that `spelled` has spelled.
+  """Returns the bytes of a token written by `spelled`.
 
   Raises:
-    KeyError: it has a character that spells no byte.
+    KeyError: a character stands for no byte.
   """
   return bytes(map(_values_of_visible().__getitem__, name))
 
@@ -91,7 +91,7 @@ def _values_of_visible() -> dict[str, int]:
 
 @functools.cache
 def _visible_bytes() -> list[str]:
-  """Returns visible bytes as Latin-1, the others as U+0100, U+0101, ...
+  """Maps visible bytes to Latin-1, the others to U+0100, U+0101, ...
 
   Source: bytes_to_unicode in https://github.com/openai/gpt-2, src/encoder.py.
   """

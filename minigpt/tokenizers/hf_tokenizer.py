@@ -1,8 +1,8 @@
-"""Hugging Face's tokenizer.json, as far as it is byte-level BPE.
+"""Reads and writes Hugging Face's tokenizer.json for byte-level BPE.
 
-Such a file says how text is normalized, split, merged, and what is put around
-it: https://huggingface.co/docs/tokenizers. It is the format of minigpt's own
-vocabularies, too, so `tokenizers` and `transformers` read them.
+Such a file specifies how text is normalized, split, merged and post-processed:
+https://huggingface.co/docs/tokenizers. minigpt stores its own vocabularies in
+this format too, so that `tokenizers` and `transformers` can read them.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _BYTE_LEVEL = {
   'use_regex': True,
 }
 _PLAIN = {'single_word': False, 'lstrip': False, 'rstrip': False}
-# What a model may say, where this is the same as not saying it.
+# Values that mean the same as leaving the field out.
 _NOTHING = (None, False, '', 0)
 
 
@@ -67,10 +67,11 @@ def describe(
 def parse(fields: dict[str, Any]) -> tuple[list[bytes], dict[str, int]]:
   """Returns the bytes of each token by id, and the ids of special tokens.
 
-  What the file puts around a text (its `post_processor`) is left out.
+  The file's `post_processor`, which adds tokens around a text, is ignored.
 
   Raises:
-    InputError: it is no byte-level BPE with GPT-2's split, or makes no sense.
+    InputError: the file is not byte-level BPE with GPT-2's split, or makes no
+      sense.
   """
   try:
     _check_kind(fields)
@@ -79,13 +80,13 @@ def parse(fields: dict[str, Any]) -> tuple[list[bytes], dict[str, int]]:
     _check_merges(tokens, special_ids, fields['model']['merges'])
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise InputError(
-      f'it is no tokenizer of Hugging Face: {error!r:.80}'
+      f'it is not a tokenizer of Hugging Face: {error!r:.80}'
     ) from None
   return tokens, special_ids
 
 
 def _check_kind(fields: dict[str, Any]) -> None:
-  """Raises InputError for what encodes text in another way."""
+  """Raises InputError for settings that would encode text in another way."""
   model = fields['model']
   kind = model.get('type', 'BPE')
   if kind != 'BPE':
@@ -95,20 +96,20 @@ def _check_kind(fields: dict[str, Any]) -> None:
   for name in ('dropout', 'continuing_subword_prefix', 'end_of_word_suffix'):
     if model.get(name) not in _NOTHING:
       raise InputError(
-        f'its BPE has a {name}, which minigpt has not; {_REMEDY}'
+        f'its BPE has a {name}, which minigpt does not support; {_REMEDY}'
       )
   if fields.get('normalizer') is not None:
     name = fields['normalizer'].get('type')
     raise InputError(
-      f'it normalizes text ({name!r:.20}), so the text could not be given '
-      f'back; {_REMEDY}'
+      f'it normalizes text ({name!r:.20}), so decoding would not return the '
+      f'original text; {_REMEDY}'
     )
   split = fields.get('pre_tokenizer') or {}
   found = {'use_regex': True, **split, 'trim_offsets': True}
   if found != _BYTE_LEVEL:
     raise InputError(
-      f'its pre-tokenizer ({split.get("type")!r:.20}) splits text in another '
-      f'way than GPT-2, whose split minigpt has; {_REMEDY}'
+      f'its pre-tokenizer ({split.get("type")!r:.20}) does not split text as '
+      f'GPT-2 does, which is all that minigpt supports; {_REMEDY}'
     )
 
 
@@ -143,7 +144,7 @@ def _tokens(
       f'{byte_pairs.MAX_VOCAB_SIZE:,}; {_REMEDY}'
     )
   if sorted(map(int, ids.values())) != list(range(n)):
-    raise InputError('its ids are not those from 0 on, each once')
+    raise InputError('its ids are not 0, 1, 2, ..., each once')
   tokens = [b''] * n
   for name, i in ids.items():
     known = name in special_ids
@@ -159,23 +160,22 @@ def _tokens(
 def _check_merges(
   tokens: list[bytes], special_ids: dict[str, int], merges: list[Any]
 ) -> None:
-  """Makes sure that ids alone say how text is merged.
+  """Checks that the ids of the tokens imply the file's list of merges.
 
-  The pair whose token has the lowest id is merged first. That is what the
-  file says if every token comes of the merge that the file has for it: before
-  it, no merge has crossed the token's ends, so its bytes were merged as they
-  would be alone.
+  minigpt stores no merges: of two possible merges, it makes the one whose token
+  has the lower id. So the file's merges must be those that `hf_files.merges`
+  derives from the tokens, in the order of their ids.
   """
   apart = set(special_ids.values())
   mergeable = [token for i, token in enumerate(tokens) if i not in apart]
   missing = {bytes([b]) for b in range(256)} - set(mergeable)
   if missing or len(set(mergeable)) < len(mergeable):
     raise InputError(
-      f'{len(missing)} of the 256 bytes are no tokens, or a token is there '
-      f'twice, so not every text has ids; {_REMEDY}'
+      f'{len(missing)} of the 256 bytes are not tokens, or a token is listed '
+      f'twice, so some text could not be encoded; {_REMEDY}'
     )
   found = [m if isinstance(m, str) else ' '.join(m) for m in merges]
   if found != hf_files.merges(mergeable):
     raise InputError(
-      f'its merges are not those of its tokens in the order of ids; {_REMEDY}'
+      f'its merges do not follow from its tokens in the order of ids; {_REMEDY}'
     )

@@ -1,8 +1,8 @@
-"""What the tokenizers in TensorFlow share.
+"""The base class of tokenizers in TensorFlow, and helpers that they share.
 
-Each is a `tf.Module` that holds its tables and uses only core TensorFlow
-operations, so a SavedModel contains all of it, and a server without Python
-encodes and decodes the same tokens, byte for byte.
+Each tokenizer is a `tf.Module` that holds its tables and uses only core
+TensorFlow operations. So a SavedModel contains all of it, and a server without
+Python encodes and decodes the same tokens, byte for byte.
 
 Shapes: B texts, T tokens, V vocabulary; C code points and P pieces of all
 texts, concatenated; `None` marks a ragged dimension.
@@ -16,11 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 REPLACEMENT = 0xFFFD
-END = -1  # Stands after each text, as a code point and as a kind.
+END = -1  # Marks the end of each text, as a code point and as a kind.
 
 
 def replace_invalid_utf8(text: tf.Tensor) -> tf.Tensor:  # string [B] -> [B]
-  """Replaces as Python's `decode('utf-8', 'replace')` does."""
+  """Replaces invalid bytes as Python's `decode('utf-8', 'replace')` does."""
   return tf.strings.unicode_transcode(
     text, 'UTF-8', 'UTF-8', errors='replace', replacement_char=REPLACEMENT
   )
@@ -30,7 +30,7 @@ def check_utf8(text: tf.Tensor, field: str) -> None:  # string [B] ->
   """Asserts valid UTF-8; the error names `field` and the first bad row.
 
   Raises:
-    tf.errors.InvalidArgumentError: when the graph runs.
+    tf.errors.InvalidArgumentError: a text is not UTF-8; raised at run time.
   """
   valid = text == replace_invalid_utf8(text)
   row = tf.strings.as_string(first(tf.where(~valid)[:, 0]))
@@ -39,7 +39,7 @@ def check_utf8(text: tf.Tensor, field: str) -> None:  # string [B] ->
 
 
 def first(x: tf.Tensor) -> tf.Tensor:  # [N] -> []
-  """Returns the first element, zero (or empty) where there is none."""
+  """Returns the first element; zero or the empty string if there is none."""
   return tf.concat([x, tf.zeros([1], x.dtype)], 0)[0]
 
 
@@ -51,7 +51,7 @@ def code_points(text: tf.Tensor) -> tf.RaggedTensor:
 
 
 def shift(x: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
-  """Returns `x[i - by]` at i, `fill` where there is none: [N] -> [N]."""
+  """Shifts by `by` places, so that y[i] = x[i - by]; pads with `fill`."""
   pad = tf.fill([abs(by)], tf.cast(fill, x.dtype))
   if by > 0:
     return tf.concat([pad, x], 0)[:-by]
@@ -61,8 +61,8 @@ def shift(x: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
 def row_ids(row_splits: tf.Tensor) -> tf.Tensor:  # [B + 1] -> [N]
   """Returns the row of each value of a ragged tensor.
 
-  `value_rowids` and `tf.repeat` do the same with a dense [rows, longest row] as
-  an intermediate result, whose size has no bound.
+  `value_rowids` and `tf.repeat` do the same, but through a dense tensor [rows,
+  longest row], which can be very large.
   """
   values = tf.range(row_splits[-1])
   return tf.searchsorted(
@@ -79,8 +79,8 @@ def table(keys: Any, values: Any, default: int) -> tf.lookup.StaticHashTable:
 class Splitter(tf.Module):
   """Splits texts into pieces as a regular expression would.
 
-  Whether a piece starts at a code point must follow from a few code points on
-  each side. That is faster than RE2, and independent of its version of Unicode.
+  A few code points on each side must decide whether a piece starts at a code
+  point. This is faster than RE2, and independent of RE2's version of Unicode.
   """
 
   def __init__(
@@ -88,13 +88,12 @@ class Splitter(tf.Module):
     kinds: np.ndarray,
     starts: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
   ):
-    """Keeps the kinds as a table of where they change.
+    """Stores the kinds as a table of the code points at which they change.
 
     Args:
-      kinds: int [0x110000], a number for each code point.
-      starts: `(codes, kinds) -> bool`, all [C], whether a piece starts here.
-        Each text has one more entry after its last, `END`, whose answer is
-        unused.
+      kinds: int [0x110000], the kind of each code point.
+      starts: `(codes, kinds) -> bool`, all [C]: whether a piece starts at each
+        code point. Each text ends with an entry `END`, whose result is unused.
     """
     super().__init__(name='splitter')
     changes = np.flatnonzero(np.diff(kinds, prepend=END))
@@ -103,11 +102,11 @@ class Splitter(tf.Module):
     self.starts = starts
 
   def __call__(self, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits texts: string [B] -> string [P], and int64 [B], their numbers."""
+    """Splits texts: string [B] -> pieces string [P], their counts int64 [B]."""
     codes = code_points(text)
     rows = row_ids(codes.row_splits)
     n_codes = tf.size(rows, tf.int64)
-    # `_starts` has one more entry for each text before.
+    # `_starts` has an additional entry, END, for each text before.
     starts = tf.gather(self._starts(codes), tf.range(n_codes) + rows)
     splits = tf.concat([tf.where(starts)[:, 0], [n_codes]], 0)
     pieces = tf.RaggedTensor.from_row_splits(codes.flat_values, splits)
@@ -117,7 +116,7 @@ class Splitter(tf.Module):
     return tf.strings.unicode_encode(pieces, 'UTF-8'), n_pieces
 
   def _starts(self, codes: tf.RaggedTensor) -> tf.Tensor:
-    """Returns whether a piece starts, for all code points and ends: bool."""
+    """Returns whether a piece starts at each code point or END: bool."""
     ends = tf.fill([codes.nrows(), 1], END)
     ended = tf.concat([codes, ends], 1).flat_values
     index = tf.searchsorted(self.first_code, ended, side='right') - 1
@@ -128,7 +127,7 @@ class Splitter(tf.Module):
 class InGraphTokenizer(tf.Module, abc.ABC):
   """Encodes and decodes as a Python tokenizer does, byte for byte.
 
-  It stays on the CPU: an accelerator would only add transfers.
+  It always runs on the CPU, as an accelerator would only add transfers.
   """
 
   def __init__(self, tokens: list[bytes]):
@@ -141,22 +140,22 @@ class InGraphTokenizer(tf.Module, abc.ABC):
 
     Args:
       text: string [B].
-      field: what errors call the text.
+      field: names the text in error messages.
 
     Returns:
       int32 [B, None].
 
     Raises:
-      tf.errors.InvalidArgumentError: when the graph runs, for a character that
-        is not in the vocabulary, where the Python tokenizer refuses it, too. It
-        names `field` and the character.
+      tf.errors.InvalidArgumentError: the Python tokenizer would refuse the text
+        too; names `field` and the first character that is not in the
+        vocabulary. Raised at run time.
     """
     with tf.device('CPU'):
       return self._encode(text, field)
 
   @abc.abstractmethod
   def _encode(self, text: tf.Tensor, field: str) -> tf.RaggedTensor:
-    """Returns what `encode` does."""
+    """Implements `encode`."""
 
   def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """Returns the exact bytes of the first `lengths[b]` tokens of each row.

@@ -1,4 +1,4 @@
-"""Tokenizers by name, and as JSON files."""
+"""Builds tokenizers by name; saves and loads them as JSON files."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -34,21 +34,21 @@ def build(
   special: Sequence[str] = (),
   unknown_character: bool = False,
 ) -> base.Tokenizer:
-  """Makes a tokenizer of the vocabulary of a text.
+  """Builds a tokenizer, with a vocabulary learned from a text where needed.
 
   Args:
-    kind: 'char', 'word', 'bpe', or what ignores the text: 'gpt2', or the path
-      of a tokenizer.json, minigpt's or Hugging Face's.
-    text: to learn from, whole or in parts that no token spans.
-    vocab_size: tokens of 'bpe'; others have as many as they have.
+    kind: 'char', 'word' or 'bpe', which learn from the text; 'gpt2'; or the
+      path of a tokenizer.json, minigpt's or Hugging Face's.
+    text: the text, whole or in parts that no token spans.
+    vocab_size: number of tokens to train for 'bpe'; the others' is fixed.
     special: special tokens of 'bpe', besides `<|endoftext|>`.
-    unknown_character: 'char' has one that stands for all others.
+    unknown_character: whether 'char' gets a token for unknown characters.
 
   Raises:
-    UsageError: there is no such kind, or it does not go with the size or the
-      special tokens.
-    InputError: the text is empty, the file is no tokenizer, or GPT-2's
-      vocabulary is neither cached nor can be downloaded.
+    UsageError: the kind is unknown, or does not support the size or the special
+      tokens.
+    InputError: the text is empty, the file is not a tokenizer, or GPT-2's
+      vocabulary is not available.
   """
   _check(kind, special, unknown_character)
   parts = as_strings(text)
@@ -64,21 +64,21 @@ def build(
 
 
 def _check(kind: str, special: Sequence[str], unknown_character: bool) -> None:
-  """Raises UsageError for an option that the kind does not have."""
+  """Raises UsageError for an option that the kind does not support."""
   if unknown_character and kind != 'char':
     raise UsageError(
       f'--unknown_character is for the char tokenizer; leave it out for {kind}'
     )
   if special and kind != 'bpe':
     raise UsageError(
-      f"--special: only a bpe tokenizer's are yours to choose, not {kind}'s"
+      f'--special is for the bpe tokenizer; leave it out for {kind}'
     )
 
 
 def _make(
   kind: str, parts: Iterable[str], unknown_character: bool
 ) -> base.Tokenizer:
-  """Makes a tokenizer that has as many tokens as it has."""
+  """Makes a tokenizer whose size is not chosen."""
   if kind.endswith('.json'):
     return load(kind)
   if kind not in _FROM_TEXT:
@@ -89,7 +89,7 @@ def _make(
 
 
 def cuts_to_learn(kind: str, special: Sequence[str] = ()) -> Cuts:
-  """Returns where text may be cut that a vocabulary is learned from.
+  """Returns where a text may be cut from which `build` learns a vocabulary.
 
   Args:
     kind: as for `build`.
@@ -97,9 +97,9 @@ def cuts_to_learn(kind: str, special: Sequence[str] = ()) -> Cuts:
   """
   if kind == 'word':
     return WordTokenizer.cuts
-  if kind == 'bpe':  # Where there is no good place, a bad one is no harm.
+  if kind == 'bpe':  # Without a good place, a rare bad cut does no harm.
     return (*byte_pairs.cuts(special), *ANYWHERE)
-  return ANYWHERE  # Others see characters alone, or nothing.
+  return ANYWHERE  # 'char' counts single characters; others do not learn.
 
 
 def save(tokenizer: base.Tokenizer, path: str | Path) -> None:
@@ -112,10 +112,10 @@ def save(tokenizer: base.Tokenizer, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> base.Tokenizer:
-  """Reads a tokenizer that `save` has written.
+  """Reads a tokenizer from minigpt's or Hugging Face's tokenizer.json.
 
   Raises:
-    InputError: the file cannot be read, or is no tokenizer.
+    InputError: the file cannot be read, or is not a supported tokenizer.
   """
   fields = read_json(path)
   try:

@@ -1,7 +1,7 @@
-"""Special tokens: what text may spell that no merge makes, like `<|user|>`.
+"""Special tokens: strings that become one token each, such as `<|user|>`.
 
-They are chosen so that two of them never overlap in any text. Then a text has
-one reading, for every program and in any order.
+No two of them may overlap in any text. So every program finds the same special
+tokens in a text, in whatever order it looks for them.
 """
 
 import itertools
@@ -15,7 +15,7 @@ _MOST = 64  # The graph looks for each of them in turn.
 
 
 def check(special: Sequence[str]) -> None:
-  """Raises UsageError unless the tokens can be told from text and each other.
+  """Raises UsageError unless the tokens are well-formed and cannot overlap.
 
   Args:
     special: the tokens, without `END_OF_TEXT`.
@@ -24,7 +24,7 @@ def check(special: Sequence[str]) -> None:
     raise UsageError(
       f'{len(special)} special tokens: there can be {_MOST}; give fewer'
     )
-  seen = [END_OF_TEXT]  # In order, so that the first fault is the same one.
+  seen = [END_OF_TEXT]  # A list, so that the first error is deterministic.
   for token in special:
     _check(token)
     if token in seen:
@@ -57,9 +57,9 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def pattern(special: Iterable[str]) -> re.Pattern[str] | None:
-  """Returns an expression that splits text at the tokens; None without any.
+  """Returns an expression whose `split` alternates between text and tokens.
 
-  Its `split` has text and tokens in turns.
+  None if there are no tokens.
   """
   alternatives = '|'.join(map(re.escape, special))
   return re.compile(f'({alternatives})') if alternatives else None

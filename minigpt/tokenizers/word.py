@@ -1,7 +1,7 @@
 """One token per word and per punctuation mark or white space character.
 
-White space is kept, so decoding gives back the text to the byte wherever
-every word is known.
+White space is kept, so decoding returns the exact text if every word is in the
+vocabulary.
 """
 
 import re
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 UNKNOWN = '<|unk|>'
 END_OF_TEXT = '<|eos|>'
 
-# The characters of words, listed because `\w` differs between Python and RE2,
-# and between versions of Unicode: letters, digits and marks, and all other code
-# points that are not ASCII, white space, punctuation, symbols or emoji.
+# The characters of words: letters, digits and marks, and all other code points
+# that are not ASCII, white space, punctuation, symbols or emoji. They are
+# listed, as `\w` differs between Python and RE2, and between Unicode versions.
 _LETTERS = (
   '0-9A-Z_a-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u167f'
   '\u1681-\u1fff\u200c\u200d\u2c00-\u2dff\u2e80-\u2fff\u3005-\u3007'
@@ -35,13 +35,14 @@ _LETTERS = (
 _APOSTROPHES = "'\u2019"
 PIECE = f'[{_LETTERS}]+(?:[{_APOSTROPHES}][{_LETTERS}]+)*|[^{_LETTERS}]'
 _PIECE = re.compile(PIECE)
-# What is in no word is a piece of its own, and begins one.
+# A text can be cut before each character that occurs in no word, as such a
+# character is a piece of its own.
 _IN_WORDS = _LETTERS + _APOSTROPHES
 _BEFORE_MARKS = re.compile(f'[^\r](?=[^{_IN_WORDS}])|\r(?=[^\n{_IN_WORDS}])')
 
 
 class WordTokenizer(base.Tokenizer):
-  """Gives each distinct piece of some text an id; others become `<|unk|>`."""
+  """Gives each distinct piece of a text an id; others become `<|unk|>`."""
 
   name = 'word'
   cuts = (*BEFORE_BLANKS, _BEFORE_MARKS)
@@ -67,10 +68,10 @@ class WordTokenizer(base.Tokenizer):
     """Makes a tokenizer of the pieces of a text.
 
     Args:
-      parts: of the text; no piece spans two of them.
+      parts: the text, in parts that no piece spans.
 
     Raises:
-      InputError: the text is empty or holds a lone surrogate.
+      InputError: the text is empty or contains a lone surrogate.
     """
     words: set[str] = set()
     for part in base.learnable(parts):
@@ -87,7 +88,7 @@ class WordTokenizer(base.Tokenizer):
     return [self._ids.get(piece, self.unknown) for piece in pieces]
 
   def token_sizes(self, text: str) -> np.ndarray:  # -> int32 [T]
-    """Returns the bytes of UTF-8 of each piece, unknown ones too."""
+    """Returns the number of bytes of each piece, unknown ones too."""
 
     def sizes(chunk: str) -> list[int]:
       return [len(piece.encode()) for piece in _PIECE.findall(chunk)]
@@ -101,12 +102,12 @@ class WordTokenizer(base.Tokenizer):
     return WordInGraph(self.tokens, _LETTERS, _APOSTROPHES)
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the words."""
+    """Returns the kind and the words, as fields of tokenizer.json."""
     return {'kind': self.name, 'words': self.words}
 
   @classmethod
   def from_json(cls, fields: dict[str, Any]) -> 'WordTokenizer':
-    """Makes the tokenizer that `to_json` has described.
+    """Rebuilds the tokenizer that `to_json` described.
 
     Raises:
       InputError: `words` is not a list of distinct pieces with the two special

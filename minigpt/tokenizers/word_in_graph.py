@@ -18,9 +18,9 @@ class WordInGraph(in_graph_base.InGraphTokenizer):
     """Makes the tables.
 
     Args:
-      tokens: bytes by id; the last two are the unknown piece and the end.
+      tokens: bytes by id; the last two are UNKNOWN and END_OF_TEXT of `word`.
       letters: the characters of words, as in a regular expression's `[...]`.
-      apostrophes: what words may contain between two letters.
+      apostrophes: characters that words may contain between two letters.
     """
     super().__init__(tokens)
     self.split = in_graph_base.Splitter(

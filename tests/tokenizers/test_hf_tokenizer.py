@@ -87,19 +87,19 @@ def change(fields, path, value):
     ('pre_tokenizer/type', 'Whitespace', "pre-tokenizer ('Whitespace')"),
     ('pre_tokenizer/add_prefix_space', True, 'pre-tokenizer'),
     ('pre_tokenizer/use_regex', False, 'pre-tokenizer'),
-    ('model/merges', [], 'merges are not those'),
-    ('model/vocab', {'a': 0}, 'ids are not those from 0 on'),
-    ('model/vocab', 7, 'no tokenizer of Hugging Face'),
-    ('model', 7, 'no tokenizer of Hugging Face'),
-    ('added_tokens', 7, 'no tokenizer of Hugging Face'),
-    ('added_tokens', [], 'merges are not those'),
+    ('model/merges', [], 'merges do not follow'),
+    ('model/vocab', {'a': 0}, 'ids are not 0, 1, 2'),
+    ('model/vocab', 7, 'not a tokenizer of Hugging Face'),
+    ('model', 7, 'not a tokenizer of Hugging Face'),
+    ('added_tokens', 7, 'not a tokenizer of Hugging Face'),
+    ('added_tokens', [], 'merges do not follow'),
     ('added_tokens', [{'content': 'a b', 'id': 3}], 'white space'),
     (
       'added_tokens',
       [{'content': 'a', 'id': 3, 'lstrip': True}],
       'takes white',
     ),
-    ('added_tokens', [{'content': 'a', 'id': 'b'}], 'no tokenizer of'),
+    ('added_tokens', [{'content': 'a', 'id': 'b'}], 'not a tokenizer of'),
     ('added_tokens', [{'content': 'a', 'id': 3}] * 2, 'comes twice'),
   ],
 )
@@ -118,7 +118,7 @@ def test_merges_in_another_order_are_refused(fields):
   """Their ids would not say which of two merges comes first."""
   merges = fields['model']['merges']
   merges[0], merges[1] = merges[1], merges[0]
-  with pytest.raises(InputError, match='merges are not those'):
+  with pytest.raises(InputError, match='merges do not follow'):
     hf_tokenizer.parse(fields)
   vocabulary = fields['model']['vocab']
   a, b = (''.join(pair.split(' ')) for pair in merges[:2])
@@ -136,5 +136,5 @@ def test_text_that_lacks_a_byte_is_refused(fields):
 def test_a_name_that_spells_no_bytes_is_refused(fields):
   vocabulary = fields['model']['vocab']
   vocabulary['\u4e00'] = vocabulary.pop('\u0100')
-  with pytest.raises(InputError, match='no tokenizer of Hugging Face'):
+  with pytest.raises(InputError, match='not a tokenizer of Hugging Face'):
     hf_tokenizer.parse(fields)

@@ -106,7 +106,7 @@ def test_a_path_names_a_tokenizer(tmp_path):
 def test_what_only_bpe_has_is_refused_elsewhere():
   with pytest.raises(UsageError, match='--vocab_size=9: the char'):
     tokenizers.build('char', 'ab', 9)
-  with pytest.raises(UsageError, match='--special: only'):
+  with pytest.raises(UsageError, match='--special is for the bpe'):
     tokenizers.build('gpt2', '', special=['<a>'])
 
 

@@ -57,7 +57,7 @@ def test_only_a_last_line_may_be_cut(tmp_path, bad):
   assert [m['step'] for m in read_metrics(path)] == [1]
   path.write_text(f'{GOOD}{bad}\n{GOOD}')
   for read in (read_metrics, lambda path: MetricsFile(path, 9)):
-    with pytest.raises(InputError, match=r'metrics\.jsonl, line 2: .*; mend'):
+    with pytest.raises(InputError, match=r'metrics\.jsonl, line 2: .*; repair'):
       read(path)
   assert path.read_text() == f'{GOOD}{bad}\n{GOOD}'
 
