@@ -1,11 +1,10 @@
-"""Measures what a trained model knows, and shows how it goes about it.
+"""Measures how good a trained model is, and shows its inner workings.
 
-`perplexity` measures running text; `tasks` measures examples with a right
-answer, by the scores of `scoring` or by the distances of `text_metrics`.
-`introspection` runs a model on a prompt and keeps attention and expectations;
-`html_report` shows them as a page, `tensorboard` while a run trains. Pictures
-are `figures`, drawn of runs by `run_figures`, of results by
-`evaluation_figures`.
-How fast a model is, and what it costs, is the matter of `profiling/`; whether
-an export is right, of `conformance/`.
+`perplexity` scores running text. `tasks` scores examples with a right answer,
+with the log-probabilities of `scoring` or the distances of `text_metrics`.
+`introspection` runs a model on a prompt and keeps its attention and
+predictions; `html_report` shows them as a page, `tensorboard` during training.
+`figures` draws, `run_figures` for the curves of runs, and `evaluation_figures`
+for results. Speed and cost are measured in `profiling`; exports are checked in
+`conformance`.
 """

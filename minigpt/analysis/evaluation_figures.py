@@ -1,4 +1,4 @@
-"""Pictures of what `minigpt evaluate` has found.
+"""Figures of the results of `minigpt evaluate`.
 
 Shapes: T tokens in each window.
 """
@@ -14,9 +14,9 @@ import numpy as np
 from minigpt.analysis import figures
 from minigpt.analysis.perplexity import PositionSums
 
-_Z = 1.96  # Standard errors on each side of a mean: 95% of a normal one.
-_MOST_POINTS = 40  # In a curve by position; neighbours are one point.
-# Results that are shares of the examples, and what they are called.
+_Z = 1.96  # Standard errors on each side of a mean, for a 95% interval.
+_MOST_POINTS = 40  # Points of a curve by position; neighbours share a point.
+# Results that are shares of the examples, and the suffixes of their names.
 _SHARES = {
   'accuracy': '',
   'accuracy_norm': ' by length',
@@ -25,11 +25,11 @@ _SHARES = {
 
 
 def loss_by_position(sums: PositionSums, title: str) -> Any:
-  """Draws the mean loss of the tokens that have so many before them.
+  """Draws the mean loss of tokens by the number of tokens before them.
 
-  It falls as far as a model makes use of its context (Kaplan et al. 2020,
-  appendix D.5). Around it are the means that the tokens, were they
-  independent, leave likely (95%).
+  The curve falls as long as the model uses more context (Kaplan et al. 2020,
+  appendix D.5). The band is the mean's 95% interval, if tokens were
+  independent.
 
   Returns:
     A matplotlib figure.
@@ -46,7 +46,7 @@ def loss_by_position(sums: PositionSums, title: str) -> Any:
   axes.axhline(
     overall, color='gray', linestyle='--', label=f'mean {overall:.3f}'
   )
-  if seen[-1] > 4 * seen[0]:  # Or a logarithmic axis would show no number.
+  if seen[-1] > 4 * seen[0]:  # On a shorter one, log ticks show no number.
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f'{value:,g}')
   axes.set_title(figures.plain(title), fontsize=10)
@@ -62,9 +62,9 @@ def position_curve(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns tokens before, mean loss and 1.96 standard errors, f64 [n] each.
 
-  Neighbouring positions are put together the more, the further back they look.
-  Where windows overlap, the first alone scores the positions that the others
-  have scored before: these are left out.
+  A point averages neighbouring positions, the more the further right it is.
+  Where windows overlap, only the first window scores the early positions; these
+  are left out, as they have too few tokens.
   """
   n_positions = len(sums.loss)
   edges = np.geomspace(1, n_positions + 1, _MOST_POINTS + 1)
@@ -75,7 +75,7 @@ def position_curve(
   mean = loss[kept] / n[kept]
   variance = np.maximum(squared[kept] / n[kept] - mean**2, 0)
   error = _Z * np.sqrt(variance / np.maximum(n[kept] - 1, 1))
-  # The middle of the tokens before the positions of a point.
+  # The mean number of tokens before the positions of each point.
   return (first + (widths + 1) / 2)[kept], mean, error
 
 
@@ -83,8 +83,8 @@ def newest(file: Path, checkpoint: str | None) -> list[dict[str, Any]]:
   """Returns the newest results of each task and data set of one checkpoint.
 
   Args:
-    file: evaluations.jsonl; a line that a crash has cut short is left out.
-    checkpoint: whose results; None: those of a model that has none.
+    file: evaluations.jsonl; damaged lines are ignored.
+    checkpoint: name of the checkpoint; None: of a model without checkpoints.
   """
   found = {}
   for line in file.read_text('utf-8', errors='replace').splitlines():
@@ -132,11 +132,11 @@ def accuracies(records: list[dict[str, Any]], title: str) -> Any:
 def _draw_share(
   axes: Any, y: int, share: float, record: dict[str, Any]
 ) -> None:
-  """Draws one row: the share, its interval, and what chance would give."""
+  """Draws one row: the share, its interval, and the share of guessing."""
   low, high = wilson_interval(share, record['examples'])
   spread = [[share - low], [high - share]]
   axes.errorbar([share], [y], xerr=spread, fmt='o', color='C0', capsize=4)
-  # Beside the interval, where there is room.
+  # The label goes right of the interval, or left if there is no room.
   end, offset, ha = (high, 6, 'left') if high < 0.9 else (low, -6, 'right')
   axes.annotate(
     f'{share:.1%}',
@@ -162,7 +162,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
   middle = share + _Z**2 / (2 * n)
   half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
   whole = 1 + _Z**2 / n
-  # Rounding may leave 0 or 1 just outside of its own interval.
+  # Rounding could put a share of 0 or 1 just outside of its interval.
   low = (middle - half) / whole if share > 0 else 0.0
   high = (middle + half) / whole if share < 1 else 1.0
   return low, high

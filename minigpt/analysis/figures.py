@@ -1,4 +1,4 @@
-"""Pictures, drawn with matplotlib (the `viz` extra).
+"""Figures, drawn with matplotlib (the `viz` extra).
 
 Shapes: L layers, H heads, T tokens.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import check_writable, new_file
 
-# By default, the day is in these, and in no others.
+# The formats, with metadata that removes the date where a format has one.
 _UNDATED: dict[str, dict[str, Any]] = {
   '.png': {},
   '.svg': {'Date': None},
@@ -48,15 +48,15 @@ def _check_can_draw() -> None:
 
 
 def check_output(flag: str, path: str | Path) -> None:
-  """Makes sure, before long work, that its picture can be drawn and written.
+  """Checks that a figure can be drawn and written, before the work for it.
 
   Args:
-    flag: the name of what `path` was given with.
+    flag: the flag that gave `path`, for error messages.
     path: the file.
 
   Raises:
-    UsageError: its name ends in no known format.
-    InputError: it cannot be written, or matplotlib is not installed.
+    UsageError: the file's ending is not a known format.
+    InputError: the file cannot be written, or matplotlib is not installed.
   """
   if Path(path).suffix not in FORMATS:
     raise UsageError(f'{flag}={path}: it must end in {", ".join(FORMATS)}')
@@ -74,9 +74,9 @@ def attention(
 
   Args:
     weights: f32 [L, H, T, T].
-    labels: T tokens as text.
-    layers: those to draw.
-    heads: those to draw.
+    labels: the T tokens as text.
+    layers: indices of the layers to draw.
+    heads: indices of the heads to draw.
 
   Returns:
     A matplotlib figure.
@@ -85,7 +85,7 @@ def attention(
     InputError: matplotlib is not installed.
   """
   alone = len(layers) == len(heads) == 1
-  # One map has room for its labels; in a grid only short prompts have it.
+  # A single map has room for labels; a grid only if the prompt is short.
   shows_labels = alone or len(labels) <= 16
   side = max(1.6, 0.16 * len(labels)) if shows_labels else 1.6
   figure = new_figure(side * len(heads) + 1, side * len(layers) + 1)
@@ -104,13 +104,13 @@ def attention(
 
 
 def bars(names: Sequence[str], values: Sequence[int], x: str, y: str) -> Any:
-  """Draws a value for each name.
+  """Draws a bar for each name.
 
   Args:
-    names: of the bars, in their order.
-    values: their heights.
-    x: what the horizontal axis is called.
-    y: what the vertical one is called.
+    names: of the bars, in order.
+    values: heights of the bars.
+    x: label of the horizontal axis.
+    y: label of the vertical axis.
 
   Returns:
     A matplotlib figure.
@@ -127,7 +127,7 @@ def bars(names: Sequence[str], values: Sequence[int], x: str, y: str) -> Any:
 
 
 def plain(text: str) -> str:
-  """Returns a text that matplotlib shows as it is: `$` begins mathematics."""
+  """Escapes `$`, with which matplotlib would begin mathematics."""
   return text.replace('$', r'\$')
 
 
@@ -138,7 +138,7 @@ def _label_axes(axes: Any, labels: Sequence[str]) -> None:
 
 
 def write_numbers_out(axis: Any) -> None:
-  """Labels a logarithmic axis with 0.5, 1, 2 ..., not with powers of ten."""
+  """Labels a logarithmic axis with 0.5, 1, 2 ... instead of powers of ten."""
 
   def minor(value: float, _: object) -> str:
     return f'{value:,g}' if f'{value:e}'[0] in '25' else ''
@@ -148,10 +148,10 @@ def write_numbers_out(axis: Any) -> None:
 
 
 def save(figure: Any, path: str | Path) -> list[Path]:
-  """Writes `path`, or `path`.png and `path`.svg where it names no format.
+  """Writes `path`, or `path`.png and `path`.svg if it has no known ending.
 
-  The same figure makes the same file, so one under version control changes
-  only where the picture does.
+  The same figure gives the same bytes, so a file under version control changes
+  only if the figure does.
 
   Raises:
     InputError: the file cannot be written, or the format is unknown.
@@ -163,7 +163,7 @@ def save(figure: Any, path: str | Path) -> list[Path]:
   if path.suffix not in FORMATS:
     pictures = [path.with_name(path.name + end) for end in ('.png', '.svg')]
   for picture in pictures:
-    # In one step, as the folder may be anybody's: not through a link.
+    # Atomically; this also replaces a link instead of writing through it.
     options = {'dpi': 150, 'metadata': _UNDATED[picture.suffix]}
     with (
       new_file(picture) as scratch,

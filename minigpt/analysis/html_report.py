@@ -1,4 +1,4 @@
-"""An inspection as one HTML page that needs nothing but itself."""
+"""Writes an inspection as a self-contained HTML page."""
 
 import base64
 import html
@@ -19,7 +19,7 @@ from minigpt.analysis.run_figures import PANELS, Panel, curve
 from minigpt.tokenizers import Tokenizer
 from minigpt.training.metrics import Record
 
-_POINTS = 300  # Of a curve: as many as its picture has room for.
+_POINTS = 300  # Points of a curve.
 
 
 def render(
@@ -31,10 +31,10 @@ def render(
   """Returns the page; its template is `report.html` in this package.
 
   Args:
-    found: what the page shows.
+    found: the inspection.
     tokenizer: of the model.
     title: of the page.
-    metrics: of the run that made the model, to show how it went.
+    metrics: records of the run, for its curves; without them, none are shown.
   """
   page = (
     resources.files('minigpt.analysis')
@@ -43,13 +43,13 @@ def render(
   )
   shown = page_data(found, tokenizer) | {'run': run_data(metrics)}
   data = json.dumps(shown, separators=(',', ':'))
-  # The only sequence that could end the element the data stands in.
+  # Without `<`, the data cannot contain a tag that ends the script element.
   data = data.replace('<', '\\u003c')
   return page.replace('{{title}}', html.escape(title)).replace('{{data}}', data)
 
 
 def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
-  """Returns what the script of the page reads."""
+  """Returns the data that the page's script reads."""
   n_layers, n_heads, n_tokens, _ = found.attention.shape
 
   def labels(ids: np.ndarray) -> Any:  # A list for each dimension of ids.
@@ -60,7 +60,7 @@ def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
   def top(found: TopTokens) -> dict[str, Any]:
     return {'tokens': labels(found.ids), 'probs': _rounded(found.probs, 5)}
 
-  # The future is exactly zero, so only the lower triangle travels.
+  # Weights of the future are zero, so store only the lower triangle.
   row, column = np.tril_indices(n_tokens)
   past = found.attention[..., row, column]
   return {
@@ -81,7 +81,7 @@ def page_data(found: Inspection, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def run_data(metrics: Sequence[Record]) -> list[dict[str, Any]]:
-  """Returns the curves of a run; none where it has no metrics."""
+  """Returns the curves of a run; an empty list if it has no metrics."""
   panels = [(panel, _lines(panel, list(metrics))) for panel in PANELS]
   return [
     {

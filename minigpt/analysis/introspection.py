@@ -1,4 +1,4 @@
-"""What a model makes of a prompt: where it looks and what it expects.
+"""Looks inside a model at work: its attention and its predictions.
 
 Shapes: T tokens, L layers, H heads, V vocabulary, K most likely tokens.
 """
@@ -26,11 +26,11 @@ class TopTokens(NamedTuple):
 
 
 class Inspection(NamedTuple):
-  """What a forward pass over a prompt shows."""
+  """The intermediates of a forward pass over a prompt."""
 
   ids: np.ndarray  # int32 [T], the prompt
-  attention: np.ndarray  # f32 [L, H, T, T]; row t is what token t looks at
-  surprise: np.ndarray  # f32 [T - 1], nats; of each token after the first
+  attention: np.ndarray  # f32 [L, H, T, T]; row t: weights of token t's query
+  surprise: np.ndarray  # f32 [T - 1], loss in nats of each later token
   next_tokens: TopTokens  # [T, K], after each token
   lens: TopTokens  # [L + 1, T, K], after the embedding and each block
   norms: np.ndarray  # f32 [L + 1, T], of the residual stream at the same places
@@ -39,7 +39,7 @@ class Inspection(NamedTuple):
 def inspect(
   ids: np.ndarray, p: Params, config: GPTConfig, k: int = 10
 ) -> Inspection:
-  """Runs the model on a prompt once, and keeps its intermediates.
+  """Runs the model once on a prompt, and keeps its intermediates.
 
   Args:
     ids: int [T], T from 1 to the context length.
@@ -72,7 +72,7 @@ def inspect(
 
 
 def top_tokens(logits: tf.Tensor, k: int) -> TopTokens:  # [..., V] -> [..., K]
-  """Returns the k most likely tokens, or all where there are fewer."""
+  """Returns the k most likely tokens, or all if V is less than k."""
   probs = tf.nn.softmax(tf.cast(logits, tf.float32))
   top = tf.math.top_k(probs, min(k, logits.shape[-1]))
   return TopTokens(top.indices.numpy(), top.values.numpy())
@@ -81,9 +81,9 @@ def top_tokens(logits: tf.Tensor, k: int) -> TopTokens:  # [..., V] -> [..., K]
 def logit_lens(
   stream: Iterable[tf.Tensor], p: Params, config: GPTConfig, k: int
 ) -> TopTokens:  # [..., D] each -> [len(stream), ..., K]
-  """Returns what the model would say if each residual state were its last.
+  """Returns the predictions of each residual state, as if it were the last.
 
-  nostalgebraist 2020, 'interpreting GPT: the logit lens'.
+  Source: nostalgebraist 2020, 'interpreting GPT: the logit lens'.
 
   Args:
     stream: states of the residual stream.
@@ -100,12 +100,12 @@ def logit_lens(
 def head_habits(
   attention: np.ndarray,
 ) -> dict[str, np.ndarray]:  # [L, H, T, T] -> [L, H] each
-  """Returns the mean weight of each head on places that many heads look at.
+  """Returns each head's mean attention weight on three common targets.
 
-  The previous token and the token itself (Clark et al. 2019, section 3.1); the
-  first token, where heads look that have nothing to look for (Xiao et al. 2023,
-  attention sinks). The first two tokens look at no other place, and do not
-  count; where there are no more, there are no habits.
+  They are the previous token, the token itself (Clark et al. 2019, section
+  3.1), and the first token, on which heads put weight that they have no use for
+  (attention sinks, Xiao et al. 2023). The first two tokens can attend to
+  nothing else and are left out; a shorter prompt gives an empty result.
   """
   n = attention.shape[-1]
   looking = np.arange(2, n)
@@ -126,6 +126,6 @@ _VISIBLE = str.maketrans({' ': '·', '\n': '⏎', '\t': '⇥', '\r': '␍'})
 
 
 def label(token_id: int, tokenizer: Tokenizer) -> str:
-  """Returns a token as a short text in which white space can be seen."""
+  """Returns a token as a short text with visible white space."""
   text = tokenizer.decode([token_id]).translate(_VISIBLE)
   return text if text.isprintable() and text else f'#{token_id}'

@@ -23,8 +23,8 @@ from minigpt.training.validation import (
   score_tokens,
 )
 
-_COUNTED_AT_ONCE = 1 << 20  # Tokens; more would take much memory.
-_LARGEST_LOSS = 700  # exp of more is no float64.
+_COUNTED_AT_ONCE = 1 << 20  # Tokens whose bytes are counted at a time.
+_LARGEST_LOSS = 700  # exp of a larger loss overflows float64.
 
 
 class PositionSums(NamedTuple):
@@ -35,7 +35,7 @@ class PositionSums(NamedTuple):
 
   loss: np.ndarray  # nats
   squared_loss: np.ndarray
-  hits: np.ndarray  # tokens that were the most likely
+  hits: np.ndarray  # tokens that the model rated the most likely
   n_tokens: np.ndarray
 
   def evaluation(self) -> Evaluation:
@@ -55,16 +55,18 @@ def evaluate_text(
   """Returns loss, perplexity, bits per byte and accuracy of a text.
 
   Every token but the first is scored once, in a window of `window` tokens of
-  which only the last `stride` are new (transformers' max_length less 1).
+  which only the last `stride` are new; `window` is the max_length of
+  `transformers` less 1.
 
   Args:
-    model: weights as variables, or XLA copies them into its program.
+    model: the model, with variables for weights; XLA would copy arrays into
+      its program.
     tokens: int [N], N at least 2.
-    window: tokens that the model looks back on, at most its context.
-    stride: 1 to `window`; the smaller, the more context each token has.
-    watch: shows how far it has come.
-    n_bytes: of the text after the first token; None counts those of the tokens.
-      Where some are unknown, bits per byte are None.
+    window: length of the windows, at most the model's context.
+    stride: 1 to `window`; a smaller one gives each token more context.
+    watch: shows the progress.
+    n_bytes: bytes of the text after the first token; None counts them from the
+      tokens. If a token is unknown, the count and bits per byte are None.
   """
   step = compiled_eval_step(model.weights, model.config, 'float32')
   found = evaluate_batches(step, _batches(tokens, window, stride, watch))
@@ -79,7 +81,7 @@ def evaluate_positions(
   watch: Watch = unwatched,
   n_bytes: int | None = None,
 ) -> tuple[dict[str, Any], PositionSums]:
-  """Returns what `evaluate_text` does, and the sums by position behind it."""
+  """Returns the result of `evaluate_text`, and its sums by position."""
   step = _compiled_position_step(model)
   sums = np.zeros([len(PositionSums._fields), window])
   for batch in _batches(tokens, window, stride, watch):
@@ -101,7 +103,7 @@ def _compiled_position_step(model: LoadedModel) -> Any:
 def _batches(
   tokens: Tokens, window: int, stride: int, watch: Watch
 ) -> Iterable[EvalBatch]:
-  """Returns the batches that score a text, watched."""
+  """Returns the batches that score a text, wrapped in `watch`."""
   batch_size = max(1, TOKENS_PER_BATCH // window)
   n_windows = len(eval_starts(len(tokens), window, stride))
   batches = eval_batches(tokens, window, batch_size, stride)
@@ -111,7 +113,7 @@ def _batches(
 def _describe(
   model: LoadedModel, tokens: Tokens, found: Evaluation, n_bytes: int | None
 ) -> dict[str, Any]:
-  """Returns what was found, by the names that it is shown with."""
+  """Returns the results by the names under which they are shown."""
   n_scored = len(tokens) - 1
   if n_bytes is None:
     n_bytes = count_bytes(model.tokenizer, tokens, first=1)
@@ -129,10 +131,10 @@ def _describe(
 def count_bytes(
   tokenizer: Tokenizer, tokens: Tokens, first: int = 0
 ) -> int | None:
-  """Returns the bytes of text that tokens from `first` on stand for.
+  """Returns how many bytes of text the tokens from `first` on stand for.
 
-  An end of text is none of it. None where a token is unknown: the text that
-  it stands for is not kept.
+  An end-of-text token has no bytes. The result is None if a token is the
+  unknown one, as the text behind it is lost.
   """
   sizes = np.array(list(map(len, tokenizer.tokens)))
   if tokenizer.end_of_text is not None:

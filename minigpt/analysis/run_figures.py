@@ -1,4 +1,4 @@
-"""Pictures of how runs went, from their metrics.jsonl.
+"""Figures of the curves of runs, from their metrics.jsonl.
 
 Shapes: n points of a curve.
 """
@@ -13,22 +13,22 @@ from minigpt.analysis import figures
 from minigpt.errors import InputError
 from minigpt.training.metrics import Record, read_metrics
 
-_MOST_POINTS = 1000  # In a curve; more of them only blur it.
+_MOST_POINTS = 1000  # Points of a curve.
 _OF_STEPS = {'linewidth': 1, 'alpha': 0.8}
 _OF_EVALUATIONS = {'marker': 'o', 'markersize': 3}
 
 
 class Line(NamedTuple):
-  """A metric that is drawn."""
+  """A metric to draw."""
 
   key: str  # in metrics.jsonl
   label: str
   style: dict[str, Any]
-  color: str = 'C0'  # of a run alone
+  color: str = 'C0'  # used if only one run is drawn
 
 
 class Panel(NamedTuple):
-  """What is drawn over the same axes."""
+  """A plot: lines that share their axes."""
 
   title: str
   unit: str
@@ -47,7 +47,7 @@ class _Run(NamedTuple):
 _NATS = 'nats per token'
 _TRAIN_LOSS = Line('train_loss', 'training', _OF_STEPS)
 _VAL_LOSS = Line('val_loss', 'validation', _OF_EVALUATIONS, 'C1')
-# In runs given in epochs.
+# Only runs whose length is in epochs have these.
 _TRAIN_ACCURACY = Line('train_eval_accuracy', 'training', _OF_EVALUATIONS)
 _VAL_ACCURACY = Line('val_accuracy', 'validation', _OF_EVALUATIONS, 'C1')
 _RATE = Panel(
@@ -66,7 +66,7 @@ _NORM = Panel(
   look_for='a level that stays about the same; a norm that grows or jumps is '
   'training that becomes unstable: try a lower learning rate.',
 )
-# Of one run; several have a panel for each of their losses.
+# Panels for a single run.
 PANELS = (
   Panel(
     'loss',
@@ -86,7 +86,7 @@ PANELS = (
   _RATE,
   _NORM,
 )
-# The first two have the same scale.
+# Panels to compare several runs; the first two share a scale.
 _MANY_RUNS = (
   Panel('training loss', _NATS, (_TRAIN_LOSS,)),
   Panel('validation loss', _NATS, (_VAL_LOSS,)),
@@ -98,9 +98,9 @@ _MANY_RUNS = (
 def curve(
   metrics: list[Record], key: str, most: int = _MOST_POINTS
 ) -> tuple[np.ndarray, np.ndarray] | None:
-  """Returns steps and values of a metric, f64 [n] each; None where it has none.
+  """Returns steps and values of a metric, f64 [n] each; None if it is absent.
 
-  Of a long run, neighbouring steps are averaged, so that n is at most `most`.
+  Neighbouring steps of a long run are averaged, so that n is at most `most`.
   """
   points = np.array([(m['step'], m[key]) for m in metrics if key in m])
   if not points.size:
@@ -113,9 +113,9 @@ def curve(
 def curves(runs: Sequence[str | Path]) -> Any:
   """Draws losses, learning rates and gradient norms of work directories.
 
-  One run has both losses in one panel, and its accuracy; several have a panel
-  for each loss, and every run keeps its colour. What no run has recorded has no
-  panel.
+  A single run has both losses in one panel, and its accuracy. Several runs have
+  a panel for each loss, and each run has a colour. Panels without data are left
+  out.
 
   Returns:
     A matplotlib figure.
@@ -152,7 +152,7 @@ def _read(run: str | Path) -> list[Record]:
 
 
 def _draw(axes: Any, panel: Panel, runs: list[_Run]) -> None:
-  """Draws a panel: of one run its lines, of several one line for each."""
+  """Draws a panel: all lines of a single run, or one line for each run."""
   alone = len(runs) == 1
   for i, run in enumerate(runs):
     for line in panel.lines:
@@ -167,6 +167,6 @@ def _draw(axes: Any, panel: Panel, runs: list[_Run]) -> None:
     figures.write_numbers_out(axes.yaxis)
   axes.grid(alpha=0.3)
   axes.set_xlabel('step')
-  axes.tick_params(labelbottom=True)  # Another may stand below, or none.
+  axes.tick_params(labelbottom=True)  # `sharex` labels only the lowest row.
   if len(axes.get_lines()) > 1:
     axes.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""The probability that a model gives to the ends of given texts.
+"""Scores continuations: the log-probability of a text's end.
 
 Shapes: B rows, T tokens, N texts.
 """
@@ -21,14 +21,14 @@ from minigpt.model.params import Params
 from minigpt.model.transformer import gpt
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
-# Wraps an iterable to show how far it has come: (iterable, its length).
+# Wraps an iterable to show progress; arguments: the iterable and its length.
 Watch = Callable[[Iterable, int], Iterable]
 
 TOKENS_PER_BATCH = 4096
 
 
 def unwatched(batches: Iterable, n: int) -> Iterable:
-  """Returns the batches; shows nothing."""
+  """Returns the batches; shows no progress."""
   return batches
 
 
@@ -41,7 +41,7 @@ class Continuation(NamedTuple):
 
 
 class Scores(NamedTuple):
-  """What a model makes of continuations."""
+  """The scores of continuations."""
 
   log_prob: np.ndarray  # f64 [N], of the whole target in nats
   is_greedy: np.ndarray  # bool [N], whether greedy decoding generates it
@@ -52,12 +52,13 @@ def score(
   continuations: Sequence[Continuation],
   watch: Watch = unwatched,
 ) -> Scores:
-  """Scores each target given its context, cut at the left where too long.
+  """Scores each target given its context; long contexts are cut at the left.
 
   Args:
-    model: weights as variables, or XLA copies them into its programs.
-    continuations: N of any lengths.
-    watch: shows how far it has come.
+    model: the model, with variables for weights; XLA would copy arrays into
+      its programs.
+    continuations: N of them, of any lengths.
+    watch: shows the progress.
 
   Raises:
     InputError: a target alone is longer than the model's context.
@@ -75,7 +76,7 @@ def score(
   groups = _group_by_width(continuations, longest)
   for places in watch(groups, len(groups)):
     batch = _make_batch([continuations[i] for i in places], longest)
-    # The rows that fill the batch up are left out.
+    # Drop the results of rows that only fill the batch.
     found = [part.numpy()[: len(places)] for part in step(*batch)]
     log_prob[places], is_greedy[places] = found
   return Scores(log_prob, is_greedy)
@@ -94,7 +95,7 @@ def _compiled_score_step(p: Params, config: GPTConfig) -> Any:
 
 
 def _width(continuation: Continuation, longest: int) -> int:
-  """Returns the T of the batch that a continuation belongs to."""
+  """Returns the width T of the batch for a continuation."""
   n = len(continuation.context) + len(continuation.target)
   return bucket(min(n, longest) - 1, longest - 1)
 
@@ -102,7 +103,7 @@ def _width(continuation: Continuation, longest: int) -> int:
 def _group_by_width(
   continuations: Sequence[Continuation], longest: int
 ) -> list[list[int]]:
-  """Returns places of continuations by batch, with little padding in each."""
+  """Groups continuations of similar length into batches; returns indices."""
   by_width: dict[int, list[int]] = {}
   for i, continuation in enumerate(continuations):
     by_width.setdefault(_width(continuation, longest), []).append(i)
@@ -134,7 +135,7 @@ def encode(tokenizer: Tokenizer, where: str, text: str) -> np.ndarray:
   """Returns the tokens of a text, int32 [T].
 
   Raises:
-    InputError: the tokenizer does not know it; says `where` it stands.
+    InputError: the text is not in the vocabulary; the message names `where`.
   """
   with _located(where):
     return tokenizer.encode(text)
@@ -153,7 +154,7 @@ def encode_context(tokenizer: Tokenizer, where: str, text: str) -> np.ndarray:
   """Returns the tokens before a target, int32 [T], T at least 1.
 
   Raises:
-    InputError: as `tokenizers.encode_prompt` does; says `where` it stands.
+    InputError: as in `tokenizers.encode_prompt`; the message names `where`.
   """
   with _located(where):
     return encode_prompt(tokenizer, text)

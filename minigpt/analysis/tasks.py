@@ -1,4 +1,4 @@
-"""Examples with a right answer: choices, last words, completions."""
+"""Tasks with right answers: multiple choice, last words, completions."""
 
 import math
 from collections.abc import Sequence
@@ -22,19 +22,20 @@ from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
 
 _PROMPTS_PER_BATCH = 32
-# New tokens that a completion may have beyond the longest one wanted.
+# New tokens that a completion may have beyond the longest reference.
 _SLACK = 16
-_LARGEST_LOSS = 700  # exp of more is no float64.
+_LARGEST_LOSS = 700  # exp of a larger loss overflows float64.
 
 
 def multiple_choice(
   model: LoadedModel, choices: Sequence[Choice], watch: Watch = unwatched
 ) -> dict[str, Any]:
-  """Returns how often the right ending is the most likely one, and by chance.
+  """Returns how often the right ending is the most likely one.
 
-  `accuracy` compares the log-probabilities of whole endings (Zellers et al.
-  2019), `accuracy_norm` their quotients by the endings' lengths in characters
-  (Gao et al. 2021, the evaluation harness of EleutherAI).
+  `accuracy` compares the log-probabilities of the endings (Zellers et al.
+  2019); `accuracy_norm` divides them by the endings' lengths in characters
+  first (Gao et al. 2021, EleutherAI's evaluation harness); `chance` is the
+  accuracy of guessing.
 
   Raises:
     InputError: an example does not fit the model.
@@ -52,7 +53,7 @@ def multiple_choice(
   hits, hits_norm, first = 0, 0, 0
   for choice in choices:
     of_choice = log_prob[first : first + len(choice.endings)]
-    # Without the space before it, as the harness counts.
+    # Lengths without the leading space, as in the harness.
     lengths = np.array([len(ending) for ending in choice.endings])
     hits += np.argmax(of_choice) == choice.label
     hits_norm += np.argmax(of_choice / lengths) == choice.label
@@ -68,7 +69,7 @@ def multiple_choice(
 def last_word(
   model: LoadedModel, pairs: Sequence[Pair], watch: Watch = unwatched
 ) -> dict[str, Any]:
-  """Returns how often greedy decoding ends a text right (Paperno et al. 2016).
+  """Returns how often greedy decoding finds the end (Paperno et al. 2016).
 
   `perplexity` is per word, as Radford et al. 2019 (table 3) report it.
 
@@ -94,7 +95,7 @@ def last_word(
 def exact_match(
   model: LoadedModel, pairs: Sequence[Pair], watch: Watch = unwatched
 ) -> dict[str, Any]:
-  """Returns how close greedy completions come to those wanted.
+  """Compares greedy completions with the references.
 
   Raises:
     InputError: an example does not fit the model.
@@ -112,9 +113,10 @@ def exact_match(
 def complete_greedily(
   model: LoadedModel, pairs: Sequence[Pair], watch: Watch = unwatched
 ) -> list[str]:
-  """Returns what greedy decoding generates after each prompt.
+  """Generates a greedy completion after each prompt.
 
-  It ends at the end of text; where the tokenizer has none, at a line feed.
+  It ends at the end of text, or at a line feed if the tokenizer has no such
+  token.
   """
   tokenizer = model.tokenizer
   ids = [encode_context(tokenizer, p.where, p.prompt) for p in pairs]
@@ -129,7 +131,7 @@ def complete_greedily(
   for start in watch(starts, len(starts)):
     places = order[start : start + _PROMPTS_PER_BATCH]
     prompts = [pairs[i].prompt for i in places]
-    # A short batch is filled up: it shares the program of the others.
+    # Fill the last batch, so that it reuses the compiled program.
     filled = prompts + prompts[-1:] * (_PROMPTS_PER_BATCH - len(prompts))
     for i, text in zip(places, complete(filled, request), strict=False):
       texts[i] = text

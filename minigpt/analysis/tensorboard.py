@@ -1,8 +1,8 @@
-"""Writes what TensorBoard shows of a run (the `viz` extra).
+"""Writes events of a run for TensorBoard (the `viz` extra).
 
-A `Writer` is an observer of a `Trainer`: it is called after every call of the
-train step, and writes scalars for each; at evaluations also a sample,
-attention maps and histograms of the parameters; and once the model's graph.
+A `Writer` observes a `Trainer`. It writes the scalars of every step; after each
+evaluation also a sample, attention maps and histograms of the parameters; and
+once the graph of the model.
 """
 
 import importlib.util
@@ -22,20 +22,21 @@ from minigpt.training.metrics import Record
 from minigpt.training.optimizers import Moments, update_rules
 from minigpt.training.trainer import Observer, Trainer, no_observer
 
-_MOST_TOKENS = 64  # In an attention map; more would not be seen.
+_MOST_TOKENS = 64  # Tokens in an attention map.
 
 
 def open_writer(path: str | Path, profile_steps: str = '') -> Observer:
   """Returns an observer of a trainer that writes events to `path`.
 
-  Without tensorboard it prints so, and returns one that does nothing.
+  If tensorboard is not installed, prints so and returns an observer that does
+  nothing.
 
   Args:
     path: a folder, for `tensorboard --logdir`.
     profile_steps: 'A:B' also profiles the calls that make steps A to B.
 
   Raises:
-    UsageError: `profile_steps` is no such range.
+    UsageError: `profile_steps` is not such a range.
   """
   steps = _parse_steps(profile_steps)
   if importlib.util.find_spec('tensorboard') is None:
@@ -61,13 +62,13 @@ class Writer:
 
   def __init__(self, path: str | Path, profile_steps: range = range(0)):
     self._path = str(path)
-    self._writer: Any = None  # Made when there is something to write.
-    self._step = 0  # The last one written.
+    self._writer: Any = None  # Created at the first record.
+    self._step = 0  # The last step that was written.
     self._to_profile = profile_steps
     self._profiling = False
 
   def __call__(self, trainer: Trainer, records: list[Record]) -> None:
-    """Writes the records of one call, and what an evaluation shows."""
+    """Writes the records of a call, and more after an evaluation."""
     is_first = self._writer is None
     is_new = is_first and not any(Path(self._path).glob('*.tfevents.*'))
     if is_first or records[0]['step'] <= self._step:
@@ -77,7 +78,7 @@ class Writer:
     with self._writer.as_default():
       if is_first:
         _write_settings(trainer)
-      if is_new:  # TensorBoard warns of a second graph.
+      if is_new:  # TensorBoard warns if a folder has two graphs.
         tf.summary.graph(model_graph(trainer))
       for record in records:
         _write_scalars(record)
@@ -87,7 +88,7 @@ class Writer:
     self._profile(trainer.step, trainer.recipe.steps)
 
   def _profile(self, step: int, last: int) -> None:
-    """Starts or stops before the next call, which makes step + 1."""
+    """Starts or stops the profiler before the next call, from step + 1 on."""
     if not self._to_profile:
       return
     if self._profiling and step >= min(self._to_profile.stop, last):
@@ -101,11 +102,11 @@ class Writer:
 def _purge(path: str, step: int) -> None:
   """Makes TensorBoard drop the events from `step` on: the run repeats them.
 
-  Files are read in the order of their names, which begin with the second they
-  were made in: this one lies before those of the writers to come.
+  TensorBoard reads files in the order of their names, which begin with their
+  time of creation. So it reads this file before those of later writers.
   """
   v1 = tf.compat.v1
-  with tf.Graph().as_default():  # Or the class refuses to work.
+  with tf.Graph().as_default():  # FileWriter refuses to work eagerly.
     writer = v1.summary.FileWriter(path)
   writer.add_session_log(v1.SessionLog(status=v1.SessionLog.START), step)
   writer.close()
@@ -115,14 +116,14 @@ def _write_settings(trainer: Trainer) -> None:
   from tensorboard.plugins.hparams import api  # Optional.
 
   values = workdir.values(trainer.config).items()
-  # TensorBoard knows numbers and strings.
+  # TensorBoard accepts only numbers and strings.
   api.hparams(
     {n: ' '.join(v) if isinstance(v, tuple) else v for n, v in values}
   )
 
 
 def model_graph(trainer: Trainer) -> tf.Graph:
-  """Returns the forward pass as its definitions write it, in nested scopes."""
+  """Returns the graph of the definitions' forward pass, in nested scopes."""
   config = trainer.config.model
   params = trainer.state.full_params(trainer.state.params)
 
@@ -135,10 +136,10 @@ def model_graph(trainer: Trainer) -> tf.Graph:
 
 
 def _write_scalars(record: dict[str, Any]) -> None:
-  """Writes all scalars in one operation, as they come with every step."""
+  """Writes all scalars of a step with one operation, to save time."""
   from tensorboard.plugins.scalar import summary_v2  # Optional.
 
-  # Messages of Protocol Buffers one after another are one message.
+  # Concatenated Protocol Buffers messages parse as one merged message.
   content = b''.join(
     summary_v2.scalar_pb(name, value).SerializeToString()
     for name, value in record.items()
@@ -148,7 +149,7 @@ def _write_scalars(record: dict[str, Any]) -> None:
 
 
 def _write_state(trainer: Trainer, rate: float) -> None:
-  """Writes what is worth a look only now and then."""
+  """Writes a sample, update ratios, histograms and attention maps."""
   step = trainer.step
   tf.summary.text('sample', f'```\n{trainer.continuation()}\n```', step)
   for name, ratio in update_ratios(trainer, rate).items():
@@ -159,7 +160,7 @@ def _write_state(trainer: Trainer, rate: float) -> None:
   n_tokens = min(_MOST_TOKENS, config.context_length)
   found = inspect(trainer.data.first_val_tokens(n_tokens), model.params, config)
   for i, heads in enumerate(found.attention):
-    # Ink on paper: the larger the weight, the darker.
+    # Larger weights are darker; the square root makes small ones visible.
     images = 1 - np.sqrt(heads)[..., None]
     tf.summary.image(f'attention/{i}', images, step, max_outputs=len(heads))
 
@@ -167,7 +168,8 @@ def _write_state(trainer: Trainer, rate: float) -> None:
 def update_ratios(trainer: Trainer, rate: float) -> dict[str, float]:
   """Returns the norm of each matrix's last update over the matrix's norm.
 
-  About 1e-3 is healthy; far less hardly learns, far more forgets.
+  About 1e-3 is healthy; at far less, a matrix hardly learns; far more destroys
+  what it has learned.
   """
   state, recipe = trainer.state, trainer.recipe
   mus, nus = (named_leaves(tree) for tree in state.moments)

@@ -1,8 +1,8 @@
-"""What a model costs: counted from its shapes, and measured on this machine.
+"""The cost of a model: computed from its shapes, and measured on this machine.
 
-`flops` counts operations and bytes, `scaling_model` tells from them what a step
-of several workers takes, `workloads` puts a model to work on random tokens,
-`timing` measures that, `roofline` compares the two, and `roofline_figure` draws
-them. How good a model is, is measured in `analysis/`; what a run reports of
-itself, in `training/metrics`.
+`flops` counts operations and bytes; `scaling_model` predicts a step of several
+workers from them. `workloads` are programs on random tokens, which `timing`
+measures; `roofline` compares both, and `roofline_figure` draws the comparison.
+Quality is measured in `analysis`; the metrics of a run are in
+`training.metrics`.
 """

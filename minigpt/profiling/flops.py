@@ -1,6 +1,6 @@
-"""Operations and bytes of a model's work, counted from its shapes alone.
+"""Counts the operations and bytes of a model, from its shapes.
 
-A multiplication and an addition are two operations; only matmuls count.
+A multiplication and an addition are two operations; only matmuls are counted.
 
 Shapes: T context, D emb_dim, F mlp_dim, L layers, V vocabulary.
 """
@@ -9,8 +9,8 @@ from minigpt.config import GPTConfig, TrainConfig
 from minigpt.model.params import count, specs
 from minigpt.training import muon
 
-# An update reads weight, gradient and two moments, and writes all but the
-# gradient, in float32.
+# Bytes per parameter: an update reads weight, gradient and two moments, and
+# writes all but the gradient, in float32.
 _UPDATE_BYTES = 7 * 4
 
 
@@ -22,8 +22,8 @@ def forward_flops(
   Args:
     config: the model.
     n_tokens: tokens that pass through the blocks.
-    n_keys: keys that each token is compared with, masked ones too.
-    n_scored: tokens that the head is applied to.
+    n_keys: keys per token, including masked ones.
+    n_scored: tokens whose logits are computed.
   """
   c = config
   block = 4 * c.emb_dim**2 + 2 * c.emb_dim * c.mlp_dim
@@ -33,9 +33,9 @@ def forward_flops(
 
 
 def prefill_flops(config: GPTConfig, n_rows: int, n_prompt: int) -> float:
-  """Returns the operations of a forward pass that scores each row's end alone.
+  """Returns the operations of a forward pass that scores only each row's end.
 
-  All but the last token need no more of the last block than keys and values.
+  In the last block, all but the last token need only keys and values.
   """
   c = config
   after = c.emb_dim**2 + 2 * c.emb_dim * c.mlp_dim + 2 * n_prompt * c.emb_dim
@@ -47,8 +47,8 @@ def prefill_flops(config: GPTConfig, n_rows: int, n_prompt: int) -> float:
 def train_flops_per_token(config: GPTConfig) -> float:
   """Returns the operations of forward and backward pass for one token.
 
-  Chowdhery et al. 2022, appendix B: the backward pass takes twice those of the
-  forward pass; `remat` repeats the forward pass of the blocks.
+  The backward pass takes twice the operations of the forward pass (Chowdhery et
+  al. 2022, appendix B); `remat` repeats the forward pass of the blocks.
   """
   forward = forward_flops(config, 1, config.context_length, 1)
   blocks = forward_flops(config, 1, config.context_length, 0)
@@ -56,7 +56,7 @@ def train_flops_per_token(config: GPTConfig) -> float:
 
 
 def update_flops(config: GPTConfig, recipe: TrainConfig) -> float:
-  """Returns the operations of one update: AdamW's has no matmul."""
+  """Returns the operations of one update; AdamW's has no matmuls."""
   if recipe.optimizer == 'adamw':
     return 0
 
@@ -69,10 +69,16 @@ def update_flops(config: GPTConfig, recipe: TrainConfig) -> float:
 
 
 def update_bytes(config: GPTConfig) -> int:
-  """Returns what one update moves if it touches each operand once."""
+  """Returns the bytes of one update that touches each operand once."""
   return _UPDATE_BYTES * count(specs(config))
 
 
 def cache_bytes(config: GPTConfig, n_rows: int, n_seen: float) -> float:
-  """Returns what a token of each row reads of float32 keys and values."""
+  """Returns the bytes of float32 keys and values that a decoding step reads.
+
+  Args:
+    config: the model.
+    n_rows: rows in the batch.
+    n_seen: tokens in the cache of each row.
+  """
   return 2 * 4 * n_rows * config.n_layers * n_seen * config.emb_dim

@@ -1,4 +1,4 @@
-"""What a measurement was made on and with: machine and versions."""
+"""Describes the machine and the versions behind a measurement."""
 
 import os
 import platform
@@ -14,12 +14,12 @@ from minigpt.compiler.cpu_features import CPU_INFO
 
 
 def about() -> dict[str, Any]:
-  """Returns what figures need beside them: `machine` and `versions`."""
+  """Returns `machine` and `versions`, to be stored with measurements."""
   return {'machine': describe(), 'versions': versions()}
 
 
 def describe() -> dict[str, Any]:
-  """Returns the processor, how much of it this process has, and GPUs."""
+  """Returns the processor, the cores of this process, GPUs and the system."""
   gpus = tf.config.list_physical_devices('GPU')
   about = map(tf.config.experimental.get_device_details, gpus)
   return {
@@ -31,20 +31,20 @@ def describe() -> dict[str, Any]:
 
 
 def _n_cores() -> int | None:
-  """Returns how many cores this process may use; without Linux, all of them."""
+  """Returns how many cores this process may use; outside Linux, all cores."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count()
 
 
 def processor(cpu: Path = CPU_INFO) -> str:
-  """Returns the processor's name, as far as the system tells.
+  """Returns the processor's name, and its family if that is known.
 
-  Clouds leave the number of the model out of the name, so its family, by which
-  generations can be told apart, stands behind it where it is known.
+  Cloud machines leave the model number out of the name; the family still tells
+  generations apart.
 
   Args:
-    cpu: the file in which Linux describes its processor.
+    cpu: the file in which Linux describes the processor.
   """
   text = cpu.read_text(encoding='utf-8') if cpu.exists() else ''
   about = dict(re.findall(r'^([\w ]+?)\s*: (.+)$', text, re.MULTILINE))
@@ -54,7 +54,7 @@ def processor(cpu: Path = CPU_INFO) -> str:
 
 
 def versions() -> dict[str, str]:
-  """Returns the versions of what computes."""
+  """Returns the versions of minigpt, TensorFlow, NumPy and Python."""
   return {
     'minigpt': minigpt.__version__,
     'tensorflow': tf.__version__,

@@ -1,7 +1,7 @@
-"""The roofline: what this machine reaches, and a workload's share of it.
+"""The roofline: this machine's peak rates, and a workload's share of them.
 
-Williams et al. 2009. Operations and bytes are counted from the config: a
-program that makes more of them than it must loses by it, as it should.
+Source: Williams et al. 2009. Operations and bytes are the fewest that the
+config requires, so a program that needs more of them gets a lower share.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ _ABOVE = (
 
 
 class Roofline(NamedTuple):
-  """What this machine reaches when it does nothing else."""
+  """The peak rates of this machine."""
 
   flops: float  # operations a second, in matmuls of the dtype
   bandwidth: float  # bytes read a second
@@ -36,7 +36,7 @@ class Roofline(NamedTuple):
 class Result(NamedTuple):
   """One measurement, ready to print.
 
-  Times, operations and bytes are those of one unit, so they can be divided.
+  Times, operations and bytes are per unit.
   """
 
   unit: str
@@ -52,28 +52,28 @@ class Result(NamedTuple):
   roofline_gflops: float
   roofline_gbytes_per_s: float
   share_of_roofline: float
-  note: str  # what to think of these figures; empty where that is plain
+  note: str  # a warning about these figures, or empty
 
   @property
   def limits(self) -> Roofline:
-    """Returns what the machine reached beside it."""
+    """Returns the peak rates to which the workload is compared."""
     return Roofline(
       self.roofline_gflops * 1e9, self.roofline_gbytes_per_s * 1e9
     )
 
   @property
   def intensity(self) -> float:
-    """Returns the operations for each byte."""
+    """Returns the operations per byte."""
     return self.gflop_per_unit / self.gbyte_per_unit
 
 
 def measure_roofline(
   compute_dtype: str, repeats: int, weights: str = 'float32', n: int = 2048
 ) -> Roofline:
-  """Returns the best rates of n by n matmuls and of reading memory.
+  """Measures the peak rates of n by n matmuls and of reading memory.
 
-  Both by TensorFlow's own kernels and by XLA: the faster counts. Matmuls with
-  int8 weights are made as the model makes them in XLA.
+  Each is measured with TensorFlow's kernels and with XLA; the faster counts.
+  Matmuls with int8 weights use the model's XLA kernels.
   """
   x = tf.cast(tf.random.stateless_normal([n, n], [0, 0]), compute_dtype)
   big = tf.ones([_READ_NUMBERS])
@@ -103,16 +103,17 @@ def _fastest(
   seconds = []
   for mode in modes:
     run = jit.compiled(f, mode)
-    call(run)  # It compiles.
+    call(run)  # Compiles.
     seconds += [call(run) for _ in range(repeats)]
   return min(seconds)
 
 
 def compare(workload: Workload, timing: Timing, limits: Roofline) -> Result:
-  """Returns what was measured, and the share of what the machine reaches.
+  """Returns the measured figures, and the share of the roofline.
 
-  A call at the roofline takes as long as the slower of its operations and its
-  bytes. None can be faster; one that seems so has a note.
+  At the roofline, a call takes the longer of two times: that of its operations
+  and that of its bytes, at the machine's peak rates. A share above 1 gets a
+  note.
   """
   at_best = max(
     workload.flops / limits.flops, workload.bytes / limits.bandwidth

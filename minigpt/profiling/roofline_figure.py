@@ -1,6 +1,6 @@
-"""The roofline as a picture: what bounds a workload, and how far below it is.
+"""The roofline as a figure: what bounds a workload, and how close it comes.
 
-Williams et al. 2009, figure 1. Both axes are logarithmic.
+Source: Williams et al. 2009, figure 1. Both axes are logarithmic.
 """
 
 import math
@@ -11,16 +11,16 @@ import numpy as np
 from minigpt.analysis import figures
 from minigpt.profiling.roofline import Result, Roofline
 
-_BESIDE = 6  # Left and right of everything, as a factor.
+_BESIDE = 6  # Margin at the left and right, as a factor.
 
 
 def draw(measured: Result | Roofline, name: str, title: str) -> Any:
-  """Draws what the machine reaches and, beneath it, what a workload did.
+  """Draws the roofline of the machine, and a workload beneath it.
 
   Args:
-    measured: a workload beside the machine's rates, or these alone.
-    name: the workload's.
-    title: says which machine it is.
+    measured: a workload's result, or the roofline alone.
+    name: of the workload.
+    title: of the figure; it names the machine.
 
   Returns:
     A matplotlib figure.
@@ -51,7 +51,7 @@ def draw(measured: Result | Roofline, name: str, title: str) -> Any:
 
 
 def _draw_roof(axes: Any, limits: Roofline, left: float, right: float) -> None:
-  """Draws the two rates that bound every workload, each with its number."""
+  """Draws the two peak rates, each with its number."""
   peak, bandwidth = limits.flops / 1e9, limits.bandwidth / 1e9
   x = np.array([left, peak / bandwidth, right])
   axes.plot(x, np.minimum(bandwidth * x, peak), color='black')
@@ -73,7 +73,7 @@ def _draw_roof(axes: Any, limits: Roofline, left: float, right: float) -> None:
     ha='right',
     fontsize=9,
   )
-  # Room above for what is written there, and below for the results.
+  # Leave room for the labels above, and for the results below.
   axes.set_ylim(bandwidth * left / 3, peak * 3)
 
 
@@ -94,7 +94,7 @@ def _draw_result(axes: Any, result: Result, name: str) -> None:
   bound = 'matmuls' if roof == peak else 'memory'
   axes.plot([intensity] * 2, [rate, roof], color='C0', linestyle=':')
   axes.errorbar([intensity], [rate], spread, fmt='o', color='C0', capsize=4)
-  # A workload right of the ridge has its room on the left.
+  # Right of the ridge, the label has room only on the left.
   ha, offset = ('left', 8) if bound == 'memory' else ('right', -8)
   axes.annotate(
     f'{name}: {rate:,.3g} GFLOP/s,\n{result.share_of_roofline:.0%} of the '

@@ -1,7 +1,8 @@
-"""What a training step of several workers takes, before there are any.
+"""Predicts the time of a training step on several workers.
 
-The model: workers compute at a rate, then reduce their gradients in a ring,
-and one waits for the other. docs/scaling.md compares it with measurements.
+The model: all workers compute at a constant rate, then reduce their gradients
+in a ring; the two do not overlap. docs/scaling.md compares it with
+measurements.
 """
 
 from typing import NamedTuple
@@ -11,14 +12,14 @@ from minigpt.profiling import flops
 
 
 class Machine(NamedTuple):
-  """What one worker has."""
+  """The rates of one worker."""
 
-  gflops: float  # that matmuls reach, not what the data sheet says
-  gbps: float  # between workers, gigabits a second
+  gflops: float  # measured with matmuls, not taken from a data sheet
+  gbps: float  # network between workers, gigabits per second
 
 
 class StepCost(NamedTuple):
-  """One optimizer step on each of several workers."""
+  """The cost of an optimizer step on several workers."""
 
   n_tokens: int  # of all workers
   flops: float  # of one worker
@@ -28,19 +29,19 @@ class StepCost(NamedTuple):
 
   @property
   def seconds(self) -> float:
-    """Returns the whole: the reduction waits for the gradient."""
+    """Returns the sum: the reduction starts after the gradient."""
     return self.compute_s + self.communication_s
 
   @property
   def efficiency(self) -> float:
-    """Returns the share of the time in which workers compute."""
+    """Returns the share of the time that workers compute."""
     return self.compute_s / self.seconds
 
 
 def all_reduce_bytes(config: GPTConfig, workers: int) -> float:
-  """Returns what each worker sends when gradients are reduced in a ring.
+  """Returns the bytes that each worker sends to reduce gradients in a ring.
 
-  Patarasu & Yuan 2009: twice the gradient, less what a worker keeps.
+  Patarasu & Yuan 2009: 2 (N - 1) / N times the gradient's size, for N workers.
   """
   return 2 * (workers - 1) / workers * 4 * config.n_parameters
 
@@ -52,14 +53,14 @@ def step_cost(
 
   Args:
     config: the model.
-    recipe: its `batch_size` is of all workers together.
+    recipe: the training settings; `batch_size` counts all workers together.
     workers: 1 or more.
     machine: the rates of each worker.
   """
   rows = recipe.batch_size * recipe.grad_accum
   n_tokens = rows * config.context_length
   n_flops = flops.train_flops_per_token(config) * n_tokens / workers
-  # The update is not shared: each worker makes all of it.
+  # The update is not split: each worker makes all of it.
   n_flops += flops.update_flops(config, recipe)
   sent = all_reduce_bytes(config, workers)
   return StepCost(

@@ -1,4 +1,4 @@
-"""Measures a workload: compilation, calls, memory."""
+"""Measures a workload: time to compile, time per call, memory."""
 
 import statistics
 import time
@@ -12,9 +12,9 @@ from minigpt.runtime import malloc
 
 
 class Timing(NamedTuple):
-  """Seconds of one call, and the memory that all took."""
+  """Seconds of one call, and the peak memory of the process."""
 
-  compile: float  # with tracing
+  compile: float  # including tracing
   median: float
   lowest: float
   highest: float
@@ -24,13 +24,13 @@ class Timing(NamedTuple):
 def measure(workload: Workload, repeats: int) -> Timing:
   """Times a call that compiles, one that warms up, and `repeats` more.
 
-  The time of `workload.before` is taken off. It comes first, too: what
-  compiles is a call that does little, as in a run of training, and the
-  compiler's memory is free again before the work takes its own.
+  The time of a call with `workload.before` is subtracted. Such a call is also
+  the one that compiles, as in training: it does little, so that the compiler
+  can free its memory before the workload takes memory.
   """
-  import resource  # Unix has it.
+  import resource  # Only Unix has it.
 
-  def run(**other: Any) -> None:  # Returns once the result is there.
+  def run(**other: Any) -> None:  # Waits for the result.
     tf.nest.map_structure(lambda x: x.numpy(), workload(**other))
 
   def run_before() -> None:
@@ -39,7 +39,7 @@ def measure(workload: Workload, repeats: int) -> Timing:
 
   first = seconds_of(run_before)
   malloc.trim()
-  first += seconds_of(run)  # `hybrid` mode compiles what runs.
+  first += seconds_of(run)  # `hybrid` mode compiles parts when they first run.
   for warm_up in (run_before, run):
     warm_up()
   times, taken_off = [], []
@@ -57,7 +57,7 @@ def measure(workload: Workload, repeats: int) -> Timing:
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-  """Returns how long a call takes."""
+  """Returns the duration of a call in seconds."""
   start = time.perf_counter()
   call()
   return time.perf_counter() - start

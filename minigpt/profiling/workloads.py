@@ -1,7 +1,7 @@
-"""The model at work: a compiled function, its arguments, and what it costs.
+"""Workloads: compiled functions of a model, with arguments and costs.
 
-What `minigpt bench` times, and what `stablehlo` writes for other runtimes.
-Tokens are random: neither speed nor a comparison of results asks for sense.
+`minigpt bench` times them, and `stablehlo` writes them for other runtimes. The
+tokens are random, as only speed and equality of results matter.
 """
 
 from collections.abc import Mapping
@@ -22,28 +22,28 @@ from minigpt.training.step import StepMetrics, compiled_train_steps
 
 
 class Workload(NamedTuple):
-  """A function, its arguments, and what a call of it amounts to."""
+  """A function, its arguments, and the cost of a call."""
 
   f: tf.types.experimental.PolymorphicFunction
-  arguments: dict[str, tf.Tensor]  # in the order of f's own
-  variables: dict[str, tf.Variable]  # what f reads and perhaps changes
-  results: tuple[str, ...]
-  unit: str  # what a call consists of
-  n_units: int
-  n_tokens: int
-  flops: float
-  bytes: float  # moved if every operand were touched once
-  # Arguments of a call whose time is taken off: it takes no step, or ends
-  # after the prompt.
+  arguments: dict[str, tf.Tensor]  # in the order of f's parameters
+  variables: dict[str, tf.Variable]  # those that f reads or changes
+  results: tuple[str, ...]  # names of the results
+  unit: str  # 'step', 'prefill' or 'token'
+  n_units: int  # units in a call
+  n_tokens: int  # tokens in a call
+  flops: float  # of a call
+  bytes: float  # of a call that touches each operand once
+  # Arguments of a call whose time is subtracted: it makes no step, or only
+  # reads the prompt.
   before: Mapping[str, Any] = MappingProxyType({})
 
   def __call__(self, **other: Any) -> Any:
-    """Calls the function, with `other` in place of some arguments."""
+    """Calls the function; `other` replaces some of the arguments."""
     return self.f(*(self.arguments | other).values())
 
 
 def train(config: GPTConfig, recipe: TrainConfig) -> Workload:
-  """Returns as many optimizer steps as `recipe` takes in a call."""
+  """Returns the workload of one call of the training program."""
   state = TrainState(GPT(config))
   k, context = recipe.steps_per_call, config.context_length
   rows = [k, recipe.grad_accum, recipe.batch_size]
@@ -73,14 +73,14 @@ def train(config: GPTConfig, recipe: TrainConfig) -> Workload:
 def prefill(
   p: Params, config: GPTConfig, n_rows: int, n_prompt: int, mode: str = 'xla'
 ) -> Workload:
-  """Returns a forward pass over prompts that scores the token after each.
+  """Returns a forward pass over prompts, to the logits of the next token.
 
   Args:
-    p: parameters, perhaps quantized.
+    p: parameters, which may be quantized.
     config: the model.
-    n_rows: prompts in a batch.
-    n_prompt: tokens of each.
-    mode: what it is compiled for, one of `backend`'s.
+    n_rows: prompts in the batch.
+    n_prompt: tokens in each prompt.
+    mode: a backend of `compiler.backend`.
   """
 
   def prefill(tokens):
@@ -109,13 +109,13 @@ def decode(
 ) -> Workload:
   """Returns greedy decoding of `n_new` tokens after each prompt.
 
-  The arguments are those of `prefill`.
+  See `prefill` for the arguments.
   """
 
   def decode(tokens, n):
     return decoding.greedy(tokens, n, n_new, p, config)
 
-  # A token sees half of the new ones, on average.
+  # On average, a new token sees half of the new tokens.
   n_seen = n_prompt + n_new / 2
   each = counts.forward_flops(config, n_rows, n_seen, n_rows)
   moved = weight_bytes(p, config) + counts.cache_bytes(config, n_rows, n_seen)
@@ -137,8 +137,8 @@ def decode(
 
 
 def weight_bytes(p: Params, config: GPTConfig) -> int:
-  """Returns the bytes of all weights, in the type of the embedding."""
-  wte: Any = getattr(p.wte, 'values', p.wte)  # Of a quantized matrix.
+  """Returns the bytes of all weights, in the dtype of the embedding."""
+  wte: Any = getattr(p.wte, 'values', p.wte)  # `values`: a quantized matrix.
   return wte.dtype.size * count(specs(config))
 
 
