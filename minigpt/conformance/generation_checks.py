@@ -1,7 +1,7 @@
-"""Checks of answers against each other: what one says must fit the rest.
+"""Checks of answers against each other.
 
-They need no trained model: swapped or wrongly computed outputs contradict
-another signature, or another output of the same one.
+They need no trained model: swapped or wrong outputs contradict another
+signature, or another output of the same signature.
 
 Shapes: V vocabulary.
 """
@@ -29,7 +29,7 @@ from minigpt.serving.sampling_inputs import sampling_inputs
 
 
 def text_of_tokens(model: ModelUnderTest) -> str:
-  """Checks that text, bytes, tokens and their number are one answer."""
+  """Checks that text, bytes, tokens and number of tokens agree."""
   tokenizer = model.files.tokenizer
   for name in ('serving_default', 'generate', 'generate_ids'):
     for i, row in enumerate(split_rows(predict_example(model, name))):
@@ -37,7 +37,7 @@ def text_of_tokens(model: ModelUnderTest) -> str:
       model.compare_row(f'{name}: row {i}', row, {'text': shown})
       if tokenizer and 'tokens' in row:
         spelled = spell(tokenizer, row['tokens'])
-        # An export may end its answers at stop strings.
+        # Not equal: a stop string of the export may cut the text off.
         if not spelled.startswith(row['text_bytes']):
           raise CheckError(f'{name}: row {i} is not what its tokens spell')
   return 'with the tokenizer' if tokenizer else 'no tokenizer at hand'
@@ -46,7 +46,7 @@ def text_of_tokens(model: ModelUnderTest) -> str:
 def _greedy_inputs(
   model: ModelUnderTest, name: str, n_new: int
 ) -> dict[str, Any]:
-  """Returns inputs that ask for the most likely tokens, without penalties."""
+  """Returns inputs for greedy decoding without penalties."""
   greedy = sampling_inputs(Request(n_new, temperature=0), model.n_rows)
   return example_inputs(model, name) | greedy
 
@@ -58,7 +58,7 @@ def greedy_by_steps(model: ModelUnderTest) -> str:
   generated = split_rows(model.endpoint.predict('generate_ids', inputs))
   tokens, log_prob = _decode_greedily(model, n_new)
   for i, row in enumerate(generated):
-    if row['num_tokens'] == n_new:  # A row that stopped is shorter.
+    if row['num_tokens'] == n_new:  # Rows that stopped early are shorter.
       expected = {'tokens': tokens[i], 'log_prob': log_prob[i]}
       model.compare_row(f'generate_ids: row {i} by steps', row, expected)
   return f'{n_new} tokens'
@@ -94,7 +94,7 @@ def scores(model: ModelUnderTest) -> str:
 
 
 def next_tokens(model: ModelUnderTest) -> str:
-  """Checks that the most likely comes first, and is what `generate` takes."""
+  """Checks that `next_token` sorts, and that `generate` takes its first."""
   inputs = _greedy_inputs(model, 'generate', 1)
   generated = split_rows(model.endpoint.predict('generate', inputs))
   for i, row in enumerate(split_rows(predict_example(model, 'next_token'))):
@@ -110,7 +110,7 @@ def next_tokens(model: ModelUnderTest) -> str:
 
 
 def defaults(model: ModelUnderTest) -> str:
-  """Compares `serving_default` with `generate` at a request's defaults."""
+  """Compares `serving_default` with `generate` at default options."""
   usual = sampling_inputs(Request(), model.n_rows)
   # Every row of `serving_default` samples with the same seed.
   usual['seed'][:] = Request().seed
@@ -125,7 +125,7 @@ def defaults(model: ModelUnderTest) -> str:
 
 
 def streaming(model: ModelUnderTest) -> str:
-  """Compares a text that comes in chunks with what `generate` writes."""
+  """Compares a streamed text with that of `generate`."""
   files = model.files
   if files.tokenizer is None or files.context_length is None:
     raise NotApplicableError('needs --export_dir or --workdir')
@@ -149,7 +149,7 @@ def streaming(model: ModelUnderTest) -> str:
       known_files,
     )
     text = ''.join(pieces)
-    # Without its files, nothing tells what ends the answers of an export.
+    # Without the export's files, the client does not know its stop strings.
     known = text if files.export_dir else text[: len(answer.text)]
     if known != answer.text:
       raise CheckError(f'row {i} is streamed otherwise than generated')

@@ -1,4 +1,4 @@
-"""Whether answers keep to the grammars of an export."""
+"""Checks that answers match the grammars of an export."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from minigpt.serving.export_files import ExportFiles
 
 
 def grammars(model: ModelUnderTest) -> str:
-  """Checks that answers match their grammars, at once and in chunks."""
+  """Checks that answers match their grammars, whole and streamed."""
   files = model.files
   if files.tokenizer is None:
     raise NotApplicableError('needs the tokenizer of the export')

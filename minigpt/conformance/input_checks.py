@@ -1,4 +1,4 @@
-"""Checks of inputs: padding, hard prompts, and values that must be refused."""
+"""Checks of inputs: padding, hard prompts, and values out of range."""
 
 import re
 from typing import Any
@@ -27,14 +27,14 @@ _HARD = {
   'NUL': b'a\0b',
   'invalid UTF-8': b'a\xff\xfe',
 }
-_VERY_LONG = 2000  # How often the prompts are repeated for a very long one.
+_VERY_LONG = 2000  # Repetitions of the prompts, for a very long one.
 _TEXT_INPUTS = ('prompt', 'text')
 _NAN = float('nan')
-_FAR_TOO_MANY = 2**30  # More tokens than any export allows.
+_FAR_TOO_MANY = 2**30  # Tokens: more than any export allows.
 
 
 def id_padding(model: ModelUnderTest) -> str:
-  """Checks that what stands after a prompt's last token has no effect."""
+  """Checks that the padding after a prompt's last token has no effect."""
   for name in ('generate_ids', 'prefill'):
     inputs = example_inputs(model, name)
     longer = np.pad(inputs['ids'], [[0, 0], [0, 3]], constant_values=1)
@@ -48,7 +48,7 @@ def id_padding(model: ModelUnderTest) -> str:
 
 
 def hard_prompts(model: ModelUnderTest) -> str:
-  """Checks that unusual text is answered, or refused by the input's name."""
+  """Checks that unusual text is answered, or refused with the input's name."""
   very_long = {'very long': b''.join(model.prompts) * _VERY_LONG}
   outcomes = []
   for kind, prompt in (_HARD | very_long).items():
@@ -72,9 +72,9 @@ def _check_outcome(
   prompt: bytes,
   refused: bool,
 ) -> None:
-  """Raises CheckError where the export and the tokenizer disagree."""
+  """Raises CheckError if the export and the Python tokenizer disagree."""
   if refused and not prompt and tokenizer.end_of_text is None:
-    return  # As exports of the first releases do, for any vocabulary.
+    return  # Exports of the first releases refuse every empty prompt.
   try:
     n_ids = len(encode_prompt(tokenizer, prompt.decode()))
   except (UnicodeDecodeError, InputError):
@@ -83,14 +83,14 @@ def _check_outcome(
     raise CheckError(f'{kind}: {"refused" if refused else "answered"} wrongly')
   if n_ids:
     (row,) = split_rows(model.endpoint.predict('score', {'text': [prompt]}))
-    # The first token has nothing before it, so it is not scored.
+    # The first token has no context, so it is not scored.
     n_counted = 1 + row['num_tokens'] + row['num_dropped']
     if n_counted != n_ids:
       raise CheckError(f'{kind}: read as {n_counted} tokens, not {n_ids}')
 
 
 def _text_signatures(model: ModelUnderTest) -> list[tuple[str, str]]:
-  """Returns each signature that takes text, and its input's name."""
+  """Returns (signature, input) for each signature that takes text."""
   return [
     (name, key)
     for name in known_signatures(model)
@@ -119,7 +119,7 @@ def refuses(model: ModelUnderTest, name: str, changed: dict[str, Any]) -> bool:
 
 
 def bad_values(model: ModelUnderTest) -> str:
-  """Checks that each is refused by name, and the next request answered."""
+  """Checks that each bad value is refused with its name, and does no harm."""
   n_refused = 0
   for name in known_signatures(model):
     if not base_name(name).startswith('generate'):
@@ -136,7 +136,7 @@ def bad_values(model: ModelUnderTest) -> str:
 
 
 def _bad_values(name: str) -> list[float]:
-  """Returns values of a sampling option that lie outside of its range."""
+  """Returns values outside the range of a sampling option."""
   field = SAMPLING_FIELDS[name]
   if field.range is None:
     return []

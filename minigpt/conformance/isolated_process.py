@@ -1,8 +1,8 @@
-"""An export in a process of its own, as an unmodified TensorFlow Serving.
+"""Runs an export in its own process, as an unmodified TensorFlow Serving does.
 
-The process switches XLA off, which can't be undone, and a crash in it is an
-error here. Requests and answers go through its pipes as frames: a size, then
-that many bytes.
+The process disables XLA, which cannot be undone, and a crash of it becomes an
+error here. Requests and answers go through pipes as frames: a size, then that
+many bytes.
 """
 
 import functools
@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import tensorflow as tf
 
-# The protocol buffer of a tensor has no public name.
+# TensorFlow has no public name for the protocol buffer of a tensor.
 from tensorflow.core.framework import tensor_pb2
 
 from minigpt.conformance.serving_session import (
@@ -51,7 +51,7 @@ class IsolatedProcess:
   """An endpoint: a `ServingSession` in a process of its own, without XLA.
 
   Attributes:
-    tensorflow: the version of TensorFlow that runs there.
+    tensorflow: version of TensorFlow in that process.
   """
 
   def __init__(
@@ -68,8 +68,8 @@ class IsolatedProcess:
       python: the interpreter, which may have another TensorFlow.
 
     Raises:
-      UsageError: `timeout` is no time to wait.
-      InputError: `export_dir` holds no SavedModel, or `python` can't start.
+      UsageError: `timeout` is out of range.
+      InputError: `export_dir` holds no SavedModel, or `python` does not start.
       EndpointError: the export does not load.
     """
     export_dir = Path(export_dir)
@@ -95,7 +95,7 @@ class IsolatedProcess:
     """Runs one signature; see `Endpoint`."""
     spec = pick(self._signatures, signature)
     arrays = to_arrays(signature, spec, inputs)
-    # A load test asks from several threads, and the pipes are one.
+    # Several threads of a load test share the pipes.
     with self._lock:
       try:
         _send(self._requests, signature.encode(), _pack(arrays))
@@ -110,7 +110,7 @@ class IsolatedProcess:
     self._log.close()
 
   def _receive_answer(self) -> bytes:
-    # A pipe can't be read with a timeout, so the process is ended instead.
+    # A read of a pipe has no timeout, so kill the process instead.
     watchdog = threading.Timer(self._timeout, self._process.kill)
     watchdog.start()
     try:
@@ -129,7 +129,7 @@ class IsolatedProcess:
     return answer
 
   def _crash_error(self) -> EndpointError:
-    """Returns how the process ended, and the last line that it printed."""
+    """Returns an error with the exit status and the last line of the log."""
     code = self._process.wait()
     how = signal.Signals(-code).name if code < 0 else f'exit code {code}'
     self._log.seek(0)
@@ -159,7 +159,7 @@ def _send(stream: IO[bytes], *frames: bytes) -> None:
 
 
 def _receive(stream: IO[bytes]) -> bytes:
-  """Reads a frame, or raises EOFError where the other side is gone."""
+  """Reads a frame, or raises EOFError if the other side has ended."""
   (size,) = _SIZE.unpack(_read_exactly(stream, _SIZE.size))
   return _read_exactly(stream, size)
 
@@ -172,7 +172,7 @@ def _read_exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def _pack(arrays: Arrays) -> bytes:
-  """Serializes arrays by name, as TensorFlow's proto for bytes by name."""
+  """Serializes named arrays, with `tf.train.Features` as the container."""
   message = tf.train.Features()
   for name, array in arrays.items():
     proto = tf.make_tensor_proto(array).SerializeToString()
@@ -190,7 +190,7 @@ def _unpack(data: bytes) -> Arrays:
 
 
 def _serve(export_dir: str, requests: IO[bytes], answers: IO[bytes]) -> None:
-  """Loads the export, then answers requests until there are no more."""
+  """Loads the export, then answers requests until the pipe is closed."""
   disable_xla()
   session: ServingSession | None = None
 
@@ -224,6 +224,6 @@ def _reply(answers: IO[bytes], compute: Callable[[], bytes]) -> None:
 def main() -> None:
   """Serves the export that the command line names, through the pipes."""
   answers = os.fdopen(os.dup(1), 'wb')
-  # Whatever TensorFlow prints goes to the log, not among the answers.
+  # TensorFlow's own output must go to the log, not between the answers.
   os.dup2(2, 1)
   _serve(sys.argv[1], sys.stdin.buffer, answers)

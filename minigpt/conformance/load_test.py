@@ -1,4 +1,4 @@
-"""Measures a server under many requests at once: rate, latency, errors."""
+"""Measures a server under concurrent requests: rate, latency, errors."""
 
 import collections
 import concurrent.futures
@@ -11,12 +11,12 @@ import numpy as np
 
 from minigpt.serving.endpoint import EndpointError
 
-# Each of the requests that are under way has a thread and a connection.
+# Each concurrent request takes a thread and a connection.
 MAX_CONCURRENCY = 1024
 
 
 class LoadResult(NamedTuple):
-  """How a server did under load; times in seconds."""
+  """The results of a load test; times in seconds."""
 
   n_requests: int
   concurrency: int
@@ -26,11 +26,11 @@ class LoadResult(NamedTuple):
 
   @property
   def throughput(self) -> float:
-    """Returns answers a second."""
+    """Returns the answers per second."""
     return len(self.latencies) / self.seconds
 
   def percentile(self, q: float) -> float:
-    """Returns a percentile of the latencies; NaN without an answer."""
+    """Returns a percentile of the latencies; NaN if there is no answer."""
     if not self.latencies.size:
       return float('nan')
     return float(np.percentile(self.latencies, q))
@@ -42,7 +42,7 @@ def load_test(
   """Calls `send(i)` for each request, `concurrency` of them at a time.
 
   Args:
-    send: returns when its request is answered, or raises EndpointError.
+    send: sends request i and waits for the answer; may raise EndpointError.
     n_requests: 1 or more.
     concurrency: from 1 to `MAX_CONCURRENCY`.
   """
@@ -70,7 +70,7 @@ def load_test(
 
 
 def summary(result: LoadResult) -> str:
-  """Returns a line each for amount, rate, latencies and errors."""
+  """Returns four lines of text: amount, rate, latencies and errors."""
   p50, p95, p99 = (1e3 * result.percentile(q) for q in (50, 95, 99))
   errors = ', '.join(f'{n} {kind}' for kind, n in sorted(result.errors.items()))
   return (

@@ -1,7 +1,7 @@
-"""Checks of an export against the model that it was made from.
+"""Checks of an export against the trained model that it was made from.
 
-The reference is computed with the functions that the model is trained with,
-one row at a time and without padding, its text cut by the Python tokenizer.
+The reference results come from the functions used in training, one row at a
+time and without padding; the Python tokenizer encodes the text.
 
 Shapes: B rows, T tokens, V vocabulary.
 """
@@ -47,13 +47,13 @@ def as_exported(model: LoadedModel, weights: str) -> LoadedModel:
 
 
 def _random_ids(ref: LoadedModel, n_tokens: int, seed: int) -> np.ndarray:
-  """Returns int32 [n_tokens]; any row of the embedding has its chance."""
+  """Draws tokens from the whole vocabulary, int32 [n_tokens]."""
   rng = np.random.default_rng(seed)
   return rng.integers(ref.config.vocab_size, size=n_tokens, dtype=np.int32)
 
 
 def _example_texts(ref: LoadedModel) -> list[bytes]:
-  """Returns a short text, one that fits, and one longer than the context."""
+  """Returns a short text, a longer one, and one longer than the context."""
   context = ref.config.context_length
   return [
     ref.tokenizer.decode(_random_ids(ref, n, n)).encode()
@@ -74,7 +74,7 @@ def logits(model: ModelUnderTest) -> str:
   lengths = np.array([context, context // 2 + 1, 1], np.int32)
   inputs = {'ids': np.stack([ids] * 3), 'prompt_len': lengths}
   answer = split_rows(model.endpoint.predict('prefill', inputs))
-  # No token looks ahead, so one pass gives the logits after every prompt.
+  # The model is causal, so one pass gives the logits after each prompt.
   hidden = hidden_states(ids[None], ref.weights, ref.config)[0]
   last = tf.gather(hidden, lengths - 1)
   expected = unembed(last, ref.weights, ref.config).numpy()
@@ -82,7 +82,7 @@ def logits(model: ModelUnderTest) -> str:
   for n, row, own in zip(lengths, answer, expected, strict=True):
     what, found = f'prefill of {n} tokens', row['logits']
     if model.files.compute_dtype != 'float32':
-      # A part that all logits share has its rounding error, and no effect.
+      # A constant added to all logits has a rounding error, but no effect.
       found, own = found - np.mean(found), own - np.mean(own)
     got = {'logits': found}
     worst = max(worst, model.compare_row(what, got, {'logits': own}))
@@ -145,12 +145,12 @@ def greedy_tokens(model: ModelUnderTest) -> str:
 
 
 def sampled_tokens(model: ModelUnderTest) -> str:
-  """Compares `generate` with other seeds, filters and rules in each row."""
+  """Compares `generate` with different seeds, filters and rules by row."""
   options = Request(model.n_new, temperature=1.0, seed=7).options(3)
   known = fields_of(newest_version(model.endpoint.signatures()))
   for place, (name, field) in enumerate(known.items()):
     if field.stage != 'loop' and name not in ('temperature', 'seed'):
-      # Each row is without some of them, so that batches are mixed.
+      # Each row leaves some options at their defaults, to mix the batch.
       options[name][np.arange(3) != place % 3] = field.example
   return _compare_tokens(model, options)
 
@@ -178,7 +178,7 @@ def _compare_tokens(model: ModelUnderTest, options: dict[str, Any]) -> str:
 
 
 def _ended_at_stop(ref: LoadedModel, row: Mapping[str, Any]) -> bool:
-  """Tells whether a stop string of the export, unknown here, ended a row."""
+  """Tells whether a stop string of the export, unknown here, ended the row."""
   return row['text_bytes'] != spell(ref.tokenizer, row['tokens'])
 
 
@@ -222,11 +222,12 @@ def _follow(
   tokens: np.ndarray,
   allowed: float,
 ) -> dict[str, Any]:
-  """Returns what `_generate` does, where errors of the logits are allowed.
+  """Generates like `_generate`, but follows `tokens` within rounding errors.
 
-  Where the reference samples another token than the one of `tokens`, it tries
-  again with that one's logit higher, and the logit of its own choice lower, by
-  as much as rounding may change them. Then it goes on after what it took.
+  Where the reference samples another token than `tokens` has, it samples again,
+  with the logit of the token in `tokens` raised and that of its own choice
+  lowered by as much as rounding may change them. It continues with the result,
+  whichever token that is.
   """
   p, config, stop_token = ref.weights, ref.config, ref.tokenizer.end_of_text
   n_new = int(options['max_new_tokens'][0])

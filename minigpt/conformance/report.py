@@ -1,4 +1,4 @@
-"""The report on an export: every check, every latency, one verdict."""
+"""The report on an export: all checks, latencies, and a verdict."""
 
 import contextlib
 import dataclasses
@@ -42,18 +42,18 @@ from minigpt.serving.endpoint import (
 )
 from minigpt.tokenizers import Tokenizer
 
-# In the order in which they run: first what the others rely on.
+# In the order in which they run; later checks rely on earlier ones.
 CHECKS: dict[str, CheckFunction] = {
   **signature_checks.CHECKS,
   **input_checks.CHECKS,
   **generation_checks.CHECKS,
 }
-_N_TIMED = 5  # Requests whose median is a signature's latency.
+_N_TIMED = 5  # Timed requests of each signature; the median counts.
 
 
 @dataclasses.dataclass
 class Report:
-  """What the checks found out."""
+  """The results of all checks."""
 
   checks: list[Check] = dataclasses.field(default_factory=list)
   latency: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds
@@ -61,7 +61,7 @@ class Report:
 
   @property
   def passed(self) -> bool:
-    """Returns whether something was checked and nothing failed."""
+    """Returns whether there are checks and none failed."""
     return bool(self.checks) and all(c.status != 'fail' for c in self.checks)
 
 
@@ -75,14 +75,14 @@ def run_checks(
   """Runs every check that applies, then times every signature.
 
   Args:
-    open_endpoint: its EndpointError is a failed check, not the caller's.
-    export_dir: the files of the export, where they are at hand.
-    workdir: the run that the export was made from.
+    open_endpoint: opens the endpoint; its EndpointError is a failed check.
+    export_dir: the export, if its files are at hand.
+    workdir: the run that the export was made from, if it is at hand.
     on_check: called with each check as soon as it is done.
-    compute_dtype: of the export's matmuls, where no `export_dir` tells.
+    compute_dtype: dtype of the export's matmuls, if there is no `export_dir`.
 
   Raises:
-    InputError: `export_dir` or `workdir` is not what it should be.
+    InputError: `export_dir` or `workdir` cannot be read.
   """
   report = Report()
 
@@ -107,7 +107,7 @@ def run_checks(
 
 
 def _checks(files: ModelFiles) -> dict[str, CheckFunction]:
-  """Returns those that the files at hand call for."""
+  """Returns the checks that apply, given the files at hand."""
   checks = dict(CHECKS)
   if files.has_grammars:
     checks |= grammar_checks.CHECKS
@@ -119,7 +119,7 @@ def _checks(files: ModelFiles) -> dict[str, CheckFunction]:
 
 
 def _reason(error, files):
-  """Returns why an export does not run, and what it takes if that is rare."""
+  """Returns why an export does not run, and a remedy for bfloat16."""
   if files.compute_dtype == 'float32':
     return str(error)
   return (
@@ -129,7 +129,7 @@ def _reason(error, files):
 
 
 def _with_tolerance(files: ModelFiles, endpoint: Endpoint) -> ModelFiles:
-  """Returns the files with the errors that rounding excuses."""
+  """Returns the files with the tolerance for rounding in bfloat16."""
   if files.compute_dtype == 'float32':
     return files
   caches = pick(endpoint.signatures(), 'decode_step').inputs
@@ -143,16 +143,16 @@ def read_files(
   workdir: str | Path | None,
   compute_dtype: str | None = None,
 ) -> ModelFiles:
-  """Reads what an export and a run tell about the model.
+  """Reads information about the model from an export and a run.
 
   Raises:
-    InputError: a file is damaged, or there is no run.
+    InputError: a file is damaged, or the run does not exist.
   """
   path = Path(export_dir) if export_dir else None
   known = ModelFiles(path)
   card: dict[str, Any] = {}
   if compute_dtype:
-    # Weights are exported as they multiply.
+    # An export stores its weights in the dtype of its matmuls.
     card = dict.fromkeys(('compute_dtype', 'weights'), compute_dtype)
   if path:
     card = export_files.read_card(path)
@@ -188,7 +188,7 @@ def _read_tokenizer(export_dir: Path) -> Tokenizer | None:
 
 
 def latencies(model: ModelUnderTest) -> dict[str, float]:
-  """Returns the median seconds of each signature that answers."""
+  """Returns the median latency of each signature that answers, in seconds."""
   found = {}
   for name in known_signatures(model):
     with contextlib.suppress(EndpointError, LookupError, ValueError):
@@ -197,9 +197,9 @@ def latencies(model: ModelUnderTest) -> dict[str, float]:
 
 
 def _latency(model: ModelUnderTest, name: str) -> float:
-  """Returns the median seconds of a request of one row."""
+  """Returns the median latency of a request of one row, in seconds."""
   inputs = take_rows(example_inputs(model, name), [0])
-  # The first request of a shape sets the graph up.
+  # The first request of a shape is slower: it prepares the graph.
   model.endpoint.predict(name, inputs)
   seconds = []
   for _ in range(_N_TIMED):
@@ -210,12 +210,12 @@ def _latency(model: ModelUnderTest, name: str) -> float:
 
 
 def line(check: Check) -> str:
-  """Returns a check as a line of the report."""
+  """Formats a check as a line of the report."""
   return f'{check.status}  {check.name:<24} {check.detail}'
 
 
 def summary(report: Report) -> str:
-  """Returns latencies, size and verdict; each check was shown when done."""
+  """Formats latencies, size and verdict; checks are shown as they finish."""
   lines = [
     f'{name:<16} {seconds * 1e3:8.1f} ms a request of one row'
     for name, seconds in report.latency.items()

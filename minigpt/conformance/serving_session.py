@@ -1,9 +1,9 @@
 """Runs a SavedModel as an unmodified TensorFlow Serving does, in this process.
 
-It loads with the v1 loader and answers through `Session.run`; from there on,
-the server's C++ does the same. `tf.saved_model.load` would rebuild Python
-objects and so hide errors of the graph. A server also refuses XLA: switch it
-off with `disable_xla`, or use `isolated_process`, which does.
+It loads with the v1 loader and answers through `Session.run`, which runs the
+same C++ code as the server. `tf.saved_model.load` would rebuild Python objects
+and could hide errors in the graph. A server also refuses XLA: disable it with
+`disable_xla`, or use `isolated_process`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# The protocol buffer of a SavedModel has no public name.
+# TensorFlow has no public name for the protocol buffer of a SavedModel.
 from tensorflow.core.protobuf import saved_model_pb2
 
 from minigpt.errors import InputError
@@ -30,9 +30,9 @@ from minigpt.serving.endpoint import (
 
 
 def disable_xla() -> None:
-  """Makes this process refuse to compile, until it ends.
+  """Disables XLA in this process, for good.
 
-  It calls the function that the server's `main` calls unless it is started
+  It calls the same function as the server's `main` does, unless the server runs
   with --xla_cpu_compilation_enabled.
   """
   library = Path(tf.sysconfig.get_lib()) / 'libtensorflow_cc.so.2'
@@ -43,7 +43,7 @@ def read_saved_model(export_dir: str | Path) -> Any:
   """Reads the MetaGraphDef that a server would load.
 
   Raises:
-    InputError: there is none, or it cannot be read.
+    InputError: there is no SavedModel, or it cannot be read.
   """
   path = Path(export_dir) / 'saved_model.pb'
   saved = saved_model_pb2.SavedModel()
@@ -52,10 +52,10 @@ def read_saved_model(export_dir: str | Path) -> Any:
   except OSError as error:
     raise InputError(
       f'{export_dir} holds no SavedModel ({error.strerror}: saved_model.pb); '
-      'write one with export.py and name its version directory'
+      'write one with minigpt export and give its version directory'
     ) from None
-  except Exception as error:  # protobuf's own, which has no public name
-    raise InputError(f'{path} is no SavedModel: {error}') from None
+  except Exception as error:  # Protobuf's error has no public name.
+    raise InputError(f'{path} is not a SavedModel: {error}') from None
   for graph in saved.meta_graphs:
     if 'serve' in graph.meta_info_def.tags:
       return graph
@@ -63,20 +63,20 @@ def read_saved_model(export_dir: str | Path) -> Any:
 
 
 class ServingSession:
-  """An endpoint: the export in this process, where XLA may still be on."""
+  """An endpoint: the export in this process, with XLA on unless disabled."""
 
   def __init__(self, export_dir: str | Path):
     """Loads the export.
 
     Raises:
-      EndpointError: it does not load.
+      EndpointError: the export does not load.
     """
     self._session = tf.compat.v1.Session(graph=tf.Graph())
     with self._session.graph.as_default(), _op_errors():
       self._definitions = tf.compat.v1.saved_model.loader.load(
         self._session, ['serve'], str(export_dir)
       ).signature_def
-    # Made once, as each request looks into them.
+    # Parsed once, as each request needs them.
     self._signatures = read_signatures(self._definitions)
 
   def signatures(self) -> dict[str, Signature]:
@@ -100,17 +100,17 @@ class ServingSession:
 
 @contextlib.contextmanager
 def _op_errors() -> Iterator[None]:
-  """Raises TensorFlow's errors as EndpointErrors."""
+  """Turns TensorFlow's errors into EndpointErrors."""
   try:
     yield
   except tf.errors.OpError as error:
     raise EndpointError(_kind(error), error.message) from None
   except (OSError, TypeError, ValueError) as error:
-    # What Python refuses before C++ sees it: shapes, names, files.
+    # Errors that Python raises before it calls C++: shapes, names, files.
     raise EndpointError('INVALID_ARGUMENT', str(error)) from None
 
 
 def _kind(error: tf.errors.OpError) -> str:
-  """Returns the status of an error: InvalidArgumentError, INVALID_ARGUMENT."""
+  """Turns an error's class, InvalidArgumentError, into INVALID_ARGUMENT."""
   name = type(error).__name__.removesuffix('Error')
   return re.sub('(?<=[a-z])(?=[A-Z])', '_', name).upper()

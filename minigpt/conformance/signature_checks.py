@@ -1,4 +1,4 @@
-"""Checks of signatures: names, types, batch dimension, rows in batches.
+"""Checks of signatures: names, batch dimension, and rows in batches.
 
 Shapes: B rows.
 """
@@ -26,13 +26,13 @@ from minigpt.serving.sampling_inputs import fields_of
 
 WARMUP = Path('assets.extra') / warmup.FILE
 _MOST_WARMUP_RECORDS = 1000  # TensorFlow Serving refuses a file with more.
-# Later versions of `generate` are not in exports of before.
+# Older exports have only version 1 of `generate`.
 _SAMPLING = tuple(fields_of(1))
 _TEXT = ('text', 'text_bytes')
 _GENERATED = (*_TEXT, 'tokens', 'num_tokens', 'log_prob')
 _DROPPED = 'num_dropped'
 _CACHE = ('keys', 'values')
-# Inputs and outputs that a client may count on; there may be more outputs.
+# Inputs and outputs that clients rely on; an export may have more outputs.
 TABLE = {
   'serving_default': (('prompt',), _TEXT),
   'generate': (('prompt', *_SAMPLING), _GENERATED),
@@ -46,7 +46,7 @@ TABLE = {
 
 
 def all_signatures(model: ModelUnderTest) -> str:
-  """Checks that every signature of the table is there, with its names."""
+  """Checks that all signatures of TABLE exist, with all inputs and outputs."""
   found = model.endpoint.signatures()
   for name, (inputs, outputs) in TABLE.items():
     if name not in found:
@@ -61,7 +61,7 @@ def all_signatures(model: ModelUnderTest) -> str:
 
 
 def batch_dimension(model: ModelUnderTest) -> str:
-  """Checks dimension 0 of every tensor, along which the server batches."""
+  """Checks that dimension 0 of every tensor, the batch, has any size."""
   n_tensors = 0
   found = model.endpoint.signatures()
   for name in known_signatures(model):
@@ -74,10 +74,10 @@ def batch_dimension(model: ModelUnderTest) -> str:
 
 
 def no_jit(model: ModelUnderTest) -> str:
-  """Checks that nothing is compiled with XLA.
+  """Checks that no function is to be compiled with XLA.
 
-  A function that is would load, and fail the first request that an unmodified
-  TensorFlow Serving gets.
+  In an unmodified TensorFlow Serving, an export with such a function loads, but
+  fails at the first request.
   """
   if model.files.export_dir is None:
     raise NotApplicableError('needs --export_dir')
@@ -94,7 +94,7 @@ def no_jit(model: ModelUnderTest) -> str:
 
 
 def every_signature_answers(model: ModelUnderTest) -> str:
-  """Checks that as many rows come out as go in, and no NaN."""
+  """Checks that each signature returns as many rows as it gets, and no NaN."""
   n_rows = model.n_rows
   for name in known_signatures(model):
     for key, array in predict_example(model, name).items():
@@ -106,9 +106,9 @@ def every_signature_answers(model: ModelUnderTest) -> str:
 
 
 def warmup_requests(model: ModelUnderTest) -> str:
-  """Replays the warm-up records.
+  """Replays the warm-up requests.
 
-  One that fails keeps a server from loading the version.
+  A server does not load a version of which one fails.
   """
   if model.files.export_dir is None:
     raise NotApplicableError('needs --export_dir')
@@ -130,9 +130,9 @@ def warmup_requests(model: ModelUnderTest) -> str:
 
 
 def batch_invariance(model: ModelUnderTest) -> str:
-  """Compares a row alone, among others, and in a batch that is filled up.
+  """Compares a row alone, among others, and in a padded batch.
 
-  TensorFlow Serving fills a batch up with copies of its first row.
+  TensorFlow Serving pads a batch with copies of its first row.
   """
   names = known_signatures(model)
   for name in names:
@@ -152,10 +152,10 @@ def batch_invariance(model: ModelUnderTest) -> str:
 
 
 def large_requests(model: ModelUnderTest) -> str:
-  """Sends more rows than the largest batch; each is as in a small one.
+  """Sends more rows than the largest batch, and compares them with few rows.
 
-  TensorFlow Serving splits such a request, or refuses it where its batching
-  configuration does not say so.
+  TensorFlow Serving splits such a request, or refuses it, depending on its
+  batching configuration.
   """
   names = known_signatures(model)
   n_times = model.files.largest_batch // model.n_rows + 1

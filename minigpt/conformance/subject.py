@@ -1,8 +1,8 @@
-"""The model under test, and what checks of it are made of.
+"""The model under test, and helpers of checks.
 
-A check takes a `ModelUnderTest` and returns in a few words what it found, or
-raises `CheckError` or `NotApplicableError`. It doesn't know what is behind the
-endpoint: the export in a process of its own, or a server.
+A check takes a `ModelUnderTest` and returns its result in a few words, or
+raises `CheckError` or `NotApplicableError`. It works with any endpoint: an
+export in a process of its own, or a server.
 
 Shapes: B rows, T prompt tokens.
 """
@@ -24,17 +24,17 @@ from minigpt.serving.options import Options
 from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.tokenizers import Tokenizer
 
-# Of results, relative to values above 1.
+# Largest error of results; relative for values above 1.
 FLOAT32_TOLERANCE = 1e-4
 
 
 def tolerance(compute_dtype: str, n_layers: int) -> float:
-  """Returns the largest error of results that is due to rounding alone.
+  """Returns the largest error of results that rounding alone explains.
 
-  In bfloat16 each of a layer's four matmuls, and that of the logits, rounds
-  what goes in and what comes out by half of 2^-8 at most. Half of the errors
-  are up and half down, so n of them add up to about sqrt(n) of one. The largest
-  of a row's thousands of such sums is some four times as large.
+  In bfloat16, each of a layer's four matmuls, and that of the logits, rounds
+  inputs and outputs by at most half of 2^-8. Errors have random signs, so n of
+  them add up to about sqrt(n) times one. The largest of the thousands of such
+  sums in a row is about four times as large.
   """
   if compute_dtype != 'bfloat16':
     return FLOAT32_TOLERANCE
@@ -42,20 +42,20 @@ def tolerance(compute_dtype: str, n_layers: int) -> float:
 
 
 def size_of(x: Any) -> float:
-  """Returns what errors of bfloat16 results are relative to: their spread."""
+  """Returns the scale of errors in bfloat16: the standard deviation."""
   return max(1.0, float(np.std(x) if np.ndim(x) else np.abs(x)))
 
 
 class CheckError(Exception):
-  """What a check found wrong, in one line."""
+  """Reports a failed check, in one line."""
 
 
 class NotApplicableError(Exception):
-  """Why a check does not apply."""
+  """Reports why a check does not apply."""
 
 
 class Check(NamedTuple):
-  """What came of one check."""
+  """The result of a check."""
 
   name: str
   status: str  # 'pass', 'fail' or 'skip'
@@ -63,13 +63,13 @@ class Check(NamedTuple):
 
 
 class ModelFiles(NamedTuple):
-  """What the files of an export and of its run tell about a model."""
+  """Information about a model from the files of its export and its run."""
 
   export_dir: Path | None = None
   tokenizer: Tokenizer | None = None  # of the export or of the run
   context_length: int | None = None
   reference: LoadedModel | None = None  # with weights as exported
-  stop: tuple[str, ...] = ()  # texts that end every answer of `generate`
+  stop: tuple[str, ...] = ()  # the export's stop strings
   has_grammars: bool = False
   largest_batch: int = max(Options().batch_sizes)  # that a server forms
   compute_dtype: str = 'float32'  # of the export's matmuls
@@ -80,18 +80,18 @@ _NO_FILES = ModelFiles()
 
 
 class ModelUnderTest(NamedTuple):
-  """What is checked, and what it can be checked against."""
+  """The endpoint to check, prompts, and the files to check it against."""
 
   endpoint: Endpoint
   prompts: list[bytes]  # three, of different lengths
   ids: np.ndarray  # int32 [3, T], the same prompts as tokens
   prompt_len: np.ndarray  # int32 [3]
-  n_new: int  # how many new tokens the model agrees to
+  n_new: int  # how many new tokens the model allows
   files: ModelFiles = _NO_FILES
 
   @property
   def n_rows(self) -> int:
-    """Returns how many prompts there are."""
+    """Returns the number of prompts."""
     return len(self.prompts)
 
   @property
@@ -104,14 +104,16 @@ class ModelUnderTest(NamedTuple):
   def compare_row(
     self, what: str, got: Mapping[str, Any], expected: Mapping[str, Any]
   ) -> float:
-    """Compares the outputs of a row: floats to a tolerance, the rest exactly.
+    """Compares a row's outputs: floats within the tolerance, others exactly.
 
     Args:
       what: names the row in the error.
+      got: the outputs of the row, by name.
+      expected: the expected ones; other outputs are not compared.
 
     Returns:
-      The largest error of a float, relative where its value is above 1, or the
-      spread of a row in bfloat16.
+      The largest error of a float; relative to values above 1 in float32, and
+      to the row's standard deviation in bfloat16.
 
     Raises:
       CheckError: something differs.
@@ -133,7 +135,8 @@ class ModelUnderTest(NamedTuple):
     if np.shape(got) != np.shape(expected):
       raise CheckError(f'{what} has the shape {np.shape(got)}')
     is_float32 = self.files.compute_dtype == 'float32'
-    # Sums of rounded numbers err by their terms' size, even if little is left.
+    # The error of a sum in bfloat16 depends on the size of its terms, so it can
+    # be large relative to a sum near 0.
     size = np.abs(expected) if is_float32 else size_of(expected)
     error = np.abs(got - expected) / np.maximum(1, size)
     return float(np.max(error, initial=0))
@@ -145,9 +148,9 @@ CheckFunction = Callable[[ModelUnderTest], str]
 def prepare(
   endpoint: Endpoint, files: ModelFiles = _NO_FILES
 ) -> ModelUnderTest:
-  """Lets the model generate the prompts that the checks use.
+  """Makes the model generate the prompts for the checks.
 
-  Text from elsewhere would not do: the vocabulary may hold none of it.
+  Fixed prompts would not do, as the vocabulary may lack their characters.
 
   Raises:
     EndpointError: the model does not generate.
@@ -156,8 +159,8 @@ def prepare(
   inputs = {'ids': first[:, None], 'prompt_len': np.ones_like(first)}
   inputs |= sampling_inputs(Request(temperature=1.0, seed=1), 3)
   context = files.context_length or 2**31
-  # Prompts of which a few more tokens fit into the context. An export has its
-  # own limit of new tokens, which no signature tells.
+  # Prompts must leave room in the context for a few new tokens. The export's
+  # limit of new tokens is unknown, so try smaller numbers until one works.
   for n_new in [n for n in (8, 4, 2) if n + min(n, 4) <= context] + [1]:
     inputs['max_new_tokens'] = np.maximum(n_new // (1 + first), 1)
     try:
@@ -170,7 +173,7 @@ def prepare(
     endpoint,
     prompts=generated['text'].tolist(),
     ids=generated['tokens'][:, :n_new],
-    # A prompt of no tokens would be refused.
+    # A prompt without tokens would be refused.
     prompt_len=np.maximum(generated['num_tokens'], 1),
     n_new=n_new,
     files=files,
@@ -178,7 +181,7 @@ def prepare(
 
 
 def run_check(name: str, check: CheckFunction, model: ModelUnderTest) -> Check:
-  """Runs one check; what it raises becomes its status."""
+  """Runs one check; turns its exceptions into a status."""
   try:
     return Check(name, 'pass', check(model))
   except NotApplicableError as reason:
@@ -191,9 +194,9 @@ def run_check(name: str, check: CheckFunction, model: ModelUnderTest) -> Check:
 
 
 def known_signatures(model: ModelUnderTest) -> list[str]:
-  """Returns the signatures that there are example inputs for.
+  """Returns the signatures for which there are example inputs.
 
-  An export may have others, of later versions or of its owner's.
+  An export may have further ones, of later versions or custom ones.
   """
   known = {*_example_values(model)}
   return [
@@ -221,7 +224,7 @@ def _example_values(model: ModelUnderTest) -> dict[str, Any]:
     'k': np.full([model.n_rows], 3, np.int32),
     'num_sampled': np.arange(model.n_rows, dtype=np.int32),
     'num_alternatives': np.arange(model.n_rows, dtype=np.int32),
-    # No row is under a grammar, which the texts of these checks would not fit.
+    # No row has a grammar: the texts of these checks would not match it.
     'grammar': np.array([''] * model.n_rows, object),
     'grammar_state': np.zeros([model.n_rows], np.int32),
     'num_left': np.full([model.n_rows], model.n_new, np.int32),
@@ -231,7 +234,7 @@ def _example_values(model: ModelUnderTest) -> dict[str, Any]:
 
 
 def _example_options(model: ModelUnderTest) -> dict[str, Any]:
-  """Returns each sampling option: row 0 is greedy, the others set some."""
+  """Returns all sampling options: row 0 is greedy, the others set some."""
   options = Request().options(model.n_rows)
   for place, (name, field) in enumerate(SAMPLING_FIELDS.items()):
     options[name][1 + place % 2] = field.example
@@ -256,12 +259,12 @@ def predict_example(model: ModelUnderTest, name: str) -> Arrays:
 
 
 def spell(tokenizer: Tokenizer, ids: np.ndarray) -> bytes:
-  """Returns the bytes of generated tokens without the end of text."""
+  """Returns the bytes of generated tokens, without the end of text."""
   return tokenizer.decode_bytes(ids[ids != tokenizer.end_of_text])
 
 
 def take_rows(inputs: Mapping[str, Any], index: list[int]) -> dict[str, Any]:
-  """Returns the inputs with these of their rows, in this order."""
+  """Selects rows of the inputs, by index."""
   return {
     key: [value[i] for i in index] if isinstance(value, list) else value[index]
     for key, value in inputs.items()
@@ -269,8 +272,8 @@ def take_rows(inputs: Mapping[str, Any], index: list[int]) -> dict[str, Any]:
 
 
 def split_rows(outputs: Arrays) -> list[dict[str, Any]]:
-  """Returns the outputs of each row, without padding and caches."""
-  # A cache is padded to the longest row, and holds numbers there, too.
+  """Splits the outputs into rows, without padding and caches."""
+  # Caches are left out, as their padding holds arbitrary numbers.
   kept = {k: v for k, v in outputs.items() if v.ndim <= 2}
   n_rows = len(next(iter(kept.values())))
   rows = [{k: v[i] for k, v in kept.items()} for i in range(n_rows)]

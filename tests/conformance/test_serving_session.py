@@ -26,7 +26,7 @@ def test_what_is_no_saved_model_is_named(tmp_path):
   with pytest.raises(InputError, match='holds no SavedModel'):
     read_saved_model(tmp_path)
   (tmp_path / 'saved_model.pb').write_bytes(b'no')
-  with pytest.raises(InputError, match='is no SavedModel'):
+  with pytest.raises(InputError, match='is not a SavedModel'):
     read_saved_model(str(tmp_path))
   (tmp_path / 'saved_model.pb').write_bytes(b'')
   with pytest.raises(InputError, match="no graph tagged 'serve'"):
