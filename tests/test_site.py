@@ -72,3 +72,9 @@ def test_links_to_code_lead_to_its_reference(site_build):
   assert site_build.with_links(text, page) == (
     '[a](../reference/model.md) [b](install.md) c'
   )
+
+
+def test_a_list_in_a_docstring_stays_a_list(site):
+  page = (site / 'reference/model.html').read_text(encoding='utf-8')
+  lines = re.sub('<[^>]+>', '', page).splitlines()
+  assert 'causal_attention  ... but never at a later one' in lines
