@@ -1,9 +1,9 @@
-"""The programs: each reads its flags and makes a few calls into the package.
+"""The commands: each reads its flags and makes a few calls into the package.
 
-A command is two modules: `flags/NAME.py` defines its flags and imports nothing
-slow, so that `--help` answers at once; `NAME.py` does the work, and is imported
-when the flags are parsed and the process is configured. What several commands
-need, or a caller from Python might, is in the packages below, not here. This
+A command has two modules. `flags/NAME.py` defines its flags and imports nothing
+slow, so that `--help` answers at once. `NAME.py` does the work; it is imported
+after the flags are parsed and the process is configured. Code that several
+commands share, or that is useful from Python, lives in other packages. This
 module imports only the standard library.
 """
 
@@ -27,9 +27,9 @@ COMMANDS = (
   'launch',
   'bench',
 )
-# Those that take arguments which are no flags.
+# Commands with positional arguments.
 TAKE_ARGUMENTS = ('plots', 'launch')
-# Those that work without TensorFlow, and so need not wait for its import.
+# Commands that need no TensorFlow, and start without importing it.
 WITHOUT_TENSORFLOW = ('tokenizer', 'prepare', 'plots', 'launch')
 
 
@@ -45,7 +45,7 @@ def documentation(command: str) -> str:
 
 
 def overview() -> str:
-  """Returns a list of the commands with one line about each."""
+  """Returns the usage, and a list of the commands with a line about each."""
   lines = [
     f'  {name:<12} {documentation(name).splitlines()[0]}' for name in COMMANDS
   ]

@@ -2,10 +2,10 @@
 
   python -m minigpt bench --what=decode --preset=gpt2-124m
 
-Weights and tokens are random. The first call, which compiles, and one more are
-not part of the times. The share of the roofline is the time that the counted
-work would take at this machine's measured rates, over the time it took; --plot
-draws both.
+Weights and tokens are random. The times leave out the first call, which
+compiles, and one more. The share of the roofline is the time that the counted
+operations or bytes would take at this machine's measured peak rates, divided by
+the measured time; --plot draws both.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
-  """Returns what is measured, to be shown with the results."""
+  """Returns the settings that are shown with the results."""
   return {
     'what': flags.WHAT.value,
     'preset': flags.PRESET.value,
@@ -83,7 +83,7 @@ def _describe(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
 
 
 def _about(config: GPTConfig, recipe: TrainConfig) -> dict[str, Any]:
-  """Returns what it takes to make the same measurement again."""
+  """Returns the further settings needed to repeat the measurement."""
   return {
     'shapes': {
       'batch_size': recipe.batch_size,
@@ -102,7 +102,7 @@ def _write(folder: Path, config: GPTConfig, recipe: TrainConfig) -> None:
   """Writes the workload as StableHLO, with its arguments and results."""
   if flags.WHAT.value == 'roofline':
     raise UsageError('--stablehlo: the roofline is measured here; give --what')
-  # Only a function that is one XLA program can leave TensorFlow.
+  # Only a function that is one XLA program can be exported.
   recipe = dataclasses.replace(recipe, compile='xla')
   about = {
     'model': dataclasses.asdict(config),
@@ -126,18 +126,19 @@ def _measure(
     return _roofline(dtype, repeats)
   workload = _workload(config, recipe, mode)
   timed = timing.measure(workload, repeats)
-  # After it, as large operands would count as the workload's memory.
+  # Measured after the workload, whose peak memory would else include the large
+  # operands of this measurement.
   limits = _roofline(dtype, repeats)
   return roofline.compare(workload, timed, limits)
 
 
 def _roofline(dtype: str, repeats: int) -> Roofline:
-  """Measures what this machine reaches with the weights of --weights."""
+  """Measures this machine's peak rates with the weights of --weights."""
   return roofline.measure_roofline(dtype, repeats, flags.WEIGHTS.value)
 
 
 def _figure(measured: Result | Roofline, recipe: TrainConfig) -> Any:
-  """Draws what was measured beneath the roofline."""
+  """Draws the measurement beneath the roofline."""
   number = recipe.compute_dtype
   if flags.WEIGHTS.value != 'float32':
     number = f'{flags.WEIGHTS.value} weights, {number}'
@@ -147,7 +148,7 @@ def _figure(measured: Result | Roofline, recipe: TrainConfig) -> Any:
 
 
 def _check_outputs() -> None:
-  """Makes sure that what is measured can be written."""
+  """Checks that the results can be written."""
   if flags.PLOT.value and flags.STABLEHLO.value:
     raise UsageError(
       '--plot: --stablehlo times nothing that could be drawn; give only one'
@@ -186,7 +187,7 @@ def _check(config: GPTConfig) -> None:
 
 
 def _workload(config: GPTConfig, recipe: TrainConfig, mode: str) -> Workload:
-  """Returns what --what names, with random weights."""
+  """Returns the workload of --what, with random weights."""
   if flags.WHAT.value == 'train':
     return workloads.train(config, recipe)
   weights = GPT(config).params

@@ -2,9 +2,10 @@ r"""Shows a data set as training would see it.
 
   python -m minigpt data --dataset='data/*.txt' --tokenizer=char
 
-Tokens and their size, the split, characters that only the validation part has,
-lines that come again, lengths of lines, and five windows. It writes the picture
-that --output names, and into a token directory what its shards hold.
+Prints the number and size of tokens, the split, characters that only the
+validation part has, repeated lines, lengths of lines, and five windows. With
+--output, it draws the lengths of lines. In a token directory, it keeps the
+statistics of each shard for the next call.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from minigpt.runtime import app
 
 
 def main() -> None:
-  """Prints what is found, and draws the lengths where they are wanted."""
+  """Prints the statistics, and draws the lengths of lines if wanted."""
   values = resolve_tokenizer(app.explicit_flags(flags.FLAGS, DataConfig))
   found = overview.look(
     DataConfig(**values), flags.CONTEXT_LENGTH.value, flags.VOCAB_SIZE.value

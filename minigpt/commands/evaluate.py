@@ -10,8 +10,9 @@ the run's own validation part), `choice` (HellaSwag's JSONL), `last_word`
 (LAMBADA's), `pairs` (prompts and completions). The results are also added to
 evaluations.jsonl in the directory of the model.
 
---plot draws them: of a text, the loss after each number of tokens; of examples,
-the newest accuracy on each task in evaluations.jsonl, with its uncertainty.
+--plot draws the results: for `text`, the loss by the number of tokens before;
+for the other tasks, the newest accuracy of each in evaluations.jsonl, with its
+confidence interval.
 """
 
 import json
@@ -40,7 +41,8 @@ from minigpt.errors import InputError, UsageError
 from minigpt.runtime.atomic_io import open_to_append
 from minigpt.training.metrics import watch
 
-# For each task on examples, what reads a file and what measures a model on it.
+# For each task on examples: a function that reads a file, and one that measures
+# a model on it.
 _EXAMPLES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
   'choice': (jsonl.read_choices, tasks.multiple_choice),
   'last_word': (jsonl.read_last_words, tasks.last_word),
@@ -58,7 +60,7 @@ def main() -> None:
     figures.check_output('plot', flags.PLOT.value)
   path = Path(flags.WORKDIR.value)
   model = load(path)
-  # As variables, or XLA would copy the weights into each of its programs.
+  # Variables, as XLA would copy arrays into each of its programs.
   weights = tf.nest.map_structure(tf.Variable, model.weights)
   model = model._replace(weights=weights)
   measure = _measure_text if flags.TASK.value == 'text' else _measure_examples
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def _describe(model: LoadedModel) -> dict[str, Any]:
-  """Returns what was measured, to be recorded with the results."""
+  """Returns the model and the data, to be recorded with the results."""
   trained = model.trained
   return {
     'checkpoint': trained.checkpoint.path.name if trained else None,
@@ -88,7 +90,7 @@ def _describe(model: LoadedModel) -> dict[str, Any]:
   }
 
 
-# What was measured; of a text that is to be drawn, also where in its windows.
+# The results; for a text with --plot, also the sums by position.
 _Measured: TypeAlias = tuple[dict[str, Any], PositionSums | None]
 
 
@@ -113,7 +115,7 @@ def _measure_text(model: LoadedModel) -> _Measured:
 
 
 def _stride(model: LoadedModel, window: int) -> int:
-  """Returns --stride, or what the run itself was evaluated with."""
+  """Returns --stride, or the stride of the run's own evaluations."""
   if flags.STRIDE.value is not None:
     return flags.STRIDE.value or window
   recipe = model.trained.run.train if model.trained else None
@@ -179,7 +181,7 @@ def _record(file: Path, results: dict[str, Any]) -> None:
     with open_to_append(file) as lines:
       lines.write(json.dumps(results) + '\n')
       lines.flush()
-      # A quota may be noticed only now, while there is still somebody to tell.
+      # Some file systems report a full disk or quota only at fsync.
       os.fsync(lines.fileno())
   except OSError as error:
     raise InputError(

@@ -22,7 +22,7 @@ from minigpt.serving import server_config, versions
 from minigpt.serving.export import export, export_stablehlo, summary
 from minigpt.serving.options import Options
 
-# Flags that only one format has.
+# Flags that only one format supports.
 _OWN = {
   'savedmodel': (
     flags.VERSION,
@@ -59,15 +59,16 @@ def main() -> None:
     return
   _export(trained, base, options._replace(xla=False))
   if flags.XLA.value:
-    # A model apart, as clients choose by name and the option is the server's.
+    # Exported as another model: clients choose it by name, and its server needs
+    # an option of its own.
     twin = base.with_name(f'{base.name}-xla')
     _export(trained, twin, options)
 
 
 def _named(base: Path) -> Path:
-  """Returns the same folder by a path that ends with the model's name."""
+  """Returns the folder by a path that ends with the model's name."""
   named = base.resolve() if base.name in ('', '..') else base
-  # What is not UTF-8 stands in a path as a surrogate, which has no encoding.
+  # Bytes of a path that are not UTF-8 become surrogates, which UTF-8 lacks.
   if not named.name.encode('utf-8', 'ignore').decode() == named.name != '':
     raise UsageError(
       f'export_dir={str(base)!r}: it must end with a name in UTF-8, which '
@@ -77,7 +78,7 @@ def _named(base: Path) -> Path:
 
 
 def _check_formats() -> None:
-  """Raises UsageError for a flag that only the other format has."""
+  """Raises UsageError for a flag that only the other format supports."""
   for name, own in _OWN.items():
     for flag in own:
       if name != flags.FORMAT.value and flag.present:
@@ -106,7 +107,7 @@ def _options() -> Options:
 
 
 def _export(trained: Trained, base: Path, options: Options) -> None:
-  """Writes one version; prints what it holds and how it is served."""
+  """Writes one version; prints a summary and the command to serve it."""
   exported = export(
     trained, base, options, flags.VERSION.value, flags.KEEP_VERSIONS.value
   )

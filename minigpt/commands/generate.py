@@ -2,8 +2,8 @@
 
   python -m minigpt generate --workdir=runs/s --prompt="ROMEO:"
 
-Several --prompt are answered in one batch; --num_samples answers each more
-than once, with seeds --seed, --seed + 1, ...
+Several --prompt flags are answered in one batch; --num_samples answers each
+prompt several times, with the seeds --seed, --seed + 1, ...
 """
 
 import sys
@@ -17,7 +17,7 @@ from minigpt.generation.generator import Generator
 from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 
-_GRAMMAR = 'grammar'  # Name of the only one.
+_GRAMMAR = 'grammar'  # The name of the grammar given by --grammar.
 _MOST_SAMPLES = 2**16
 
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _request() -> Request:
-  """Returns what the flags ask for, not yet checked."""
+  """Returns the request of the flags, not yet checked."""
   sampling: dict[str, Any] = {
     name: flag.value for name, flag in flags.SAMPLING.items()
   }
@@ -73,7 +73,7 @@ def _grammars() -> list[grammar.Grammar]:
 
 
 def _bias(text: str) -> tuple[int, float]:
-  """Parses a token id and the number that is added to its logit."""
+  """Parses a token id and the bias of its logit."""
   token, _, bias = text.partition('=')
   try:
     return int(token), float(bias)

@@ -1,12 +1,12 @@
-r"""Shows what a model makes of a prompt, as a page or a picture.
+r"""Shows a model's attention and predictions on a prompt, as page or figure.
 
   python -m minigpt inspect --workdir=runs/s --prompt="ROMEO: But soft" \
     --output=report.html
 
 The page shows attention maps, next-token probabilities, the logit lens, each
-token's surprise, the residual stream's length and the curves of the run, and
-says what to look for. A .png, .svg or .pdf output shows the attention maps, of
-all layers and heads or only of --layer and --head.
+token's loss, the norm of the residual stream and the curves of the run, and
+explains what to look for. A .png, .svg or .pdf output shows only the attention
+maps, of all layers and heads or of --layer and --head.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from minigpt.training.metrics import read_metrics
 
 
 def main() -> None:
-  """Runs the model on a prompt, and writes the page or the picture."""
+  """Runs the model on a prompt, and writes the page or the figure."""
   if flags.WORKDIR.value is None or flags.PROMPT.value is None:
     raise UsageError('give --workdir and --prompt')
   output = Path(flags.OUTPUT.value)

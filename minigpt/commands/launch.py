@@ -2,10 +2,10 @@
 
   python -m minigpt launch --workers=4 -- train --workdir=runs/a
 
-Each worker gets a free port of this machine and TF_CONFIG. The chief's output
-is shown; the last line of another worker's errors is shown when it fails.
-Signals are forwarded, and when one worker fails, all are ended. When the
-launcher is killed, its workers save and end (on Linux).
+Each worker gets a free port and its TF_CONFIG. The launcher shows the output of
+the chief, and the last line of another worker's errors if that worker fails. It
+forwards signals, and ends all workers when one fails. If the launcher is
+killed, its workers save a checkpoint and end (on Linux).
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from minigpt.commands.flags import launch as flags
 from minigpt.errors import UsageError
 from minigpt.runtime.signals import STOPPING
 
-# Seconds for the others to notice that a worker is gone.
+# Seconds that the others get to notice that a worker is gone.
 _PATIENCE = 20.0
-# Seconds in which a worker that was told to end may write nothing: as long as
-# it writes, it saves a checkpoint, however large.
+# A worker that was told to end is killed once it has written nothing for these
+# seconds. As long as it writes, it is saving a checkpoint.
 _GRACE = 30.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -40,7 +40,7 @@ class Worker(NamedTuple):
   """A process of the run."""
 
   process: subprocess.Popen
-  errors: IO[str]  # Its standard error; unused for the chief.
+  errors: IO[str]  # standard error of the process; unused for the chief
 
 
 def main(arguments: list[str]) -> int:
@@ -64,7 +64,7 @@ def launch(command: list[str], n: int) -> int:
     received = stack.enter_context(_forward_signals(workers))
     stack.callback(_end, workers)
     for index in range(n):
-      # A file, as nobody would read a pipe until it blocks the worker.
+      # A file: a pipe that nobody reads would block the worker when full.
       errors = stack.enter_context(tempfile.TemporaryFile('w+'))
       workers.append(_start(command, addresses, index, errors))
     failed = _wait(workers, received)
@@ -72,14 +72,14 @@ def launch(command: list[str], n: int) -> int:
     if failed is not None:
       print(_failure_message(failed, workers[failed]), file=sys.stderr)
   codes = [w.process.returncode for w in workers]
-  # As in a shell, a process that a signal n has ended counts as 128 + n.
+  # As in a shell, the exit code after a signal n is 128 + n.
   return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 def free_ports(n: int) -> list[int]:
-  """Returns ports of this machine that no process uses at the moment."""
+  """Returns different ports that no process uses at the moment."""
   with contextlib.ExitStack() as stack:
-    # All are open at once, so that no port comes twice.
+    # All are open at the same time, so the system gives no port twice.
     sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
     for each in sockets:
       each.bind(('127.0.0.1', 0))
@@ -94,7 +94,7 @@ def _start(
     'cluster': {'worker': addresses},
     'task': {'type': 'worker', 'index': index},
   }
-  # Each worker would start a thread for every core of the machine.
+  # By default, each worker would start a thread for every core.
   threads = str(max(1, (os.cpu_count() or 1) // n))
   process = subprocess.Popen(
     command,
@@ -113,17 +113,20 @@ def _start(
 
 
 def _end_with_parent() -> Callable[[], object] | None:
-  """Returns what a new worker calls to get SIGTERM when the launcher dies."""
+  """Returns a function by which a worker asks for SIGTERM at its parent's end.
+
+  None where the system has no such call.
+  """
   if sys.platform != 'linux':
     return None
-  # Looked up before the fork, after which little is safe.
+  # Looked up before the fork; after it, few calls are safe.
   prctl = ctypes.CDLL(None).prctl
   return functools.partial(prctl, _PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 @contextlib.contextmanager
 def _forward_signals(workers: list[Worker]) -> Iterator[list[int]]:
-  """Forwards signals to all workers; yields the list of those received."""
+  """Forwards signals to all workers; yields the list of received signals."""
   received = []
 
   def forward(number: int, _: FrameType | None) -> None:
@@ -143,18 +146,18 @@ def _wait(workers: list[Worker], received: list[int]) -> int | None:
   """Waits until all workers have ended, or a while after one has failed.
 
   Returns:
-    The index of the worker that failed first and unasked, None where none has.
+    The index of the first worker that failed by itself, or None.
   """
   failed, deadline = None, float('inf')
   while time.monotonic() < deadline:
     codes = [w.process.poll() for w in workers]
     if None not in codes:
       deadline = 0.0
-    # Once a signal was forwarded, ends with a code are what was asked for.
+    # After a signal was forwarded, exit codes are no failures.
     bad = [i for i, code in enumerate(codes) if code]
     if bad and failed is None and not received:
-      # A worker that a signal ended (a negative code) comes before those that
-      # failed because they missed it.
+      # A worker killed by a signal (a negative code) goes first: the others
+      # failed because they lost it.
       failed = min(bad, key=lambda i: codes[i] or 0)
       deadline = min(deadline, time.monotonic() + _PATIENCE)
     time.sleep(0.05)
@@ -162,7 +165,7 @@ def _wait(workers: list[Worker], received: list[int]) -> int | None:
 
 
 def _end(workers: list[Worker]) -> None:
-  # By SIGTERM a worker saves its checkpoint first.
+  # At SIGTERM, a worker saves a checkpoint before it ends.
   for number in (signal.SIGTERM, signal.SIGKILL):
     for worker in workers:
       if worker.process.poll() is None:
@@ -171,7 +174,7 @@ def _end(workers: list[Worker]) -> None:
 
 
 def _wait_while_writing(processes: list[subprocess.Popen]) -> None:
-  """Returns when each has ended, or has written nothing for a while."""
+  """Waits until each process has ended, or has written nothing for a while."""
   written = dict.fromkeys(processes, -1)
   given_up_at = dict.fromkeys(processes, 0.0)
 
@@ -189,7 +192,7 @@ def _wait_while_writing(processes: list[subprocess.Popen]) -> None:
 
 
 def _written_bytes(pid: int) -> int:
-  """Returns what a process wrote to disks; 0 where the system does not say."""
+  """Returns the bytes a process has written to disk; 0 if that is unknown."""
   try:
     fields = Path('/proc', str(pid), 'io').read_text().split()
     return int(fields[fields.index('write_bytes:') + 1])

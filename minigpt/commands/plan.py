@@ -1,4 +1,4 @@
-r"""Estimates what a run would cost before it is made.
+r"""Estimates the memory and the time of a run before it is started.
 
   python -m minigpt plan --preset=gpt2-1558m --batch_size=256 --workers=64 \
     --gbps=100 --gflops=50000

@@ -13,7 +13,7 @@ from minigpt.errors import UsageError
 
 
 def main(runs: list[str]) -> None:
-  """Draws the curves of `runs`, the work directories among the arguments."""
+  """Draws the curves of the work directories `runs`."""
   if not runs:
     raise UsageError('name at least one work directory')
   figure = run_figures.curves([Path(run) for run in runs])

@@ -4,10 +4,11 @@ r"""Turns text of any size into token files to train on.
     --output=tokens
   python -m minigpt train --dataset=tokens --preset=gpt2-124m --workdir=runs/a
 
-Reads UTF-8 text (each file a document), .jsonl (each line a document, its
-`text` field) and .parquet (each row one), the first two also as .gz and .zst;
-docs/data.md has the rules. A vocabulary of characters, words or byte pairs is
-learned in a pass of its own. After a kill, the same command continues.
+Reads UTF-8 text (a file is a document), .jsonl (the `text` field of a line is a
+document) and .parquet (a row is a document); text and .jsonl also as .gz and
+.zst. docs/data.md has the rules. A vocabulary of characters, words or byte
+pairs is learned in a first pass. If the command is killed, the same command
+continues.
 """
 
 import shlex
@@ -21,11 +22,11 @@ from minigpt.runtime.output import program
 
 
 def main() -> None:
-  """Writes a directory of tokens, and says how to train on it."""
+  """Writes a directory of tokens; prints the command to train on it."""
   if flags.OUTPUT.value is None:
     raise UsageError('--output is missing; say where to write the tokens')
   folder = Path(flags.OUTPUT.value)
-  # Before the tokenizer, which may have to be downloaded or learned.
+  # Check the paths first: the tokenizer may have to be downloaded or learned.
   paths = input_paths(flags.INPUT.value, flags.SKIP_BAD_FILES.value)
   raw = flags.RAW_TEXT.value
   tokenizer = make_tokenizer(

@@ -1,10 +1,10 @@
-"""Serves a model over HTTP, by the interface of OpenAI's API.
+"""Serves a model over HTTP, with the interface of OpenAI's API.
 
   python -m minigpt serve --export_dir=models/shakespeare
 
-It computes in the same process, or with --target on a TensorFlow Serving
-server. docs/reference/http.md has the routes. SIGTERM and Ctrl-C end it when
-the answers that have begun are complete.
+The model runs in the same process or, with --target, on a TensorFlow Serving
+server. docs/reference/http.md has the routes. SIGTERM and Ctrl-C end the server
+when all answers that have begun are complete.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ _AT_LEAST_ONE = (
 
 
 def main() -> None:
-  """Listens until a signal comes."""
+  """Serves until a signal comes."""
   if flags.EXPORT_DIR.value is None:
     raise UsageError('give --export_dir, the model to serve')
   _check_flags()
@@ -62,7 +62,7 @@ def _check_flags() -> None:
 
 
 def _service(path: Path):
-  """Loads the model, and returns what answers requests."""
+  """Loads the model, and returns the service that answers requests."""
   from minigpt.http_server.scheduler import Limits
   from minigpt.http_server.service import Bounds, Service
 
@@ -78,7 +78,7 @@ def _service(path: Path):
 
 
 def _model(export_dir: Path):
-  """Returns the model, ready to answer."""
+  """Loads the export, warms it up, and returns the model."""
   from minigpt.http_server import chat_template
   from minigpt.http_server.service import Model
 
@@ -108,7 +108,7 @@ def _model(export_dir: Path):
 
 
 def _newest(path: Path) -> Path:
-  """Returns a version, or the newest one of a model."""
+  """Returns `path` if it is a version, else the newest version in it."""
   if (path / 'saved_model.pb').exists():
     return path
   found = versions.versions(path)
@@ -116,11 +116,11 @@ def _newest(path: Path) -> Path:
 
 
 def _endpoint(export_dir: Path, name: str) -> Endpoint:
-  """Returns what computes: the export in this process, or the target."""
+  """Returns the endpoint that computes: this process, or --target."""
   if flags.TARGET.value is None:
     return ServingSession(export_dir)
   endpoint = client.connect(
     flags.TARGET.value, name, flags.PROTOCOL.value, flags.TIMEOUT.value
   )
-  endpoint.signatures()  # Fails with one line where there is no such model.
+  endpoint.signatures()  # Raises an error if there is no such model.
   return endpoint

@@ -29,11 +29,11 @@ from minigpt.serving.endpoint import Endpoint
 
 
 def main() -> int:
-  """Runs every check, or a load test; returns 1 where something failed."""
+  """Runs all checks, or a load test; returns 1 if something failed."""
   export_dir = Path(flags.EXPORT_DIR.value) if flags.EXPORT_DIR.value else None
   workdir = Path(flags.WORKDIR.value) if flags.WORKDIR.value else None
   if export_dir:
-    read_saved_model(export_dir)  # Rejects other files before work begins.
+    read_saved_model(export_dir)  # Refuses other files before the work begins.
   if flags.LOAD_TEST.value:
     _check_load()
   _check_compute_dtype()
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _check_load() -> None:
-  """Raises UsageError for a load that makes no sense."""
+  """Raises UsageError if the flags of the load test make no sense."""
   if not 1 <= flags.CONCURRENCY.value <= load_test.MAX_CONCURRENCY:
     raise UsageError(
       f'--concurrency={flags.CONCURRENCY.value}: it must lie in '
@@ -60,7 +60,7 @@ def _check_load() -> None:
 
 
 def _check_compute_dtype() -> None:
-  """Raises UsageError for a type that is none, or that the card tells."""
+  """Raises UsageError for a dtype that is unknown, or known from the card."""
   dtype = flags.COMPUTE_DTYPE.value
   if dtype is None:
     return
@@ -68,7 +68,8 @@ def _check_compute_dtype() -> None:
     raise unknown('compute_dtype', dtype, COMPUTE_DTYPES)
   if flags.EXPORT_DIR.value:
     raise UsageError(
-      f'--compute_dtype={dtype}: the card in --export_dir tells; leave it out'
+      f'--compute_dtype={dtype}: the model card in --export_dir says it; leave '
+      'the flag out'
     )
 
 
@@ -79,7 +80,7 @@ def _show(check: Check) -> None:
 
 
 def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
-  """Returns what opens the server, or the export in a process of its own."""
+  """Returns a function that opens the server, or the export's process."""
   if flags.TARGET.value is None:
     if export_dir is None or flags.LOAD_TEST.value:
       raise UsageError('give --export_dir to check files, --target a server')
@@ -92,12 +93,12 @@ def _endpoint(export_dir: Path | None) -> Callable[[], Endpoint]:
     flags.PROTOCOL.value,
     flags.TIMEOUT.value,
   )
-  endpoint.signatures()  # Fails with one line where there is no such model.
+  endpoint.signatures()  # Raises an error if there is no such model.
   return lambda: endpoint
 
 
 def _isolated(export_dir: Path) -> Endpoint:
-  """Returns the export in a process of its own."""
+  """Loads the export in a process of its own."""
   python = flags.SERVER_PYTHON.value or sys.executable
   endpoint = IsolatedProcess(export_dir, flags.TIMEOUT.value, python)
   if flags.SERVER_PYTHON.value and not flags.JSON.value:
@@ -106,7 +107,7 @@ def _isolated(export_dir: Path) -> Endpoint:
 
 
 def _load_test(endpoint: Endpoint) -> int:
-  """Measures a server under load; returns 1 where a request failed."""
+  """Measures a server under load; returns 1 if a request failed."""
   request = Request(flags.MAX_NEW_TOKENS.value, temperature=1.0)
   with contextlib.closing(endpoint):
     prompts = subject.prepare(endpoint).prompts

@@ -1,4 +1,4 @@
-r"""Trains a vocabulary of byte pairs on text of your own.
+r"""Trains a byte pair encoding on your own text.
 
   python -m minigpt tokenizer --input='data/*.txt' --vocab_size=8192 \
     --output=tokenizer.json
@@ -6,8 +6,8 @@ r"""Trains a vocabulary of byte pairs on text of your own.
     --workdir=runs/a
 
 The file is Hugging Face's tokenizer.json: byte-level BPE with GPT-2's split.
-Text is read as `minigpt prepare` reads it. Training needs the extra 'bpe';
-using what was trained needs nothing more.
+It reads text as `minigpt prepare` does. Training needs the extra 'bpe'; using
+the file does not.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from minigpt.tokenizers import bpe_trainer
 
 
 def main() -> None:
-  """Writes the vocabulary, and shows some of it."""
+  """Writes the vocabulary, and prints some of its tokens."""
   output = flags.OUTPUT.value
   if output is None or not output.endswith('.json'):
     raise UsageError('--output is missing; name a file that ends with .json')

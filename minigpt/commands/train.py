@@ -6,11 +6,12 @@ r"""Trains a GPT on text.
   python -m minigpt train --init_from=downloads/gpt2 --dataset=a.txt \
     --workdir=runs/a
 
-A preset carries the model and its recipe; any flag overrides it. --init_from
-takes the model, its weights and its tokenizer from elsewhere. The same command
-again continues the run from its newest checkpoint.
+A preset sets the model and the training recipe; any flag overrides it.
+--init_from starts from a trained model, with its weights and tokenizer. The
+same command again continues the run from its newest checkpoint.
 
-With TF_CONFIG set, it is one of several workers (see `minigpt launch`).
+If TF_CONFIG is set, the process is one of several workers (see `minigpt
+launch`).
 """
 
 import time
@@ -26,7 +27,7 @@ from minigpt.training.trainer import Observer, Stopped, Trainer, no_observer
 
 
 def main() -> int:
-  """Trains to the end, or to a signal; returns the exit code."""
+  """Trains to the end, or until a signal; returns the exit code."""
   started = time.monotonic()
   overrides = app.explicit_flags(
     flags.FLAGS, GPTConfig, DataConfig, TrainConfig
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def _observer(path: Path) -> Observer:
-  """Returns what writes TensorBoard's events, where they are wanted."""
+  """Returns an observer that writes TensorBoard events, if they are wanted."""
   if flags.TENSORBOARD.value or flags.PROFILE_STEPS.value:
     return tensorboard.open_writer(
       path / 'tensorboard', flags.PROFILE_STEPS.value
@@ -77,5 +78,5 @@ def _finish(trainer: Trainer, started: float) -> None:
     if figures.can_draw():
       figures.save(run_figures.curves([trainer.path]), trainer.path / 'loss')
     print(summary)
-  # The chief serves the others' collectives, so it leaves with the last.
+  # The other workers still need the chief for collectives, so wait for all.
   trainer.workers.barrier()

@@ -37,13 +37,13 @@ class DataConfig:
   )
   unknown_character: bool = option(
     False,
-    'give characters that the text does not have a token of --tokenizer=char, '
-    'U+FFFD, so that no prompt is refused',
+    'with --tokenizer=char: add a token, U+FFFD, for characters that are not '
+    'in the text, so that no prompt is refused',
   )
   raw_text: bool = option(
     False,
-    'keep byte order marks and the line ends of Windows in text files, instead '
-    'of dropping the ones and making the others LF',
+    'keep byte order marks and CRLF line ends of text files, which are '
+    'otherwise dropped and turned into LF',
   )
   skip_bad_files: bool = option(
     False, 'leave out text files that cannot be read, instead of stopping'

@@ -1,6 +1,6 @@
-"""The flags of each command, defined in `FLAGS` of the module of its name.
+"""The flags of each command, in `FLAGS` of the module of the same name.
 
 Nothing here imports TensorFlow, so that `--help` and wrong flags are answered
-at once. Each module has `FlagValues` of its own: importing several of them, in
-any order, is no conflict.
+at once. Each module has its own `FlagValues`, so any number of modules can be
+imported, in any order.
 """

@@ -60,7 +60,7 @@ BATCH_SIZES = flags.DEFINE_list(
 EVAL_BATCHES = flags.DEFINE_integer(
   'eval_batches',
   _DEFAULT.eval_batches,
-  'batches that measure the cost of smaller weights; 0: all the text',
+  'batches on which to measure the loss of smaller weights; 0: all the text',
   flag_values=FLAGS,
 )
 SERVING_CONFIG = flags.DEFINE_bool(
@@ -84,8 +84,8 @@ ATTENTION = flags.DEFINE_bool(
 GRAMMAR = flags.DEFINE_multi_string(
   'grammar',
   [],
-  'NAME=FILE.regex or NAME=FILE.schema.json: a form that a request can name, '
-  'and its answer then matches',
+  'NAME=FILE.regex or NAME=FILE.schema.json: a grammar that requests can name, '
+  'so that the answer matches it',
   flag_values=FLAGS,
 )
 FORMAT = flags.DEFINE_enum(

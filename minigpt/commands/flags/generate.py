@@ -57,8 +57,8 @@ LENGTH_PENALTY = flags.DEFINE_float(
 SPECULATE = flags.DEFINE_integer(
   'speculate',
   _DEFAULT.speculate,
-  'tokens to guess ahead where the text repeats itself, at temperature 0: the '
-  'same text in less time; 0: none',
+  'tokens to guess ahead where the text repeats itself, which gives the same '
+  'text in less time; needs --temperature=0; 0: none',
   flag_values=FLAGS,
 )
 GRAMMAR = flags.DEFINE_string(

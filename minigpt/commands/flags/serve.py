@@ -25,7 +25,7 @@ TIMEOUT = flags.DEFINE_float(
 MODEL_NAME = flags.DEFINE_string(
   'model_name',
   None,
-  'name of the model, for clients and the target; else that of the export',
+  "name of the model, for clients and the target (default: the export's)",
   flag_values=FLAGS,
 )
 CHAT_TEMPLATE = flags.DEFINE_string(
@@ -61,8 +61,8 @@ MAX_BODY_BYTES = flags.DEFINE_integer(
 MAX_PROMPT_TOKENS = flags.DEFINE_integer(
   'max_prompt_tokens',
   None,
-  'longer prompts get 400; unless given, the context of the model; of a prompt '
-  'beyond the context the end counts',
+  'longer prompts get 400 (default: the context of the model); the model reads '
+  'only the end of a prompt longer than its context',
   flag_values=FLAGS,
 )
 MAX_TOKENS = flags.DEFINE_integer(
@@ -71,13 +71,13 @@ MAX_TOKENS = flags.DEFINE_integer(
 CHUNK = flags.DEFINE_integer(
   'chunk',
   16,
-  'tokens after which answers join and leave a batch: fewer for the sake of '
-  'those who wait, more for the rate',
+  'tokens generated before answers join or leave the batch: fewer give shorter '
+  'waits, more a higher rate',
   flag_values=FLAGS,
 )
 GRACE_SECONDS = flags.DEFINE_integer(
   'grace_seconds',
   30,
-  'time that answers have to end in, after SIGTERM',
+  'seconds that answers may take to finish after SIGTERM',
   flag_values=FLAGS,
 )

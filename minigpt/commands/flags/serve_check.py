@@ -24,15 +24,15 @@ PROTOCOL = flags.DEFINE_string(
 COMPUTE_DTYPE = flags.DEFINE_string(
   'compute_dtype',
   None,
-  'what the export behind --target was made with; unless given, its card in '
-  '--export_dir tells, and without that float32 is expected',
+  "the export's --compute_dtype, with --target (default: that of the card in "
+  '--export_dir, else float32)',
   flag_values=FLAGS,
 )
 SERVER_PYTHON = flags.DEFINE_string(
   'server_python',
   None,
-  'interpreter that runs the export of --export_dir, with the TensorFlow of a '
-  'server; else this one',
+  "interpreter that runs the export, with the server's version of TensorFlow "
+  '(default: this one)',
   flag_values=FLAGS,
 )
 TIMEOUT = flags.DEFINE_float(

@@ -1,4 +1,4 @@
-"""Flags of all commands that read files of text themselves."""
+"""Flags shared by the commands that read text files."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from absl import flags
 
 
 class TextFlags(NamedTuple):
-  """What is read, and how."""
+  """The flags of text files."""
 
   input: flags.FlagHolder[list[str]]
   raw_text: flags.FlagHolder[bool]
@@ -14,7 +14,7 @@ class TextFlags(NamedTuple):
 
 
 def define(values: flags.FlagValues) -> TextFlags:
-  """Defines them for one command."""
+  """Defines the flags for a command."""
   return TextFlags(
     flags.DEFINE_multi_string(
       'input',
@@ -25,8 +25,8 @@ def define(values: flags.FlagValues) -> TextFlags:
     flags.DEFINE_bool(
       'raw_text',
       False,
-      'keep byte order marks and the line ends of Windows, instead of dropping '
-      'the ones and making the others LF',
+      'keep byte order marks and CRLF line ends, which are otherwise dropped '
+      'and turned into LF',
       flag_values=values,
     ),
     flags.DEFINE_bool(

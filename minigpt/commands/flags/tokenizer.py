@@ -25,7 +25,7 @@ OUTPUT = flags.DEFINE_string(
 SAMPLE_MB = flags.DEFINE_integer(
   'sample_mb',
   100,
-  'of a longer text, about so many megabytes are looked at, taken evenly',
+  'megabytes of text to learn from; a longer text is sampled evenly',
   lower_bound=1,
   flag_values=FLAGS,
 )

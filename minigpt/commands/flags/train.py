@@ -36,8 +36,8 @@ DRY_RUN = flags.DEFINE_bool(
 MINUTES = flags.DEFINE_float(
   'minutes',
   0.0,
-  'with --dry_run: propose what suits the text and so much time; 0: as much as '
-  'the text is worth',
+  'with --dry_run: propose a model for the text and this training time; 0: for '
+  'as much time as the text is worth',
   lower_bound=0,
   flag_values=FLAGS,
 )
