@@ -8,6 +8,7 @@ other vocabulary from the result.
 Shapes: S states.
 """
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -19,6 +20,15 @@ DEAD = 0  # The state from which no text can match any more.
 FAR = 2**30  # The distance to a state that cannot be reached.
 MAX_STATES = 5_000  # A table for tokens takes memory for each.
 _MAX_REPEATS = 1_000
+# The parts of an expression: classes, escapes, repeats, groups, characters.
+_PARTS = re.compile(
+  r'\[\^?\]?(?:\[[^\]]*\]|\\.|[^[\]\\])*\]|\\[pPxuU]\{\w*\}|\\[pP]?.'
+  r'|\{\d+,?\d*\}|\(\?[a-z-]*\)|(?:(?<=\()\?(?:P?<\w+>|[a-z-]*:))|.',
+  re.DOTALL,
+)
+_REPEATS = re.compile(r'\{(\d+),?(\d*)\}')
+_NOTHING = re.compile(r'[*+?^$()|]|\{\d.*\}|\(\?.*|\?.+', re.DOTALL)
+_NUL = r'\x00'
 _END = 256  # The library requires an id for the end of a text.
 
 
@@ -41,13 +51,15 @@ def build(regex: str) -> RegexAutomaton:
       is missing.
   """
   _check_repeats(regex)
-  index = _index(_unanchored(regex))
+  _check_states(_longest(regex), ' or so')
+  regex = _unanchored(regex)
+  before = _begin(regex)
+  index = _index(regex, before)
   transitions = index.get_transitions()
-  if len(transitions) > MAX_STATES:
-    raise InputError(
-      f'{len(transitions):,} states, and at most {MAX_STATES:,} fit; repeat '
-      'fewer things, or bound them less exactly'
-    )
+  start = index.get_initial_state()
+  if before:  # A text begins behind it.
+    (start,) = transitions.pop(start).values()
+  _check_states(len(transitions))
   place = {state: i for i, state in enumerate(transitions, start=1)}
   step = np.full([len(place) + 1, 256], DEAD, np.int32)
   final = np.zeros([len(place) + 1], bool)
@@ -58,7 +70,7 @@ def build(regex: str) -> RegexAutomaton:
         step[place[state], byte] = place[next_state]
   # `_index` appends a NUL to every match.
   accepts = final[step[:, 0]]
-  automaton = RegexAutomaton(step, accepts, place[index.get_initial_state()])
+  automaton = RegexAutomaton(step, accepts, place[start])
   return _without_dead_ends(automaton)
 
 
@@ -121,11 +133,87 @@ def _check_repeats(regex: str) -> None:
     )
 
 
-def _index(regex: str):
+def _check_states(n_states: int, about: str = '') -> None:
+  if n_states > MAX_STATES:
+    raise InputError(
+      f'{n_states:,} states{about}, and at most {MAX_STATES:,} fit; repeat '
+      'fewer things, or bound them less exactly'
+    )
+
+
+def _longest(regex: str) -> int:
+  """Returns how many states a longest text passes, at least.
+
+  Where repeats are nested, they multiply, and the library takes minutes to find
+  out. No two places of a longest text share a state, as what may follow them
+  differs in length. What is repeated without a bound counts once.
+  """
+  # Of each open group: its longest alternative, the states of this one so far,
+  # and those of its last part, which a repeat behind it multiplies.
+  groups = [(0, 0, 0)]
+  for part in _PARTS.findall(regex):
+    longest, here, last = groups.pop()
+    if part == '(':
+      groups += [(longest, here, last), (0, 0, 0)]
+    elif part == '|':
+      groups.append((max(longest, here), 0, 0))
+    elif part == ')' and groups:
+      last = max(longest, here)
+      longest, here, _ = groups.pop()
+      groups.append((longest, here + last, last))
+    elif repeats := _REPEATS.fullmatch(part):
+      more = int(repeats[2] or repeats[1]) - 1
+      groups.append((longest, here + more * last, last + more * last))
+    else:
+      last = _read(part).n_states
+      groups.append((longest, here + last, last))
+  return sum(max(longest, here) for longest, here, _ in groups)
+
+
+class _Part(NamedTuple):
+  """What a character or a class has in the automaton."""
+
+  n_states: int  # hundreds for a class of Unicode
+  takes_nul: bool
+
+
+@functools.cache
+def _read(part: str) -> _Part:
+  """Returns what a part is made of; nothing for what matches no character."""
+  if _NOTHING.fullmatch(part):
+    return _Part(0, False)
+  if len(part) == 1 and part != '.':
+    return _Part(len(part.encode()), part == '\0')
+  try:
+    index = _index(part)
+  except InputError:
+    return _Part(1, True)  # The whole expression has its error, or none.
+  transitions = index.get_transitions()
+  # The states before the class and behind its NUL are not its own.
+  takes_nul = 0 in transitions[index.get_initial_state()]
+  return _Part(len(transitions) - 2, takes_nul)
+
+
+def _begin(regex: str) -> str:
+  """Returns what to put before an expression: a NUL, or nothing.
+
+  The library also prepares for matches that begin anywhere in a text. Where
+  the inside of one text can begin another, as an escaped quote in a string,
+  that takes exponential time. Behind a NUL that no text can have inside,
+  nothing else can begin.
+  """
+  return '' if any(_read(p).takes_nul for p in _PARTS.findall(regex)) else _NUL
+
+
+def _index(regex: str, start: str = ''):
   """Returns the library's automaton of the matching texts, each plus a NUL.
 
   The library stops at the first alternative that matches: of `a|ab` it would
   only accept `a`. With a NUL at the end, only whole texts match.
+
+  Args:
+    regex: of the texts.
+    start: what each text begins with besides.
   """
   try:
     import outlines_core
@@ -134,7 +222,7 @@ def _index(regex: str):
   letters = {bytes([byte]): [byte] for byte in range(256)}
   vocabulary = outlines_core.Vocabulary(_END, letters)
   try:
-    return outlines_core.Index(f'(?:{regex})\\x00', vocabulary)
+    return outlines_core.Index(f'{start}(?:{regex})\\x00', vocabulary)
   except ValueError as error:
     reason = ' '.join(str(error).split())
     if 'no transitions' in reason:
