@@ -55,7 +55,7 @@ def test_characters_are_whole():
     ('([a-d]{1,90}x){1,90}', '8,190 states or so, and at most 5,000 fit'),
     ('((a{1,50}){1,50}){1,50}', '125,000 states or so, and'),
     (r'(\w{1,9},|[[:alpha:]a]{2}){60}', '170,700 states or so, and'),
-    ('(a|b)*a(a|b){12}', '8,191 states, and at most 5,000 fit'),
+    ('(a|b)*a(a|b){12}', 'states, and at most 5,000 fit'),
   ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line(regex, said):
