@@ -1,7 +1,7 @@
-"""What several tests share: small models, and the real data's absence.
+"""Fixtures that many tests share, and the order of the tests.
 
-Fixtures import what they need, as pytest's controlling process reads this file
-and has no use for TensorFlow.
+Fixtures import TensorFlow themselves: pytest's controlling process also reads
+this file, and does not need it.
 """
 
 import gc
@@ -10,8 +10,8 @@ import signal
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 if 'MINIGPT_TEST_HLO' not in os.environ:  # See tests/hlo/conftest.py.
-  # The tests compile much and run little. LLVM has a seventh less to do where
-  # XLA does without its fusion emitters.
+  # The tests compile much and run little, so compile faster code less. Without
+  # XLA's fusion emitters, LLVM takes a seventh less time.
   os.environ.setdefault(
     'XLA_FLAGS',
     '--xla_backend_optimization_level=0 '
@@ -23,9 +23,9 @@ import pytest
 
 from minigpt.config import GPTConfig
 
-# Files in this order, those of a row in one process, where they share the
-# session's fixtures. What takes longest comes first, so that all processes
-# end at about the same time.
+# The order of test files. Those of a row run in one process, to share the
+# session's fixtures. The longest come first, so that all processes end at about
+# the same time.
 _FIRST = [
   ('docs',),
   (
@@ -80,13 +80,13 @@ _FIRST = [
 
 
 def _name(nodeid):
-  """'commands/train' for what is in tests/commands/test_train.py."""
+  """Returns 'commands/train' for tests in tests/commands/test_train.py."""
   path = nodeid.partition('::')[0].removeprefix('tests/').removesuffix('.py')
   return path.replace('test_', '')
 
 
 def _rank(item):
-  """Place of the item's group, and of its file within."""
+  """Returns the place of the item's row in `_FIRST`, and of its file in it."""
   name = _name(item.nodeid)
   for i, group in enumerate(_FIRST):
     if name in group:
@@ -95,9 +95,9 @@ def _rank(item):
 
 
 def pytest_configure():
-  """Takes signals that a shell makes its background jobs ignore.
+  """Restores signals that a shell makes its background jobs ignore.
 
-  What is ignored stays so in programs that the tests start and interrupt.
+  Programs that tests start and interrupt would inherit the ignored signals.
   """
   for number, handler in (
     (signal.SIGINT, signal.default_int_handler),
@@ -108,7 +108,7 @@ def pytest_configure():
 
 
 def pytest_collection(session):
-  """Spares the garbage collector what test files import, as commands do."""
+  """Exempts imports from garbage collection, as `startup` does for commands."""
   gc.disable()
 
 
@@ -122,7 +122,7 @@ def pytest_collection_finish(session):
 
 
 def pytest_sessionfinish(session):
-  """What is left goes with the process; pytest would search it five times."""
+  """Exempts all objects, as pytest would collect garbage five times."""
   gc.freeze()
 
 
@@ -131,7 +131,8 @@ def pytest_xdist_make_scheduler(config, log):
 
   class Scheduling(LoadFileScheduling):
     def __init__(self, config, log):
-      config.option.loadscopereorder = False  # By the number of tests.
+      # Keep the order above; xdist would sort by the number of tests.
+      config.option.loadscopereorder = False
       super().__init__(config, log)
 
     def _split_scope(self, nodeid):
@@ -158,7 +159,7 @@ def config():
 
 @pytest.fixture(scope='session')
 def model(config):
-  """A random model; session-wide, so tests must not train it."""
+  """A random model, shared by the session: tests must not train it."""
   from minigpt.model.transformer import GPT
 
   return GPT(config, seed=3)
@@ -175,7 +176,7 @@ def tokens(config):
 
 @pytest.fixture
 def nothing_is_kept(monkeypatch):
-  """Small models, too, compute for their gradient what large ones do."""
+  """Makes small models rematerialize as large models do."""
   from minigpt.compiler import remat
 
   monkeypatch.setattr(remat, 'FREE_BYTES', 0)
@@ -183,11 +184,11 @@ def nothing_is_kept(monkeypatch):
 
 @pytest.fixture(scope='session')
 def run_dir(model, tmp_path_factory):
-  """A run of the random model; its vocabulary has NUL and two non-ASCII."""
+  """A run of the random model; its vocabulary has NUL and non-ASCII."""
   from minigpt.checkpoints import workdir
   from minigpt.tokenizers.char import CharTokenizer
 
-  # A name that is a pattern to TensorFlow's readers.
+  # TensorFlow's readers take this name for a glob pattern.
   path = tmp_path_factory.mktemp('runs') / 's[1]'
   tokenizer = CharTokenizer('\0\n abcdefghijkl\u00df\u0301')
   workdir.write(path, model.config, model.params, tokenizer)
@@ -196,7 +197,7 @@ def run_dir(model, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def export_dir(run_dir, tmp_path_factory):
-  """That run as `export.py` publishes it; to be copied before it is changed."""
+  """The export of `run_dir`; tests must copy it before they change it."""
   from minigpt.checkpoints import loading
   from minigpt.serving import export
   from minigpt.serving.options import Options
@@ -209,7 +210,7 @@ def export_dir(run_dir, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def session(export_dir):
-  """The export as an unmodified TensorFlow Serving would hold it."""
+  """The export, loaded as an unmodified TensorFlow Serving does."""
   from minigpt.conformance.serving_session import ServingSession
 
   return ServingSession(export_dir)

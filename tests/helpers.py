@@ -1,7 +1,7 @@
-"""Commands as a user starts them, but without the seconds TensorFlow takes.
+"""Starts commands as a user does, but without importing TensorFlow each time.
 
-Each is a process of its own, with its own flags, folder and streams: the fork
-of a server that has imported TensorFlow and done nothing with it.
+Each command runs in a process of its own, with its own flags, folder and
+streams. The process is a fork of a server that has only imported TensorFlow.
 """
 
 import importlib
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# A run of seconds.
+# Settings of a run that takes seconds.
 TINY = dict(
   dataset='sample',
   context_length=8,
@@ -25,12 +25,12 @@ TINY = dict(
   batch_size=2,
   steps=60,
   steps_per_call=3,
-  compile='graph',  # XLA would take longer to compile than they run.
+  compile='graph',  # XLA would compile for longer than the steps run.
   eval_every=10,
   eval_batches=1,
 )
 
-# So that the server finds the package from any folder that a test is in.
+# Lets the server find the package from the folder of any test.
 os.environ['PYTHONPATH'] = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
 _context = multiprocessing.get_context('forkserver')
 # minigpt.data.corpus uses the same server.
@@ -102,7 +102,7 @@ def _run(command, cwd, files):
 
 
 def open_tiny_run(path: Path, **overrides):
-  """Begins or continues a run of toy size; use it in a `with`, and train it."""
+  """Opens a run of toy size; returns its trainer, to be used in a `with`."""
   from minigpt.training.metrics import say_nothing
   from minigpt.training.run_setup import open_run
 

@@ -1,4 +1,4 @@
-"""Reads back what the page of an inspection carries."""
+"""Reads the data back from an HTML report."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A server in a thread of the test's process, on a free port of loopback."""
+"""An HTTP server in a thread of the test's process, on a free port."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""What the server imports of which `helpers` starts forks."""
+"""Imports of the forkserver from which `helpers` forks."""
 
 from minigpt.runtime import startup
 

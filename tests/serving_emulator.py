@@ -1,9 +1,9 @@
-"""An emulator of TensorFlow Serving on loopback, for tests alone.
+"""An emulator of TensorFlow Serving on loopback, only for tests.
 
-It speaks the server's gRPC API through the real stubs, and the part of its
-HTTP API that the client uses, as the server's source and documents have it.
-It is not the server: batching, warm-up and versions are not emulated. Behind
-it the export runs in a `IsolatedProcess`: v1 loader, `Session.run`, XLA off.
+It implements the server's gRPC API with the real stubs, and the part of its
+HTTP API that the client uses, after the server's source and documentation.
+Batching, warm-up and versions are not emulated. The export runs in an
+`IsolatedProcess`: v1 loader, `Session.run`, XLA off.
 """
 
 import base64
@@ -33,7 +33,7 @@ _STATUS = {'INVALID_ARGUMENT': 400, 'NOT_FOUND': 404, 'DEADLINE_EXCEEDED': 504}
 
 
 class Emulator(NamedTuple):
-  """Where it listens, and what it does wrong on purpose."""
+  """The addresses of the emulator, and the faults that a test injects."""
 
   grpc: str  # host:port
   rest: str
@@ -44,7 +44,7 @@ class Emulator(NamedTuple):
 
 
 class Backend:
-  """What both protocols ask."""
+  """The functions that both protocols use."""
 
   def __init__(self, export_dir, process: IsolatedProcess, faults: dict):
     definitions = read_saved_model(export_dir).signature_def
@@ -96,7 +96,7 @@ class GrpcService:
     return response
 
   def handler(self):
-    """As the generated stubs have it, but for what is sent."""
+    """The stubs' handler, but with faults in what it sends."""
     requests = {
       'GetModelMetadata': get_model_metadata_pb2.GetModelMetadataRequest,
       'Predict': predict_pb2.PredictRequest,
@@ -146,7 +146,9 @@ def _http_handler(backend: Backend) -> type:
       self.send_header('Content-Length', str(faults.get('length', len(body))))
       self.end_headers()
       pieces = [body[i : i + 1] for i in range(len(body))]
-      with contextlib.suppress(OSError):  # Who asked may have left.
+      with contextlib.suppress(
+        OSError
+      ):  # The client may have closed the connection.
         for piece in pieces if 'drip' in faults else [body]:
           self.wfile.write(piece)
           time.sleep(faults.get('drip', 0))
@@ -165,7 +167,7 @@ def _rest_metadata(backend: Backend) -> dict:
 
 
 def _rest_predict(backend: Backend, body: dict) -> dict:
-  """By columns or by rows; a lone output goes without its name."""
+  """Answers in columns or rows; a single output is sent without its name."""
   name = body.get('signature_name', 'serving_default')
   rows = body.get('instances', [])
   columns = body.get('inputs', {})
@@ -189,7 +191,7 @@ def _from_json(value):
 
 
 def _to_json(name, array):
-  """Text as it is, unless the name says that it is bytes."""
+  """Converts to JSON: text as it is, names in _bytes as base64."""
   if array.dtype != object:
     return array.tolist()
   if name.endswith('_bytes'):

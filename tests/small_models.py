@@ -1,4 +1,4 @@
-"""Random models of characters, as `loading.load` would return them."""
+"""Random character models, in the form that `loading.load` returns."""
 
 LETTERS = '\n abcdefghij'
 
@@ -18,5 +18,5 @@ def random_model(characters, seed, **shape):
 
 
 def letters():
-  """Returns a model of 12 characters, the line feed among them; context 20."""
+  """Returns a model of 12 characters, including line feed; context 20."""
   return random_model(LETTERS, seed=1, context_length=20, emb_dim=8, n_layers=1)

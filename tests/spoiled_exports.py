@@ -1,4 +1,4 @@
-"""Spoils a copy of an export, and says what a check of it finds."""
+"""Damages a copy of an export, and runs a check on it."""
 
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -18,13 +18,13 @@ def edit(path, change):
 
 
 def without(model, *names):
-  """Returns the model with less known about it."""
+  """Returns the model without some of the information about it."""
   files = model.files._replace(**dict.fromkeys(names))
   return model._replace(files=files)
 
 
 def on(model, export_dir):
-  """Returns the model with another export behind it."""
+  """Returns the model with another export to check."""
   return model._replace(
     endpoint=ServingSession(export_dir),
     files=model.files._replace(export_dir=export_dir),
@@ -32,12 +32,12 @@ def on(model, export_dir):
 
 
 def beside(model, export_dir):
-  """Returns the model with other files beside it."""
+  """Returns the model with the files of another export."""
   return model._replace(files=model.files._replace(export_dir=export_dir))
 
 
 def answering(model, signature, change):
-  """Returns the model with `change` made to what one signature answers."""
+  """Returns the model with the answers of one signature changed."""
 
   class Other:
     signatures = model.endpoint.signatures

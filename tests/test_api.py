@@ -1,4 +1,4 @@
-"""The front door: train, load, generate and gpt from `import minigpt`."""
+"""The public API: train, load, generate and gpt from `import minigpt`."""
 
 import subprocess
 import sys

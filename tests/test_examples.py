@@ -1,4 +1,4 @@
-"""The worked examples: their data, their commands, and what they count."""
+"""The examples: their data, their commands and their metrics."""
 
 import json
 import random

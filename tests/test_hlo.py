@@ -1,8 +1,8 @@
-"""Runs the tests of optimized programs under the flags that users get."""
+"""Runs the tests of optimized programs with the XLA flags of users."""
 
 import helpers
 
-# In a fork of a process that has imported TensorFlow, but has not compiled.
+# Run in a fork of a process that has imported TensorFlow but compiled nothing.
 TESTS = """
 import os, sys
 import pytest

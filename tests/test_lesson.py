@@ -1,4 +1,4 @@
-"""The lesson does what it says: each script prints what its chapter shows."""
+"""Each script of the lesson prints what its chapter shows."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The notebooks run, and what is stored is what their scripts make."""
+"""The notebooks run, and are as their scripts write them."""
 
 import importlib.util
 

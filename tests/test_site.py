@@ -1,4 +1,4 @@
-"""The site: it builds, no link is broken, and nothing is fetched."""
+"""The site builds, without broken links and without external resources."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""A wheel does all that a checkout does, in a directory of its own."""
+"""A wheel installed in another directory does all that a checkout does."""
 
 import configparser
 import os

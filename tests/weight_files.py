@@ -1,4 +1,4 @@
-"""Weights in files of other programs, and how tests compare them."""
+"""Weights in files of other programs, and comparisons of them."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Small random models, and what an inspection of one finds."""
+"""Small random models, and an inspection of one."""
 
 import pytest
 import small_models
@@ -13,7 +13,7 @@ def letters():
 
 @pytest.fixture(scope='session')
 def prompted():
-  """A model whose 6 characters are those of `PROMPT`."""
+  """A model whose vocabulary is the 6 characters of `PROMPT`."""
   return small_models.random_model(
     PROMPT, seed=3, context_length=8, emb_dim=4, n_layers=2
   )

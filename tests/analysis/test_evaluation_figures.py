@@ -1,4 +1,4 @@
-"""Pictures of evaluations: what is drawn where."""
+"""Figures of evaluation results."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_a_short_window_has_a_point_for_each_position():
   seen, mean, error = drawn.position_curve(make_sums([3, 2, 1], [101] * 3))
   assert seen.tolist() == [1, 2, 3]
   assert mean.tolist() == [3, 2, 1]
-  # A variance of 1 over the 100 that are free.
+  # A variance of 1, over 100 degrees of freedom.
   assert error == pytest.approx([0.196] * 3)
 
 
@@ -39,7 +39,7 @@ def test_positions_that_only_the_first_window_scores_are_left_out():
   axes = drawn.loss_by_position(sums, 'a run').axes[0]
   assert axes.get_xscale() == 'linear'
   assert axes.get_ylabel() == 'loss (nats per token)'
-  # Of 106 tokens, as all of them count here.
+  # 106 tokens, as all positions count here.
   assert axes.get_legend_handles_labels()[1] == ['mean 6.274']
 
 

@@ -1,4 +1,4 @@
-"""Pictures in general, and those of attention."""
+"""Figures in general, and attention maps."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_attention_is_drawn_as_it_is(found):
 
 
 def test_the_same_figure_makes_the_same_file(tmp_path):
-  """So that one under version control changes only with its picture."""
+  """Files under version control must change only if the figure does."""
 
   def save(name):
     figure = figures.bars(['a', 'b'], [1, 2], 'name', 'value')

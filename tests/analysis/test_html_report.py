@@ -1,4 +1,4 @@
-"""The page of an inspection: what it carries, and that a browser shows it."""
+"""The HTML report: its data, and its rendering in a browser."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def test_the_page_shows_how_the_run_went(found, tokenizer):
   loss, accuracy, rate, norm = data['run']
   training, validation = loss['lines']
   assert len(training['steps']) == len(training['values']) == 300
-  # The first 100 points stand for two steps each.
+  # Each of the first 100 points averages two steps.
   assert training['steps'][:2] == [1.5, 3.5]
   assert training['values'][:2] == [3, pytest.approx(7 / 6, rel=1e-4)]
   assert (validation['steps'], validation['values']) == ([400], [0.5])
@@ -74,7 +74,7 @@ def test_the_page_of_a_larger_model_stays_small(tokenizer):
   assert len(html_report.render(found, tokenizer, '').encode()) < 3e6
 
 
-# Keys as a user would press them, and then what the page shows, as its title.
+# Presses keys as a user would, then writes what the page shows to its title.
 KEYS = """<script>{
 const press = (on, key) => document.querySelector(on).dispatchEvent(
   new KeyboardEvent('keydown', {key, bubbles: true}));
@@ -94,7 +94,7 @@ document.title = JSON.stringify(said);
 
 
 def chromium(page, profile):
-  """The page's final HTML, and what its console said."""
+  """Returns the page's final HTML and the output of its console."""
   browser = shutil.which('chromium') or shutil.which('google-chrome')
   if not browser:
     pytest.skip('there is no Chromium (apt-get install chromium)')

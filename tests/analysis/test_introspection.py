@@ -1,4 +1,4 @@
-"""What an inspection finds, against numpy."""
+"""Inspections, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_norms_are_those_of_the_residual_stream(found, params):
 def test_habits_are_the_mean_weights_on_known_places():
   previous = np.eye(5, k=-1)
   mixed = np.zeros([5, 5])
-  # The first two rows do not count.
+  # The first two rows are left out.
   mixed[2:, 0], mixed[range(2, 5), range(2, 5)] = 0.75, 0.25
   mixed[1, 0] = 1
   habits = head_habits(np.array([[previous, mixed]]))

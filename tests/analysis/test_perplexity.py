@@ -1,4 +1,4 @@
-"""Perplexity against transformers, whose loss is kept in tests/golden."""
+"""Perplexity, compared with `transformers` through tests/golden."""
 
 import importlib.util
 import math
@@ -116,5 +116,5 @@ def test_without_the_text_nobody_can_tell_how_long_unknown_words_are():
   found = perplexity.evaluate_text(model, np.array([0, 1, 4]), 8, 8)
   assert found['bytes'] is found['bits_per_byte'] is None
   assert found['loss'] > 0
-  # Unless the first token is, which is not scored.
+  # Except for the first token, which is not scored.
   assert perplexity.count_bytes(model.tokenizer, np.array([4, 1]), 1) == 1

@@ -1,4 +1,4 @@
-"""Pictures of runs, and the program that draws them."""
+"""Figures of runs, and `minigpt plots`."""
 
 import json
 

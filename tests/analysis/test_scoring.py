@@ -1,4 +1,4 @@
-"""Scores of the ends of texts, against the model on each text alone."""
+"""Scores of continuations, compared with the model on each text alone."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from minigpt.model.transformer import gpt
 
 
 def log_probs(model, tokens):
-  """float [T - 1], of each token given all those before it."""
+  """Log-probability of each token given those before it, float [T - 1]."""
   tokens = np.asarray(tokens)
   logits = gpt(tokens[None, :-1], model.weights, model.config)
   return -cross_entropy(logits, tokens[None, 1:]).numpy()[0]

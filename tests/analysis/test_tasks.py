@@ -1,4 +1,4 @@
-"""Choices, last words and completions, counted by hand."""
+"""Multiple choice, last words and completions, checked by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard, read back from its events."""
+"""Events for TensorBoard, read back from the files."""
 
 import json
 
@@ -40,7 +40,7 @@ def run(tmp_path_factory):
 
 
 def read(path):
-  sizes = {'tensors': 0}  # Zero keeps all.
+  sizes = {'tensors': 0}  # `size_guidance` 0 keeps all events.
   return accumulator.EventAccumulator(str(path), sizes).Reload()
 
 
@@ -108,7 +108,7 @@ def test_the_graph_of_the_model_is_there_once(run, events, tmp_path):
   } <= scopes
   [head] = [n for n in graph.node if n.name == 'block/mlp/linear_1/MatMul']
   assert head.input[0].startswith('block/mlp/gelu/')
-  # A run that continues has it already.
+  # A continued run does not write the graph again.
   first = tmp_path / 'events.out.tfevents.1'
   first.touch()
   tensorboard.Writer(tmp_path)(run, [{'step': 1, 'train_loss': 1.0}])
@@ -131,7 +131,7 @@ def test_steps_made_again_replace_those_before(run, tmp_path):
 
   write(tensorboard.Writer(tmp_path), 1, 9.0)
   write(tensorboard.Writer(tmp_path), 4, 9.0)
-  # As if it had been killed some time ago; names hold the second.
+  # As if killed some time ago: file names hold the time in seconds.
   for i, file in enumerate(sorted(tmp_path.iterdir())):
     file.rename(tmp_path / f'events.out.tfevents.{1_000_000_000 + i}')
   write(tensorboard.Writer(tmp_path), 5, 1.0)

@@ -1,4 +1,4 @@
-"""The comparison with peers at toy size, and what it counts."""
+"""The comparison with peers, at toy size."""
 
 import importlib.util
 import sys
@@ -21,7 +21,7 @@ TOY = (
 
 
 def compared(python, *flags):
-  """The lines of a comparison with one peer, run by that interpreter."""
+  """Returns the lines of a comparison with one peer, run by `python`."""
   done = helpers.run(
     'benchmarks/compare.py',
     '--what=prefill',
@@ -98,7 +98,7 @@ def test_a_ratio_is_the_median_of_those_of_each_round(runs):
 
 
 def test_a_peer_times_what_it_is_asked_for_or_says_why_not(runs, tmp_path):
-  """The harness, by a peer that counts its calls."""
+  """Tests the harness with a peer that counts its calls."""
   program = tmp_path / 'toy.py'
   program.write_text(
     'import harness, time\n'

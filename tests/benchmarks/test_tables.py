@@ -1,4 +1,4 @@
-"""What the tables of the documents say of what was measured."""
+"""The tables in the documents, filled from measurements."""
 
 import re
 
@@ -74,7 +74,7 @@ def test_a_table_without_results_says_how_to_get_them(measure, monkeypatch):
 
 
 def rows(measure, monkeypatch, table, group, runs):
-  """The lines of a table, of figures that are given."""
+  """Returns the lines of a table of given figures."""
   found = {**results(0.0), 'group': group, 'runs': runs}
   monkeypatch.setattr(measure.tables, 'load', {group: found}.get)
   text = '\n'.join(measure.tables.TABLES[table]())

@@ -1,4 +1,4 @@
-"""A small state, and checkpoints of it."""
+"""A small train state, and checkpoints of it."""
 
 import pytest
 import tensorflow as tf

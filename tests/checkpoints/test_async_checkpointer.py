@@ -1,4 +1,4 @@
-"""Checkpoints that are written while training goes on."""
+"""Checkpoints that are written while training continues."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
 
 @contextlib.contextmanager
 def files_of_at_most(n_bytes: int):
-  """The kernel itself refuses to let a file grow beyond that."""
+  """Makes the kernel refuse files larger than this."""
   former = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, former[1]))
   try:

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, and damage is noticed."""
+"""Checkpoints are atomic, and damage is detected."""
 
 import contextlib
 import errno
@@ -38,7 +38,7 @@ def test_a_failed_save_leaves_nothing(toy_state, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['a[1]', 'a*b', 'a?b', 'a\\b', '[a', ' '])
 def test_a_folder_may_have_any_name(toy_state, tmp_path, name, monkeypatch):
-  """TensorFlow's readers take some for patterns, which match nothing."""
+  """TensorFlow's readers take some names for glob patterns."""
   folder = tmp_path / name
   folder.mkdir()
   monkeypatch.chdir(folder)
@@ -126,7 +126,7 @@ def test_a_damaged_best_one_is_found_beside_a_whole_newest(
 
 @contextlib.contextmanager
 def no_more_files():
-  """Every file descriptor is in use."""
+  """Uses up all file descriptors."""
   former = resource.getrlimit(resource.RLIMIT_NOFILE)
   most = max(map(int, os.listdir('/proc/self/fd'))) + 1
   resource.setrlimit(resource.RLIMIT_NOFILE, (most, former[1]))
@@ -164,7 +164,7 @@ def test_what_the_system_does_not_let_be_read_is_no_damage(
     patch.setattr(os, 'listdir', refuse)
     with pytest.raises(InputError, match='cannot be read'):
       checkpoint.list_checkpoints(two_checkpoints)
-  # As TensorFlow says it.
+  # As in TensorFlow's message.
   error = RuntimeError(f'/some/state.index; {os.strerror(number)}')
   with monkeypatch.context() as patch:
     patch.setattr(state, 'read', lambda _: (_ for _ in ()).throw(error))

@@ -1,4 +1,4 @@
-"""Weights of Hugging Face's and OpenAI's GPT-2 against what they compute."""
+"""Models in Hugging Face and OpenAI formats, compared with `transformers`."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ def expected(name):
 
 
 def assert_close(logits, wanted):
-  """To 1e-4 of the largest logit, as differences near zero mean nothing."""
+  """Compares to 1e-4 of the largest logit, as small logits are inexact."""
   assert np.abs(logits - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
@@ -58,7 +58,7 @@ def alter_tensors(path, change):
   safetensors.save_file(change(tensors_of(path)), path / WEIGHTS)
 
 
-# What is computed.
+# Results of the model.
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -85,7 +85,7 @@ def test_greedy_tokens_are_those_of_transformers(name):
   np.testing.assert_array_equal(drawn.tokens, tokens[:, -n_new:])
 
 
-# Reading and writing again.
+# Round trips.
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -226,7 +226,9 @@ def test_a_vocabulary_of_50304_is_that_of_gpt2_padded(tmp_path):
   config = small_config(vocab_size=50304, emb_dim=2, n_heads=1)
   path = tmp_path / 'new'
   write(path, config, params.init_params(config))
-  assert huggingface.read(path)[0].vocab_padding == 0  # As config.json says.
+  assert (
+    huggingface.read(path)[0].vocab_padding == 0
+  )  # As config.json declares.
   described = json.loads((path / 'config.json').read_text())
   del described['vocab_padding']
   (path / 'config.json').write_text(json.dumps(described))
@@ -299,7 +301,7 @@ def test_a_vocabulary_of_ones_own_goes_out_and_comes_in(tmp_path):
     '"eos_token": "<|endoftext|>"'
     in (path / 'tokenizer_config.json').read_text()
   )
-  (path / huggingface.TOKENIZER).unlink()  # As of a model of somebody else.
+  (path / huggingface.TOKENIZER).unlink()  # As in another author's model.
   found = loading.load(path).tokenizer
   assert found.to_json() == tokenizer.to_json()
 
@@ -505,7 +507,7 @@ def test_a_write_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
   assert [p.name for p in tmp_path.iterdir()] == ['model']
 
 
-# Live, where transformers is installed.
+# Comparisons with `transformers`, if it is installed.
 
 
 @pytest.fixture(scope='module')

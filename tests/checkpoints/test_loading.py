@@ -1,4 +1,4 @@
-"""A model, whatever its format."""
+"""Loading models of all formats."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def test_paths_without_a_model(tmp_path, make, message):
 
 @pytest.fixture(scope='module')
 def gpt2_sized(tmp_path_factory):
-  """A model of GPT-2's vocabulary and of nothing else of GPT-2's size."""
+  """A tiny model with GPT-2's vocabulary size."""
   if 'TIKTOKEN_CACHE_DIR' not in os.environ:
     pytest.skip('TIKTOKEN_CACHE_DIR is not set')
   config = GPTConfig(context_length=4, emb_dim=2, n_heads=1, n_layers=1)
@@ -122,7 +122,7 @@ def _published_vocabulary():
 
 
 def _download(beginning):
-  """OpenAI's file that begins so, as tiktoken keeps it."""
+  """Returns OpenAI's file with this beginning, from tiktoken's cache."""
   for file in pathlib.Path(os.environ['TIKTOKEN_CACHE_DIR']).iterdir():
     if file.read_bytes().startswith(beginning):
       return file.read_bytes()

@@ -1,4 +1,4 @@
-"""OpenAI's checkpoints, read."""
+"""Reading OpenAI's checkpoints."""
 
 import json
 import pathlib
@@ -54,7 +54,7 @@ def write_openai(path, config, weights, more=None):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-  # TensorFlow's reader would take the name for a pattern.
+  # TensorFlow's reader takes this name for a glob pattern.
   path = tmp_path / 'openai[1]'
   write_openai(path, *huggingface.read(GOLDEN / 'gpt2-deep'))
   return path

@@ -43,7 +43,7 @@ def test_what_killed_writers_left_is_swept(tmp_path):
     (0, False, False),
     (10, False, False),
     (11, False, True),
-    (20, True, False),  # The first one was being written.
+    (20, True, False),  # Killed while the first checkpoint was being written.
     (21, True, True),
   ],
 )
@@ -60,7 +60,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_again(
 
 
 def test_a_run_of_an_earlier_version_reads_its_text_as_it_is(run_dir, tmp_path):
-  """Or its line ends would be other ones when it is continued."""
+  """Otherwise its line ends would change when it is continued."""
   fields = json.loads((run_dir / 'config.json').read_text())
   assert fields['data'].pop('raw_text') is False
   (tmp_path / 'config.json').write_text(json.dumps(fields))

@@ -1,4 +1,4 @@
-"""python -m minigpt bench at toy size: what it reports and refuses."""
+"""`minigpt bench` at toy size: its report and its errors."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_the_roofline_alone_is_reported(tmp_path, monkeypatch, capsys):
   assert (figures['flops'], figures['bandwidth']) == limits
   said = capsys.readouterr().out.splitlines()
   assert 'flops                  2e+11' in said and said[-1] == str(plot)
-  # Text is drawn as paths, and stands in comments.
+  # Text is drawn as paths; comments hold its characters.
   assert 'matmuls: 200 GFLOP/s' in plot.read_text()
 
 

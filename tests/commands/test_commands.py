@@ -1,4 +1,4 @@
-"""What holds for every command: its help, its flags, and where it runs."""
+"""All commands: help, flags and imports."""
 
 import importlib
 import re
@@ -29,7 +29,7 @@ def flags_of(command):
 
 @pytest.mark.parametrize('command', commands.COMMANDS)
 def test_help_lists_every_flag_without_tensorflow(command):
-  """Absent modules stand for a slow import, which would not be noticed."""
+  """Hides the modules, as a slow import would otherwise go unnoticed."""
   code = f"""
 import sys
 sys.modules['tensorflow'] = None

@@ -1,4 +1,4 @@
-"""python -m minigpt convert."""
+"""`minigpt convert`."""
 
 import pathlib
 
@@ -42,7 +42,7 @@ def test_there_and_back(tmp_path, char61):
   assert found.keys() == wanted.keys()
   for name, value in wanted.items():
     assert found[name].tobytes() == value.tobytes(), name
-  # The second time the tokenizer is known.
+  # The work directory has the tokenizer.
   assert loading.load(back).tokenizer.to_json() == char61.to_json()
 
 

@@ -1,4 +1,4 @@
-"""`minigpt data`: what it prints and draws, and what it refuses."""
+"""`minigpt data`: its output and its errors."""
 
 import helpers
 import pytest

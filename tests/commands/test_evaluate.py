@@ -1,4 +1,4 @@
-"""python -m minigpt evaluate: what it prints, records and refuses."""
+"""`minigpt evaluate`: its output, its records and its errors."""
 
 import json
 
@@ -83,7 +83,7 @@ def test_a_picture_that_cannot_be_is_refused_before_the_work(
 
 
 def test_tokens_of_another_vocabulary_are_refused(tmp_path, model, capsys):
-  """Of the same kind and size, and by their ids the model could read them."""
+  """Even if the vocabulary has the same kind and size."""
   workdir.write(tmp_path / 'run', *model[:3])
   tokens = tmp_path / 'tokens'
   tokens.mkdir()

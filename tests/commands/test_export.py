@@ -1,4 +1,4 @@
-"""minigpt export, and what it refuses."""
+"""`minigpt export`, and its errors."""
 
 from pathlib import Path
 

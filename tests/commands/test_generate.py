@@ -1,4 +1,4 @@
-"""`minigpt generate`: prompts, samples, and flags that make no sense."""
+"""`minigpt generate`: prompts, samples, and invalid flags."""
 
 import helpers
 import pytest
@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def generate(run_dir, capsys):
-  """The exit code, what was printed, and what was complained of."""
+  """Returns the exit code, the output and the error output."""
 
   def call(*flags):
     code = helpers.run_here('generate', f'--workdir={run_dir}', *flags)
@@ -27,7 +27,7 @@ def test_each_prompt_has_its_samples_with_seeds_that_count_up(generate):
   code, out, _ = generate(*prompts, *flags)
   assert code == 0
   assert [f'--- {i}' in out for i in range(6)] == [False, *[True] * 4, False]
-  # One of the four; each by itself is compiled for itself.
+  # One of the four formats, as each would be compiled separately.
   _, alone, _ = generate('--prompt=c', '--seed=9', *flags)
   assert f'--- 3\n{alone}' in out
 

@@ -1,4 +1,4 @@
-"""python -m minigpt inspect: the page that it writes."""
+"""`minigpt inspect`: its page."""
 
 import helpers
 import numpy as np

@@ -1,4 +1,4 @@
-"""The launcher of workers: its signals, its patience, its ports."""
+"""`minigpt launch`: signals, timeouts and ports."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ def wait_for(condition):
 
 
 def test_a_signal_to_launcher_and_workers_at_once_saves(tmp_path):
-  """As service managers and batch systems send it."""
+  """Service managers and batch systems signal the whole group."""
   worker = f"""
 import os, time
 from pathlib import Path

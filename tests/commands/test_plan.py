@@ -1,4 +1,4 @@
-"""`minigpt plan`: figures that follow from its flags, and flags that do not."""
+"""`minigpt plan`: its figures and its errors."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 
 
 def planned(capsys, *argv):
-  """What it prints, and the seconds of computing and communicating."""
+  """Returns the output, and the seconds to compute and to communicate."""
   assert helpers.run_here('plan', *argv) == 0
   text = capsys.readouterr().out
   seconds = r'([\d.,]+) s computing, ([\d.,]+) s communicating'

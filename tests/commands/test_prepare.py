@@ -1,4 +1,4 @@
-"""`minigpt prepare`: what it writes, what it says, and what it refuses."""
+"""`minigpt prepare`: its files, its output and its errors."""
 
 import re
 import shlex
@@ -41,7 +41,7 @@ def test_it_writes_tokens_and_says_how_to_train_on_them(inputs, tmp_path):
   ]
   np.testing.assert_array_equal(found[:], np.concatenate(parts))
   assert f'{len(found):,} tokens of 2 documents' in done.stdout
-  # The command that it names is one.
+  # The command that it prints is valid.
   [line] = re.findall(r'python -m minigpt (train .*)', done.stdout)
   flags = shlex.split(line.replace('--workdir=...', '--context_length=8'))
   dry = helpers.run('-m', 'minigpt', *flags, '--dry_run')

@@ -1,4 +1,4 @@
-"""`minigpt tokenizer`: what it writes, what it says, and what it refuses."""
+"""`minigpt tokenizer`: its file, its output and its errors."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ def test_it_writes_a_vocabulary_of_all_the_text(tmp_path, capsys):
   assert b'the' in tokenizer.tokens
   assert len(tokenizer.encode('\u65e5\u672c\u8a9e')) < 9
   assert tokenizer.special_ids == {'<|endoftext|>': 288, '<|user|>': 289}
-  # Nothing is overwritten.
+  # An existing file is not overwritten.
   before = out.read_bytes()
   assert helpers.run_here('tokenizer', *flags) == 2
   assert 'exists already' in capsys.readouterr().err

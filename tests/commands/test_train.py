@@ -1,4 +1,4 @@
-"""`minigpt train` in a process of its own, and in this one."""
+"""`minigpt train`, in a process of its own and in this one."""
 
 import json
 
@@ -52,9 +52,9 @@ def test_a_dry_run_counts_parameters_and_writes_nothing(
 
 
 def test_the_specifications_run_learns_its_text(tmp_path):
-  """Ten epochs at batch 2, then greedy text in bfloat16, program by program.
+  """Trains ten epochs at batch 2, then generates greedy text in bfloat16.
 
-  Of the seeds 0 to 9, this one learns least.
+  Of the seeds 0 to 9, this one gives the lowest accuracy.
   """
   workdir = tmp_path / 'mini'
   flags = ['--preset=mini', '--dataset=sample', '--seed=3']

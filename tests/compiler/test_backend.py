@@ -1,4 +1,4 @@
-"""For whom a function is traced."""
+"""Backends: the target of a trace."""
 
 import pytest
 import tensorflow as tf

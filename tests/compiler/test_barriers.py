@@ -1,4 +1,4 @@
-"""Barriers change no value, and hold outside of XLA."""
+"""Barriers change no value, and also work outside XLA."""
 
 import math
 

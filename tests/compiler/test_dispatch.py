@@ -1,4 +1,4 @@
-"""Which implementation of an operation is traced."""
+"""Dispatch: which implementation of an operation is traced."""
 
 import helpers
 import pytest
@@ -10,7 +10,7 @@ from minigpt.model import layers
 
 @pytest.fixture
 def double(monkeypatch):
-  """An operation that says who computed it, in no registry of the model's."""
+  """An operation whose result names the implementation; not registered."""
   monkeypatch.setattr(dispatch.Op, 'registry', [])
 
   @dispatch.Op
@@ -80,7 +80,7 @@ def test_an_operation_keeps_name_and_words_of_its_definition():
 
 
 def test_a_compiled_program_finds_the_kernels_whatever_was_imported():
-  """No order of imports matters: the first program loads them."""
+  """The first program loads the kernels, whatever was imported before."""
   code = (
     'import sys, tensorflow as tf\n'
     'from minigpt.model.layers import gelu\n'

@@ -1,4 +1,4 @@
-"""What is computed again for its gradient."""
+"""Rematerialization: what the gradient recomputes."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_a_rematerialized_function_has_its_own_gradient(mode):
   )
   for one, other in zip(program(x, tree), expected, strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-  assert len(calls) == 2  # There, and again on the way back.
+  assert len(calls) == 2  # Once in the forward pass, once in the backward pass.
 
 
 def test_what_is_worth_it():

@@ -1,4 +1,4 @@
-"""Parts of programs that are traced once, or compiled by themselves."""
+"""Subgraphs that are traced once, or compiled separately."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_a_piece_is_a_program_of_its_own_in_hybrid_mode_alone():
 
 
 def test_a_piece_returns_its_result_alone_where_tapes_look_on():
-  """As within a custom gradient: its intermediates would go to memory."""
+  """Inside a custom gradient, tapes would make it return intermediates."""
 
   def loss(scores):
     return tf.reduce_sum(layers.gelu(scores))
@@ -40,7 +40,7 @@ def test_a_piece_returns_its_result_alone_where_tapes_look_on():
     for op in getattr(f, 'graph', f).get_operations()
     if 'PartitionedCall' in op.type
   ]
-  # There and back, and added to the sum.
+  # Forward, backward, and the addition to the sum.
   assert [len(op.outputs) for op in calls] == [1, 1, 1]
 
 
@@ -71,7 +71,7 @@ def test_layers_alike_are_traced_once_under_xla(mode):
   graph = step.get_concrete_function(x, ws).graph
   for one, other in zip(step(x, ws), expected, strict=True):
     np.testing.assert_allclose(one, other)
-  # Without a shift and with one, there and back.
+  # With and without a shift, forward and backward.
   assert traced == [mode] * (4 if mode == 'xla' else 5)
   if mode == 'xla':
     calls = [op for op in graph.get_operations() if 'Partitioned' in op.type]

@@ -1,4 +1,4 @@
-"""Sizes that follow from the fields."""
+"""Sizes that follow from the config's fields."""
 
 import dataclasses
 import itertools

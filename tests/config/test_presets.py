@@ -1,4 +1,4 @@
-"""Presets, and how the settings of a run are made from one."""
+"""Presets, and how a run combines them with explicit values."""
 
 import dataclasses
 

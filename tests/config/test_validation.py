@@ -1,4 +1,4 @@
-"""Values that are refused, and what the error says."""
+"""Invalid values, and their error messages."""
 
 import dataclasses
 import types
@@ -54,7 +54,7 @@ def test_a_config_refuses_what_makes_no_sense(config, values, message):
 
 
 def test_every_number_of_a_recipe_is_checked():
-  """A field that nobody has thought of would take any value."""
+  """A new field without a check would accept any value."""
   free = {'decay_share', 'min_learning_rate'}
   for field in dataclasses.fields(TrainConfig):
     if field.type in (int, float) and field.name not in free:

@@ -1,4 +1,4 @@
-"""Answers that contradict each other are found without the trained model."""
+"""Contradictory answers are found without the trained model."""
 
 import pytest
 from spoiled_exports import answering, failure, outcome, without

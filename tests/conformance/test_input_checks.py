@@ -1,4 +1,4 @@
-"""Inputs that a sound export refuses, and one that would not."""
+"""Bad inputs are refused, and an export that accepts them fails."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_a_sound_export_passes(checked, name):
 
 
 class Altered:
-  """The sound export, but for what `alter` makes of inputs or answers."""
+  """The sound export, with inputs or answers changed by `alter`."""
 
   def __init__(self, endpoint, alter):
     self.signatures = endpoint.signatures

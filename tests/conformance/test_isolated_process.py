@@ -1,4 +1,4 @@
-"""An export in a process of its own: answers, refusals, a process that dies."""
+"""An export in a process of its own: answers, errors and crashes."""
 
 import sys
 
@@ -14,7 +14,7 @@ from minigpt.serving.endpoint import EndpointError
 
 @pytest.fixture(scope='module')
 def python(tmp_path_factory):
-  """A script stands for an interpreter, and notes that it was started."""
+  """A script in place of an interpreter that records its start."""
   path = tmp_path_factory.mktemp('bin') / 'python'
   started = path.with_name('started')
   path.write_text(f'#!/bin/sh\ntouch {started}\nexec {sys.executable} "$@"\n')

@@ -1,4 +1,4 @@
-"""Requests in parallel: what is counted, and how it is shown."""
+"""Load tests: the counts and the summary."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from minigpt.serving.endpoint import EndpointError
 
 
 def test_answers_and_errors_are_counted_by_kind():
-  # Two requests at a time, or this would wait for ever.
+  # Waits for ever unless two requests run at the same time.
   both = threading.Barrier(2, timeout=60)
 
   def send(i):

@@ -1,4 +1,4 @@
-"""An export that is not the trained model is found."""
+"""An export that differs from the trained model fails."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_without_the_run_nothing_can_be_compared(checked, name):
 
 
 class Stopping:
-  """An export of the same model whose answers end at strings."""
+  """An export of the same model with stop strings."""
 
   def __init__(self, checked, stop):
     ref = checked.reference
@@ -47,7 +47,7 @@ def test_rows_that_end_at_a_stop_are_compared_up_to_it(checked):
 
 
 def test_a_wrong_weight_is_found(checked, copy):
-  """One number of one tensor; its checksum is right."""
+  """Changes one number of one tensor, and its checksum accordingly."""
   prefix = copy / 'variables' / 'variables'
   reader = tf.train.load_checkpoint(str(prefix))
   names = sorted(reader.get_variable_to_shape_map())

@@ -1,4 +1,4 @@
-"""An export that computes in bfloat16 may round, but not differ by more."""
+"""An export in bfloat16 may differ by rounding, and by no more."""
 
 import math
 
@@ -21,7 +21,7 @@ LOGITS, TOKENS = 'logits, live', 'sampled tokens, live'
 
 
 class InBfloat16:
-  """The functions of such an export."""
+  """An export that computes in bfloat16."""
 
   def __init__(self, reference, signatures):
     self.signatures = signatures
@@ -104,7 +104,7 @@ def follow(reference, tokens, allowed):
 
 
 def test_a_token_may_be_another_only_where_two_are_as_likely(rounding):
-  """With a tolerance as large as their distance, the second is taken, too."""
+  """A tolerance as large as the difference of logits allows the second."""
   ref = rounding.reference
   (first,) = follow(ref, [0], 0.0)
   logits = parity_checks.gpt(

@@ -1,4 +1,4 @@
-"""The report: what it runs, reads and says."""
+"""The report: its checks, its inputs and its text."""
 
 import json
 import shutil
@@ -110,7 +110,7 @@ def test_the_verdict_names_what_failed():
 
 
 def test_a_server_that_cannot_compute_in_bfloat16_is_told_so(copy):
-  """An operation that is not registered, as on other processors."""
+  """The operation is not registered, as on unsupported processors."""
   path = copy / 'assets.extra' / 'model.json'
   card = json.loads(path.read_text()) | {'compute_dtype': 'bfloat16'}
   path.write_text(json.dumps(card))

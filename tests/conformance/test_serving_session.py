@@ -1,4 +1,4 @@
-"""An export in a v1 session, and what is none."""
+"""An export in a v1 session, and files that are no export."""
 
 import pytest
 

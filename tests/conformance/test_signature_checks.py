@@ -1,4 +1,4 @@
-"""What is wrong with names, shapes, batches and warm-up records is found."""
+"""Wrong names, shapes, batches and warm-up requests are found."""
 
 import shutil
 
@@ -114,7 +114,7 @@ def test_nan_is_found(checked):
 
 
 class Owned:
-  """An export with a signature whose inputs no check knows."""
+  """An export with a custom signature, whose inputs no check knows."""
 
   def __init__(self, endpoint):
     self._endpoint = endpoint
@@ -149,7 +149,7 @@ def test_a_server_that_refuses_many_rows_is_found(checked):
       return self._endpoint.predict(name, inputs)
 
   small = checked._replace(endpoint=Small(checked.endpoint))
-  assert small.files.largest_batch == 2  # As it was exported.
+  assert small.files.largest_batch == 2  # The unchanged export.
   assert 'Task size' in failure('large requests', small)
   unknown = checked._replace(files=ModelFiles())
   assert '9 rows' in outcome('large requests', unknown).detail

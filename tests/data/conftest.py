@@ -1,4 +1,4 @@
-"""Text of every kind that can be prepared, and the tokens of it."""
+"""Text files of every supported kind, and their tokens."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Batches of training are functions of (seed, step); evaluation is in order."""
+"""Training batches are functions of (seed, step); evaluation is in order."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A corpus becomes a token directory, whatever happens meanwhile."""
+"""A corpus becomes a token directory, even after crashes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The text that a model is measured on, whether it fits into memory or not."""
+"""The text on which a model is evaluated, in memory or cached."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A look at a data set finds what is in it."""
+"""Statistics of a data set."""
 
 import pytest
 

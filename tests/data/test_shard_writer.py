@@ -1,4 +1,4 @@
-"""Ranges of text become shards; faults of the text are named."""
+"""Writing shards, and errors in the text."""
 
 import gzip
 import json

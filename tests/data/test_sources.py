@@ -1,4 +1,4 @@
-"""Data sets by name and path."""
+"""Data sets by name and by path."""
 
 import dataclasses
 import os

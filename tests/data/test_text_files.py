@@ -1,4 +1,4 @@
-"""Text in every kind of file, and what is done to it on the way."""
+"""Reading text files of every kind."""
 
 import gzip
 import itertools

@@ -1,4 +1,4 @@
-"""The tokens of a large text, kept beside the run."""
+"""The token cache of a large text, in the run's folder."""
 
 import itertools
 import json

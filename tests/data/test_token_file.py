@@ -1,4 +1,4 @@
-"""A .npy file of token ids, read through once."""
+""".npy files of token ids, verified once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Token directories, read."""
+"""Reading token directories."""
 
 import contextlib
 import json

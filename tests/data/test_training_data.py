@@ -1,4 +1,4 @@
-"""What a run is evaluated on."""
+"""The data on which a run is evaluated."""
 
 import json
 

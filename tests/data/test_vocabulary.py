@@ -1,4 +1,4 @@
-"""A vocabulary from files, and the part of the text that it is learned from."""
+"""Vocabularies learned from files, and the sample of text they use."""
 
 from minigpt.data import text_files, vocabulary
 from minigpt.tokenizers.cuts import ANYWHERE

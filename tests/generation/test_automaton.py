@@ -1,4 +1,4 @@
-"""Which string ends a text, against a search that tries every end."""
+"""The search for stop strings, compared with a brute-force search."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Beam search and rules on logits, against transformers."""
+"""Beam search and logits processors, compared with `transformers`."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Text comes out as soon as it is certain, and no sooner."""
+"""Text is released as soon as it is certain, and no sooner."""
 
 from minigpt import tokenizers
 from minigpt.generation.detokenizer import Detokenizer

@@ -1,4 +1,4 @@
-"""What tokens do, held against the automaton that reads their bytes."""
+"""Tables over tokens, compared with the automaton over bytes."""
 
 import pytest
 

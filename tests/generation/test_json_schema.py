@@ -1,4 +1,4 @@
-"""Values of a schema, and what no expression could keep to."""
+"""JSON schemas as expressions, and schemas that are refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Rules on logits by hand; test_beam_search compares them with transformers."""
+"""Logits processors by hand; test_beam_search has `transformers`."""
 
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Speculation writes what plain greedy decoding writes, in fewer turns."""
+"""Prompt lookup gives the text of greedy decoding in fewer steps."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Automata of regular expressions, held against Python's own."""
+"""Automata of regular expressions, compared with Python's `re`."""
 
 import itertools
 import re

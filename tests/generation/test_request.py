@@ -1,4 +1,4 @@
-"""Which requests make sense, and how they are spread over sequences."""
+"""Valid and invalid requests, and their values for each sequence."""
 
 import pytest
 

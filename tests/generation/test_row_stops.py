@@ -1,4 +1,4 @@
-"""Stop strings of each row's own, against the host's automaton."""
+"""Stop strings by row, compared with the host's automaton."""
 
 import numpy as np
 import pytest

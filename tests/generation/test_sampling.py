@@ -1,4 +1,4 @@
-"""Filters by hand, and what samples depend on."""
+"""Filters by hand, and the independence of samples."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The table of sampling options says the same to Python and to a graph."""
+"""The table of sampling options means the same in Python and in graphs."""
 
 import subprocess
 import sys

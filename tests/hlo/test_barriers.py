@@ -1,4 +1,4 @@
-"""What barriers do to optimized programs: docs/design/compilation.md."""
+"""The effect of barriers in optimized programs: docs/design/compilation.md."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""XLA multiplies int8 as int8, where oneDNN does not."""
+"""XLA multiplies int8 numbers where oneDNN does not."""
 
 import re
 

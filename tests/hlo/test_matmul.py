@@ -1,4 +1,4 @@
-"""Who multiplies in a training step; docs/design/compilation.md, "Matmuls"."""
+"""The matmuls of a training step; docs/design/compilation.md, "Matmuls"."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What is traced once is computed once: docs/design/compilation.md."""
+"""Subgraphs are computed only once: docs/design/compilation.md."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What is wrong, too much or gone has its answer, and nobody else pays."""
+"""Errors, limits and lost clients: each gets its answer, others no harm."""
 
 import concurrent.futures
 import contextlib

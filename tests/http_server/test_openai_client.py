@@ -1,4 +1,4 @@
-"""The real client of the API, in front of every kind of endpoint."""
+"""The `openai` client, with every kind of endpoint behind the server."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Attention that hides less work and keeps less memory."""
+"""Attention kernels that skip hidden keys and keep less memory."""
 
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Blocks that are computed again for their gradient have the same one."""
+"""Rematerialized blocks have the same gradient."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Sums, biases and GELU as kernels."""
+"""Kernels for sums, biases and GELU."""
 
 import numpy as np
 import pytest

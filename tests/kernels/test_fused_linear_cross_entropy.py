@@ -1,4 +1,4 @@
-"""A loss in chunks is the loss in one, and so is its gradient."""
+"""The loss in chunks equals the loss at once, as does its gradient."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Products with int8 weights in bytes, by oneDNN and without it."""
+"""Matmuls with int8 weights, with oneDNN and without."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The MLP that keeps its hidden units once."""
+"""The MLP that stores its hidden units once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Matmuls by oneDNN in an XLA program, and what is done without it."""
+"""oneDNN's matmuls in an XLA program, and the fallback."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Products with weights that are packed once."""
+"""Matmuls with prepacked weights."""
 
 import re
 

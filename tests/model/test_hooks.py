@@ -1,4 +1,4 @@
-"""Taps: what they show, and that they cost nothing when unused."""
+"""Hooks: what they see, and that unused ones cost nothing."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The small functions of a transformer, by hand."""
+"""The functions of `model.layers`, checked by hand."""
 
 import math
 

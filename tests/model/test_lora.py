@@ -1,4 +1,4 @@
-"""Adapters: nothing changes at first, only they train, and merging is exact."""
+"""Adapters: neutral at first, the only ones trained, and merged exactly."""
 
 import dataclasses
 import pathlib

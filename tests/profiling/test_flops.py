@@ -1,4 +1,4 @@
-"""Operations counted by hand."""
+"""Counts of operations, checked by hand."""
 
 from minigpt.config import GPTConfig, TrainConfig
 from minigpt.profiling import flops

@@ -1,4 +1,4 @@
-"""What a measurement says of the machine."""
+"""The description of the machine."""
 
 from minigpt.profiling import machine
 

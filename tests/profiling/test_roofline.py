@@ -1,4 +1,4 @@
-"""The machine's rates, and the share of them that a call reaches."""
+"""The machine's rates, and a workload's share of them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The picture of the roofline: where its lines and its point lie."""
+"""The figure of the roofline: positions of its lines and its point."""
 
 import numpy as np
 import pytest

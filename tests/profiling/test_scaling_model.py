@@ -1,4 +1,4 @@
-"""What several workers compute and send, by hand."""
+"""The predicted cost of a step of several workers, checked by hand."""
 
 import pytest
 

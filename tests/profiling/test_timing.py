@@ -1,4 +1,4 @@
-"""What is timed, by a clock that the call itself moves."""
+"""Timing, with a clock that the call itself advances."""
 
 import tensorflow as tf
 

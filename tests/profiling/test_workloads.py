@@ -1,4 +1,4 @@
-"""Workloads: what they compute, and what they say that they cost."""
+"""Workloads: their results and their stated costs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent."""
+"""Atomic files and folders."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""JSON objects, and what is none."""
+"""JSON objects, and text that is none."""
 
 import pytest
 

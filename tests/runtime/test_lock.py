@@ -1,4 +1,4 @@
-"""One writer for a directory."""
+"""Locks of folders."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""In a process of its own, as the allocator serves all of it."""
+"""Settings of the allocator, in a process of their own."""
 
 import subprocess
 import sys

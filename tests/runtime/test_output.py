@@ -1,4 +1,4 @@
-"""What is printed where nobody can read it, or not all of it."""
+"""Output to closed pipes, full disks and limited encodings."""
 
 import os
 import signal

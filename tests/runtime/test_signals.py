@@ -1,4 +1,4 @@
-"""A request to stop, in a process of its own."""
+"""Requests to stop, in a process of their own."""
 
 import os
 import signal

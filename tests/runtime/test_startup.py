@@ -1,4 +1,4 @@
-"""What `startup` does to a process, and that its import does nothing."""
+"""The effects of `startup.configure`, and that its import has none."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Chunks of tokens are what one call gives, wherever they are cut."""
+"""Generation in chunks equals generation in one call."""
 
 import dataclasses
 import re

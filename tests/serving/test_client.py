@@ -1,4 +1,4 @@
-"""The client and the checks, over gRPC and REST, against an emulator."""
+"""The client and the checks over gRPC and REST, against an emulator."""
 
 import dataclasses
 import json

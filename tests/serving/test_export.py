@@ -1,4 +1,4 @@
-"""What lies in an exported version."""
+"""The files of an exported version."""
 
 import json
 import sys

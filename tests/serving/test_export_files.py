@@ -1,4 +1,4 @@
-"""What the files of an export tell."""
+"""Reading the files of an export."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Text of one's own: trained on, exported, and answered as a server does."""
+"""Own texts: trained on, exported, and served."""
 
 import inspect
 import textwrap

@@ -1,4 +1,4 @@
-"""Options that come later change no signature that clients know."""
+"""New options do not change existing signatures."""
 
 import pytest
 

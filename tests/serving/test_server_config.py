@@ -1,4 +1,4 @@
-"""What the server is configured with."""
+"""The server's configuration."""
 
 import csv
 import re

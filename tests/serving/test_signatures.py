@@ -1,4 +1,4 @@
-"""The export module, through the SavedModel that a server would load."""
+"""The signatures, through the SavedModel that a server would load."""
 
 import ctypes
 import json

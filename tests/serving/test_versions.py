@@ -1,4 +1,4 @@
-"""Versions are whole or not there."""
+"""Versions are atomic."""
 
 from pathlib import Path
 

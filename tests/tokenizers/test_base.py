@@ -1,4 +1,4 @@
-"""What holds for every tokenizer: exact round trips, clear errors."""
+"""All tokenizers: exact round trips, clear errors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Byte pair encoding with a vocabulary of one's own."""
+"""Byte pair encoding with a custom vocabulary."""
 
 import inspect
 import textwrap

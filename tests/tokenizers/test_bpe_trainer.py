@@ -1,4 +1,4 @@
-"""Merges are learned from what is frequent, the same ones each time."""
+"""Training merges the most frequent pairs, and is deterministic."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""Text is cut only where its parts have the tokens of the whole."""
+"""Cutting a text does not change its tokens."""
 
 import itertools
 import random

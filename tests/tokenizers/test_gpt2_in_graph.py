@@ -1,4 +1,4 @@
-"""Which pairs of tokens merge at once; the rest is in test_in_graph_base."""
+"""Pairs that merge at the same time; test_in_graph_base has the rest."""
 
 import numpy as np
 import tensorflow as tf

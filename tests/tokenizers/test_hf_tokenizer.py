@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizer.json: what is read, and what is refused."""
+"""Hugging Face's tokenizer.json: supported and refused files."""
 
 import copy
 import inspect

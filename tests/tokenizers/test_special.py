@@ -1,4 +1,4 @@
-"""Special tokens that can be told from text and from each other."""
+"""Special tokens that cannot be confused."""
 
 import re
 

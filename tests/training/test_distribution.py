@@ -1,4 +1,4 @@
-"""Many workers: the same run, whoever makes which rows of a batch."""
+"""Several workers make the same run as one."""
 
 import json
 import os

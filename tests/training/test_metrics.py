@@ -1,4 +1,4 @@
-"""metrics.jsonl: written, damaged, cut, continued."""
+"""metrics.jsonl: written, damaged, truncated, continued."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Workers that meet, and those that do not."""
+"""Workers that meet, and workers that fail to."""
 
 import socket
 import threading

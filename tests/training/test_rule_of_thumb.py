@@ -1,4 +1,4 @@
-"""What suits a text: figures that follow from the rule by hand."""
+"""The proposed model, checked against the rule by hand."""
 
 import pytest
 

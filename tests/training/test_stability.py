@@ -1,4 +1,4 @@
-"""Numbers that break: found, explained, or gone around."""
+"""Spikes and values that are not finite: detected, explained, skipped."""
 
 import dataclasses
 
