@@ -7,32 +7,30 @@ ends of Windows, CR LF, become LF everywhere.
 """
 
 import codecs
-import contextlib
-import gzip
-import importlib
-import io
 import itertools
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, NamedTuple, TypeVar, cast
+from typing import IO, NamedTuple, TypeVar
 
 from minigpt.config.validation import as_strings
+from minigpt.data.text_formats import (
+  COMPRESSED,
+  PARQUET,
+  is_compressed,
+  open_text,
+  read_errors,
+  rows,
+)
 from minigpt.errors import InputError
 from minigpt.tokenizers import cuts as places
 from minigpt.tokenizers.cuts import ANYWHERE, Cuts
 
 _READ = 1 << 20  # Bytes read at a time.
-_READ_ZSTD = 1 << 14  # They may become ten thousand times as many.
-_ROWS = 256  # Of Parquet, read at a time.
 _LINE_LIMIT = 1 << 28
 _LONGEST_UNCUT = 1 << 24  # Characters that are held for want of a place.
-_COMPRESSED = ('.gz', '.zst')
-_PARQUET = '.parquet'
 _CONTINUING = bytes(range(0x80, 0xC0))  # No character of UTF-8 begins so.
-
 
 _T = TypeVar('_T')
 
@@ -54,19 +52,14 @@ class TextRange(NamedTuple):
   @property
   def has_records(self) -> bool:
     """Tells whether the file holds several documents."""
-    return self.path.endswith(_PARQUET) or self.is_jsonl
+    return self.path.endswith(PARQUET) or self.is_jsonl
 
   @property
   def is_jsonl(self) -> bool:
     """Tells whether each line of the file is a document."""
     stem, extension = os.path.splitext(self.path)
-    name = stem if extension in _COMPRESSED else self.path
+    name = stem if extension in COMPRESSED else self.path
     return name.endswith('.jsonl')
-
-
-def is_compressed(path: str) -> bool:
-  """Tells whether a file holds its text compressed, as Parquet does, too."""
-  return path.endswith((*_COMPRESSED, _PARQUET))
 
 
 def whole_file(path: str, raw: bool = False) -> TextRange:
@@ -79,7 +72,7 @@ def whole_file(path: str, raw: bool = False) -> TextRange:
   Raises:
     InputError: the file cannot be read.
   """
-  with _read_errors(path):
+  with read_errors(path):
     return TextRange(path, 0, os.path.getsize(path), True, raw)
 
 
@@ -101,7 +94,7 @@ def split_file(
   if whole.is_whole:
     return [whole]
   starts = [0]
-  with _read_errors(path), open(path, 'rb') as file:
+  with read_errors(path), open(path, 'rb') as file:
     while starts[-1] + size < whole.stop:
       start = starts[-1] + size
       if whole.is_jsonl:
@@ -173,12 +166,12 @@ def _normalized(parts: Iterable[str], has_mark: bool) -> Iterator[str]:
 
 
 def _documents(text_range: TextRange, cuts: Cuts) -> Iterator[Iterator[str]]:
-  if text_range.path.endswith(_PARQUET):
-    yield from _rows(text_range.path)
+  if text_range.path.endswith(PARQUET):
+    yield from rows(text_range.path)
     return
   left = None if text_range.is_whole else text_range.stop - text_range.start
-  with _read_errors(text_range.path):
-    file = _open(text_range.path)
+  with read_errors(text_range.path):
+    file = open_text(text_range.path)
   with file:
     file.seek(text_range.start)
     if text_range.is_jsonl:
@@ -187,102 +180,12 @@ def _documents(text_range: TextRange, cuts: Cuts) -> Iterator[Iterator[str]]:
       yield _decoded(_blocks(file, text_range, left), text_range, cuts)
 
 
-def _open(path: str) -> IO[bytes]:
-  """Opens a file, compressed or not."""
-  if path.endswith('.gz'):
-    return cast(IO[bytes], gzip.open(path, 'rb'))
-  if path.endswith('.zst'):
-    return cast(IO[bytes], io.BufferedReader(_ZstdFile(path), _READ))
-  return open(path, 'rb')
-
-
-class _ZstdFile(io.RawIOBase):
-  """The text of a Zstandard file, which may have several frames."""
-
-  def __init__(self, path: str):
-    self._file = open(path, 'rb')  # noqa: SIM115
-    self._blocks = self._decompressed(_import('zstandard', path, 'text'))
-    self._block = b''
-
-  def _decompressed(self, zstandard: Any) -> Iterator[bytes]:
-    rest = self._file.read(_READ_ZSTD)
-    while rest:
-      frame = zstandard.ZstdDecompressor().decompressobj()
-      while not frame.eof:
-        if not rest:
-          raise EOFError('it is cut short')
-        try:
-          yield frame.decompress(rest)
-        except zstandard.ZstdError as error:
-          raise OSError(str(error)) from None
-        rest = frame.unused_data or self._file.read(_READ_ZSTD)
-
-  def readable(self) -> bool:
-    return True
-
-  def seekable(self) -> bool:
-    return True
-
-  def seek(self, offset: int, whence: int = 0) -> int:
-    return offset  # To the beginning, where it is.
-
-  def readinto(self, buffer: Any) -> int:
-    while not self._block:
-      block = next(self._blocks, None)
-      if block is None:
-        return 0
-      self._block = block
-    n = min(len(buffer), len(self._block))
-    buffer[:n], self._block = self._block[:n], self._block[n:]
-    return n
-
-  def close(self) -> None:
-    self._file.close()
-    super().close()
-
-
-def _import(library: str, path: str, extra: str) -> Any:
-  try:
-    return importlib.import_module(library)
-  except ImportError:
-    raise InputError(
-      f'{path}: to read it, install {library.partition(".")[0]}: pip install '
-      f"'minigpt[{extra}]'"
-    ) from None
-
-
-def _rows(path: str) -> Iterator[Iterator[str]]:
-  """Yields the `text` of each row of a Parquet file."""
-  parquet = _import('pyarrow.parquet', path, 'text')
-  try:
-    with parquet.ParquetFile(path) as file:
-      if 'text' not in file.schema_arrow.names:
-        raise InputError(f"{path}: it has no column 'text'")
-      for batch in file.iter_batches(_ROWS, columns=['text']):
-        for text in batch.column(0).to_pylist():
-          if not isinstance(text, str):
-            raise InputError(f"{path}: the 'text' of a row is {text!r:.40}")
-          yield iter([text])
-  except (OSError, ValueError, NotImplementedError) as error:
-    raise InputError(f'{path}: {str(error).splitlines()[0]:.200}') from None
-
-
-@contextlib.contextmanager
-def _read_errors(path: str) -> Iterator[None]:
-  """Turns what reading and decompressing may raise into an InputError."""
-  try:
-    yield
-  except (OSError, EOFError, zlib.error) as error:
-    reason = getattr(error, 'strerror', None) or error
-    raise InputError(f'{path}: {reason}') from None
-
-
 def _blocks(
   file: IO[bytes], text_range: TextRange, left: int | None
 ) -> Iterator[bytes]:
   """Yields the next `left` bytes (None: all) a block at a time."""
   while left != 0:
-    with _read_errors(text_range.path):
+    with read_errors(text_range.path):
       block = file.read(_READ if left is None else min(_READ, left))
     if not block:
       return
@@ -351,7 +254,7 @@ def _lines(
   number = 0
   after = f' after byte {text_range.start}' if text_range.start else ''
   while left != 0:
-    with _read_errors(text_range.path):
+    with read_errors(text_range.path):
       line = file.readline(_LINE_LIMIT if left is None else left)
     if not line:
       return

@@ -7,7 +7,8 @@ from typing import Any
 
 from minigpt import tokenizers
 from minigpt.config.validation import as_strings
-from minigpt.data.text_files import is_compressed, parts
+from minigpt.data.text_files import parts
+from minigpt.data.text_formats import is_compressed
 from minigpt.tokenizers import Tokenizer, bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
 
