@@ -273,6 +273,21 @@ def test_what_a_document_names_is_there(document):
   assert [str(each) for each in named if not each.exists()] == []
 
 
+def test_every_page_is_found_from_the_index():
+  """By a link of it, or of a README that it links to."""
+  index = ROOT / 'docs/README.md'
+
+  def linked(page):
+    targets = LINKED.findall(page.read_text(encoding='utf-8'))
+    return {(page.parent / target).resolve() for target in targets}
+
+  found = linked(index)
+  for page in [p for p in found if p.name == 'README.md']:
+    found |= linked(page)
+  pages = {(ROOT / document).resolve() for document in DOCUMENTS}
+  assert pages - found - {index, ROOT / 'README.md'} == set()
+
+
 @pytest.mark.parametrize('document', DOCUMENTS)
 def test_what_python_blocks_import_is_there(document):
   code = [b.code for b in blocks(document) if b.language == 'python']

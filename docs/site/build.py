@@ -19,7 +19,7 @@ from mkdocs.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name('mkdocs.yml')
-PAGES = ('*.md', 'docs/**/*', 'benchmarks/*.md', 'examples/*/*.md')
+PAGES = ('*.md', 'docs/**/*', 'benchmarks/*.md', 'examples/**/*.md')
 KEPT = {'.md', '.svg', '.png', '.css', '.ipynb', '.yaml', '.py'}
 _LINK = re.compile(r'(!?\[[^\]]*\])\(([^)#:\s]+)(#[^)]*)?\)')
 
