@@ -81,6 +81,7 @@ build/older/ready: .venv/ready
 
 .venv/ready: setup.cfg pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
