@@ -96,7 +96,7 @@ def run_checks(
     with contextlib.closing(open_endpoint()) as endpoint:
       files = _with_tolerance(files, endpoint)
       model = prepare(endpoint, files)
-      generated = f'{model.prompts[0]!r:.40}'
+      generated = f'{model.prompts[0].decode(errors="replace")!r:.40}'
       note(Check('loads and generates', 'pass', generated))
       for name, check in _checks(files).items():
         note(run_check(name, check, model))
@@ -217,7 +217,7 @@ def line(check: Check) -> str:
 def summary(report: Report) -> str:
   """Formats latencies, size and verdict; checks are shown as they finish."""
   lines = [
-    f'{name:<16} {seconds * 1e3:8.1f} ms a request of one row'
+    f'{name:<16} {seconds * 1e3:8.1f} ms per request of one row'
     for name, seconds in report.latency.items()
   ]
   if report.size is not None:

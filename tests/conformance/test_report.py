@@ -93,7 +93,7 @@ def test_the_verdict_names_what_failed():
   checks = [Check('a', 'pass', 'fine'), Check('b', 'fail', 'wrong')]
   found = Report(checks, {'score': 0.25}, 2_500_000)
   assert report.summary(found).splitlines() == [
-    'score               250.0 ms a request of one row',
+    'score               250.0 ms per request of one row',
     '2.5 MB in all files',
     'FAILED: b',
   ]
