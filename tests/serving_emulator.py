@@ -146,9 +146,7 @@ def _http_handler(backend: Backend) -> type:
       self.send_header('Content-Length', str(faults.get('length', len(body))))
       self.end_headers()
       pieces = [body[i : i + 1] for i in range(len(body))]
-      with contextlib.suppress(
-        OSError
-      ):  # The client may have closed the connection.
+      with contextlib.suppress(OSError):  # The client may have gone.
         for piece in pieces if 'drip' in faults else [body]:
           self.wfile.write(piece)
           time.sleep(faults.get('drip', 0))

@@ -1,8 +1,8 @@
-"""The HTTP interface that clients of OpenAI's API know, in front of a model.
+"""An HTTP server with the interface of OpenAI's API, in front of a model.
 
-`app` answers requests, `protocol` reads them and `answers` words the replies;
-`scheduler` lets all that are there share batches. What computes is an
-`Endpoint`: a TensorFlow Serving server, or an export in the same process. Only
-`app` and `run` know of the web framework, Starlette on Uvicorn: both are small,
+`app` has the routes, `protocol` parses requests, `answers` builds the JSON of
+answers, and `scheduler` batches the rows of all requests. An `Endpoint`
+computes: a TensorFlow Serving server, or an export in the same process. Only
+`app` and `run` use the web framework, Starlette on Uvicorn, which is small,
 maintained, and pure Python.
 """

@@ -1,4 +1,4 @@
-"""The JSON of answers, as OpenAI's API words them.
+"""Builds the JSON of answers in the format of OpenAI's API.
 
 https://platform.openai.com/docs/api-reference
 """
@@ -18,7 +18,7 @@ from minigpt.tokenizers import Tokenizer
 
 
 class Writer:
-  """Words the answer to one request for text."""
+  """Builds the answer to one request for text."""
 
   def __init__(
     self,
@@ -31,11 +31,11 @@ class Writer:
     """Begins an answer.
 
     Args:
-      model: its name.
+      model: name of the model.
       tokenizer: of the model.
       is_chat: whether the answers are messages.
-      n_answers: how many there are.
-      wants_logprobs: whether each token's log p is told.
+      n_answers: number of answers to the request.
+      wants_logprobs: whether to report each token's log p.
     """
     self._tokens = tokenizer.tokens
     self._is_chat = is_chat
@@ -49,7 +49,7 @@ class Writer:
     self._offsets = [_Offset() for _ in range(n_answers)]
 
   def event(self, i: int, piece: Piece) -> dict[str, Any]:
-    """Returns what a stream sends when answer `i` has become longer."""
+    """Returns the event of a stream for a new piece of answer `i`."""
     choice: dict[str, Any] = {'index': i, 'finish_reason': piece.finish_reason}
     if self._is_chat:
       role = {} if self._begun[i] else {'role': 'assistant'}
@@ -63,7 +63,7 @@ class Writer:
   def whole(
     self, pieces: Sequence[Sequence[Piece]], n_prompt_tokens: int
   ) -> dict[str, Any]:
-    """Returns the answer that is sent at once, from the pieces of each."""
+    """Returns the answer of a request without streaming."""
     choices: list[dict[str, Any]] = []
     for i, own in enumerate(pieces):
       text = ''.join(piece.text for piece in own)
@@ -80,7 +80,7 @@ class Writer:
     }
 
   def usage_event(self, n_prompt_tokens: int, n_tokens: int) -> dict[str, Any]:
-    """Returns the last event of a stream that is to tell its usage."""
+    """Returns the last event of a stream, if the usage is wanted."""
     counted = usage(n_prompt_tokens, n_tokens)
     return {**self._object([], streams=True), 'usage': counted}
 
@@ -117,7 +117,7 @@ class Writer:
     return {'token': shown, 'logprob': log_prob, 'bytes': list(data)}
 
   def _name(self, token: int) -> str:
-    """Returns a token as text; parts of characters as the API spells them."""
+    """Returns a token as text; partial characters in the API's notation."""
     data = self._tokens[token]
     try:
       return data.decode()
@@ -139,7 +139,7 @@ class _Offset:
 
 
 def usage(n_prompt_tokens: int, n_tokens: int) -> dict[str, int]:
-  """Returns how many tokens were read and generated."""
+  """Returns the numbers of tokens that were read and generated."""
   return {
     'prompt_tokens': n_prompt_tokens,
     'completion_tokens': n_tokens,
@@ -150,9 +150,13 @@ def usage(n_prompt_tokens: int, n_tokens: int) -> dict[str, int]:
 def embeddings(
   model: str, vectors: np.ndarray, form: str, n_prompt_tokens: int
 ) -> dict[str, Any]:
-  """Returns the answer of /v1/embeddings; vectors are f32 [B, D].
+  """Returns the answer of /v1/embeddings.
 
-  In base64 they are little-endian.
+  Args:
+    model: name of the model.
+    vectors: f32 [B, D].
+    form: 'float', or 'base64' for little-endian bytes.
+    n_prompt_tokens: for the usage.
   """
   data: list[dict[str, Any]] = []
   for i, vector in enumerate(vectors):

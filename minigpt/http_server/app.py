@@ -1,6 +1,6 @@
-"""The routes: HTTP on one side, `service` on the other.
+"""The routes: from HTTP requests to calls of `service`.
 
-The one module that imports Starlette.
+Only this module imports Starlette.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from minigpt.http_server.errors import HttpError
 from minigpt.http_server.service import Generation, Service
 
 Handler = Callable[[Request], Awaitable[Response]]
-_GONE = 499  # Nginx's number for a client that did not wait.
-# A body that is too large is read and dropped up to this many times the limit,
-# so that a client that is still sending gets to see the answer.
+_GONE = 499  # Nginx's status for a client that closed the connection.
+# A body that is too large is still read, up to this many times the limit:
+# clients see the answer only after they have sent the body.
 _DRAINED = 32
 
 
 def make(service: Service) -> Starlette:
-  """Returns the application; it closes the service when it is shut down."""
+  """Returns the application; its shutdown closes the service."""
 
   @contextlib.asynccontextmanager
   async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -61,14 +61,14 @@ def make(service: Service) -> Starlette:
 
 
 async def _unknown(request: Request, error: Exception) -> Response:
-  """Answers what no route takes, in the API's form."""
+  """Answers requests that match no route, in the API's format."""
   assert isinstance(error, HTTPException)
   message = f'{request.method} {request.url.path:.100}: {error.detail}'
   return _error(HttpError(error.status_code, message), error.headers)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-  """Answers where there is a bug; Uvicorn logs its traceback."""
+  """Answers after an unexpected exception; Uvicorn logs its traceback."""
   return _error(HttpError(500, f'{type(error).__name__} in the server'))
 
 
@@ -100,7 +100,7 @@ class Routes:
     self._service = service
 
   def counted(self, path: str, handler: Handler) -> Handler:
-    """Returns a handler whose errors are answers, and whose answers count."""
+    """Wraps a handler: turns errors into answers, and counts answers."""
 
     async def handle(request: Request) -> Response:
       started = time.monotonic()
@@ -136,7 +136,7 @@ class Routes:
 
   async def _generate(self, request: Request, is_chat: bool) -> Response:
     body = await self._body(request)
-    # Cutting a long text into tokens would hold up all other clients.
+    # In a thread: encoding a long text would block all other clients.
     generation = await asyncio.to_thread(self._service.read, body, is_chat)
     generation.start()
     if generation.asked.stream:
@@ -189,7 +189,7 @@ class Routes:
     return PlainTextResponse(text, media_type='text/plain; version=0.0.4')
 
   async def _body(self, request: Request) -> dict[str, Any]:
-    """Reads the body, no more of it than may be; raises HttpError."""
+    """Reads the body within the bounds, or raises HttpError."""
     bounds = self._service.bounds
     try:
       data = await asyncio.wait_for(
@@ -215,7 +215,7 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
-  """Returns the answer; None where the client has gone before."""
+  """Waits for the answer; returns None if the client disconnects before."""
 
   async def wait_until_gone() -> None:
     while (await request.receive())['type'] != 'http.disconnect':
@@ -232,10 +232,10 @@ async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
 
 
 class _EventStream(StreamingResponse):
-  """A stream whose source is closed at once when the client goes away.
+  """A stream that closes its source as soon as the client disconnects.
 
   Attributes:
-    on_end: called with the status when it has ended.
+    on_end: called with the status when the stream has ended.
   """
 
   on_end: Callable[[int], None] = staticmethod(lambda status: None)

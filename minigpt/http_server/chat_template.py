@@ -1,7 +1,7 @@
-"""From the messages of a chat to the text that a model continues.
+"""Renders the messages of a chat to a prompt.
 
-The one module that imports Jinja, the language of the templates that models are
-published with (`chat_template` in Hugging Face's files).
+Chat templates, as published with models (`chat_template` in Hugging Face's
+files), are written in Jinja. Only this module imports it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,19 +13,19 @@ Messages = Sequence[dict[str, str]]
 
 
 def load(path: str | Path) -> Callable[[Messages], str]:
-  """Returns the function that a template file describes.
+  """Returns the function of a template file, from messages to a prompt.
 
-  It sees `messages`, and `add_generation_prompt`, which is true.
+  The template gets `messages`, and `add_generation_prompt`, which is true.
 
   Raises:
-    InputError: the file can't be read, is no template, or Jinja is missing.
+    InputError: the file cannot be read, is no template, or Jinja is missing.
   """
   try:
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
   except ImportError as error:
     raise InputError(f"{error}; pip install 'minigpt[serve]'") from None
-  # A template comes with a model, so it may do no more than format.
+  # Sandboxed, as templates come with models from other sources.
   sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
   try:
     template = sandbox.from_string(Path(path).read_text(encoding='utf-8'))

@@ -1,4 +1,4 @@
-"""What is wrong with a request, in the form that clients of OpenAI's API read.
+"""Errors in the format of OpenAI's API.
 
 https://platform.openai.com/docs/guides/error-codes
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 from minigpt.serving.endpoint import EndpointError
 
-# Statuses of what an endpoint answers; anything else is 500.
+# HTTP statuses of the errors of an endpoint; all others are 500.
 _STATUS = {
   'INVALID_ARGUMENT': 400,
   'NOT_FOUND': 404,
@@ -18,12 +18,12 @@ _STATUS = {
 
 
 class HttpError(Exception):
-  """An answer other than 200.
+  """An answer with a status other than 200.
 
   Attributes:
-    status: of HTTP.
+    status: the HTTP status.
     message: for people.
-    param: the field that is wrong.
+    param: the field that is wrong, if there is one.
     code: for programs.
   """
 
@@ -39,7 +39,7 @@ class HttpError(Exception):
     self.param, self.code = param, code
 
   def body(self) -> dict[str, Any]:
-    """Returns the JSON of the answer."""
+    """Returns the body of the answer."""
     kind = 'invalid_request_error' if self.status < 500 else 'server_error'
     if self.status == 429:
       kind = 'rate_limit_error'
@@ -48,6 +48,6 @@ class HttpError(Exception):
 
 
 def of_endpoint(error: EndpointError) -> HttpError:
-  """Returns what a client is told where the model gave no answer."""
+  """Returns the answer to a client for an error of the endpoint."""
   status = _STATUS.get(error.kind, 500)
   return HttpError(status, str(error), code=error.kind.lower())

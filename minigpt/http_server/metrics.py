@@ -11,7 +11,7 @@ _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Histogram:
-  """Counts of values up to each bound."""
+  """A histogram: for each bound, the number of values up to it."""
 
   def __init__(self) -> None:
     self.sum, self.n = 0.0, 0
@@ -24,7 +24,7 @@ class Histogram:
       self.counts[i] += value <= bound
 
   def lines(self, name: str) -> Iterator[str]:
-    """Yields the samples."""
+    """Yields the lines of the text format."""
     for bound, n in zip(_BUCKETS, self.counts, strict=True):
       yield f'{name}_bucket{{le="{bound:g}"}} {n}'
     yield f'{name}_bucket{{le="+Inf"}} {self.n}'
@@ -33,7 +33,7 @@ class Histogram:
 
 
 class Metrics:
-  """What a server has done since it started; any thread may count."""
+  """The metrics of a server since its start; any thread may count."""
 
   def __init__(self) -> None:
     self._lock = threading.Lock()
@@ -46,7 +46,7 @@ class Metrics:
     }
 
   def count_request(self, path: str, status: int, seconds: float) -> None:
-    """Counts an answer; `path` is one of a route."""
+    """Counts an answer; `path` is that of a route."""
     with self._lock:
       self._requests[path, status] += 1
       self._seconds['request'].add(seconds)
@@ -57,7 +57,7 @@ class Metrics:
       self._totals['prompt_tokens'] += n_tokens
 
   def count_first_token(self, seconds: float) -> None:
-    """Counts how long a streamed answer took to begin."""
+    """Counts the time to the first token of a streamed answer."""
     with self._lock:
       self._seconds['first_token'].add(seconds)
 
@@ -68,7 +68,7 @@ class Metrics:
       self._seconds['chunk'].add(seconds)
 
   def text(self, n_active: int, n_waiting: int) -> str:
-    """Returns all metrics; of the rows, how many there are now."""
+    """Returns all metrics as text, with the current numbers of rows."""
     return '\n'.join(self._lines(n_active, n_waiting)) + '\n'
 
   def _lines(self, n_active: int, n_waiting: int) -> Iterator[str]:

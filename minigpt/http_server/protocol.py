@@ -1,7 +1,7 @@
-"""Requests of OpenAI's API: what they may say, and what it means here.
+"""Parses requests of OpenAI's API.
 
-Field by field after https://platform.openai.com/docs/api-reference. A field
-that would change the text and that no model here obeys is refused, not ignored.
+Source: https://platform.openai.com/docs/api-reference. Fields that would change
+the text but are not supported are refused instead of ignored.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from minigpt.http_server.errors import HttpError
 MAX_ROWS = 128  # Answers of one request: prompts times `n`.
 _MAX_STOPS = 4
 _LEGACY_LOGPROBS = 5
-# Fields that change nothing about the text.
+# Fields that do not affect the text.
 _IGNORED = {
   'metadata',
   'prompt_cache_key',
@@ -30,7 +30,7 @@ _IGNORED = {
   'store',
   'user',
 }
-# Fields that would, with the values that ask for nothing.
+# Unsupported fields that would affect the text, with their neutral values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
   'echo': (None, False),
   'frequency_penalty': (None, 0),
@@ -40,7 +40,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
   'tool_choice': (None, 'none'),
   'tools': (None, []),
 }
-# Options of ours that the API has not, by their own names.
+# Sampling options of minigpt that OpenAI's API does not have.
 _OURS = ('top_k', 'min_p', 'repetition_penalty', 'min_new_tokens')
 
 
@@ -49,14 +49,14 @@ _NONE: Grammars = {}
 
 
 class Asked(NamedTuple):
-  """A request for text; each prompt is answered `n` times."""
+  """A parsed request for text; each prompt gets `n` answers."""
 
-  prompts: list[Any]  # text, tokens, or of a chat the messages
+  prompts: list[Any]  # each a text, tokens, or the messages of a chat
   request: Request
   n: int
   stream: bool
   include_usage: bool
-  logprobs: int | None  # alternatives of each token; None: no log p at all
+  logprobs: int | None  # number of alternatives by token; None: no log p
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -75,17 +75,17 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 class Fields:
-  """The fields of a body, each taken out once."""
+  """The fields of a body; `take` removes a field, `finish` refuses the rest."""
 
   def __init__(self, body: Mapping[str, Any]):
     self._left = {k: v for k, v in body.items() if k not in _IGNORED}
 
   def take(self, name: str, kinds: Any, default: Any = None) -> Any:
-    """Returns a field that is one of `kinds`; null is as good as absent."""
+    """Removes and returns a field of the types `kinds`; null means absent."""
     value = self._left.pop(name, None)
     if value is None:
       return default
-    # Python takes true and false for integers; JSON does not.
+    # In Python, a bool is an int; in JSON it is not.
     if not isinstance(value, kinds) or (
       isinstance(value, bool) and kinds is not bool
     ):
@@ -101,7 +101,7 @@ class Fields:
     return value
 
   def finish(self) -> None:
-    """Refuses what is left."""
+    """Refuses the remaining fields, unless they have neutral values."""
     for name, value in self._left.items():
       if name not in _NEUTRAL:
         raise HttpError(400, f'unknown field {name!r:.60}', name)
@@ -113,12 +113,12 @@ class Fields:
 def completion(
   body: Mapping[str, Any], max_tokens: int, grammars: Grammars = _NONE
 ) -> Asked:
-  """Reads a request to /v1/completions.
+  """Parses a request to /v1/completions.
 
   Args:
-    body: parsed.
-    max_tokens: the most that may be asked for.
-    grammars: as the model card has them, by name.
+    body: the JSON object.
+    max_tokens: the largest allowed value of the field.
+    grammars: the grammars of the model card, by name.
   """
   fields = Fields(body)
   prompts = _prompts(fields.take('prompt', (str, list), ''))
@@ -138,7 +138,7 @@ def completion(
 def chat(
   body: Mapping[str, Any], max_tokens: int, grammars: Grammars = _NONE
 ) -> Asked:
-  """Reads a request to /v1/chat/completions; see `completion`."""
+  """Parses a request to /v1/chat/completions; see `completion`."""
   fields = Fields(body)
   messages = [_message(m) for m in fields.take('messages', list, [])]
   if not messages:
@@ -160,7 +160,7 @@ def chat(
 def embedding(
   body: Mapping[str, Any], max_inputs: int
 ) -> tuple[list[str], str]:
-  """Reads a request to /v1/embeddings: the texts, and 'float' or 'base64'."""
+  """Parses a request to /v1/embeddings to texts, and 'float' or 'base64'."""
   fields = Fields(body)
   fields.take('model', str)
   texts = fields.take('input', (str, list))
@@ -183,7 +183,7 @@ def _asked(
   logprobs: int | None,
   grammars: Grammars,
 ) -> Asked:
-  """Reads what both kinds of completions have."""
+  """Parses the fields that completions and chat completions share."""
   fields.take('model', str)
   n = fields.integer('n', 1, 1, MAX_ROWS)
   if n * len(prompts) > MAX_ROWS:
@@ -198,9 +198,9 @@ def _asked(
 
 
 def _grammar(fields: Fields, n_tokens: int, known: Grammars) -> str:
-  """Returns the name of the grammar that is asked for, or ''.
+  """Returns the name of the request's grammar, or ''.
 
-  `response_format` is the API's, `grammar` our own.
+  `response_format` is a field of OpenAI's API, `grammar` one of minigpt's.
   """
   own = fields.take('grammar', str, '')
   field, name, schema = 'grammar', own, None
@@ -230,7 +230,7 @@ def _grammar(fields: Fields, n_tokens: int, known: Grammars) -> str:
 
 
 def _json_schema(form: Mapping[str, Any]) -> tuple[str, Any]:
-  """Returns the name and the schema, or None, of a `response_format`."""
+  """Returns the name and the schema (or None) of a `response_format`."""
   described = form.get('json_schema')
   name = described.get('name') if isinstance(described, dict) else None
   if form.get('type') != 'json_schema' or not isinstance(name, str):
@@ -246,7 +246,7 @@ def _request(fields: Fields, n_tokens: int, grammar: str) -> Request:
     raise HttpError(400, f'stop: give up to {_MAX_STOPS} texts', 'stop')
   values: dict[str, Any] = {'temperature': 1.0, 'top_p': 1.0}
   values['grammar'] = grammar
-  # Without a seed each answer is another one.
+  # Without a seed, each answer is different.
   values['seed'] = fields.take('seed', int, secrets.randbits(62))
   for name in ('temperature', 'top_p', *_OURS):
     kinds = int if SAMPLING_FIELDS[name].is_integer else (int, float)
@@ -256,7 +256,7 @@ def _request(fields: Fields, n_tokens: int, grammar: str) -> Request:
   try:
     request = Request(max_new_tokens=n_tokens, stop=tuple(stop), **values)
     request.check()
-    request.options(MAX_ROWS)  # Fails where a number does not fit its type.
+    request.options(MAX_ROWS)  # Raises if a number does not fit its dtype.
   except (UsageError, OverflowError) as error:
     name = str(error).partition('=')[0]
     raise HttpError(400, str(error), name if name in values else None) from None
@@ -264,7 +264,7 @@ def _request(fields: Fields, n_tokens: int, grammar: str) -> Request:
 
 
 def _prompts(prompt: Any) -> list[Any]:
-  """Returns prompts, each text or tokens: the API knows four forms."""
+  """Returns the prompts, each a text or tokens, from any of the four forms."""
   if isinstance(prompt, str) or (prompt and _is_tokens(prompt)):
     prompt = [prompt]
   if not prompt:
@@ -286,7 +286,7 @@ def _message(message: Any) -> dict[str, str]:
   if not isinstance(message, dict) or not isinstance(message.get('role'), str):
     raise HttpError(400, 'messages: each needs a role', 'messages')
   content = message.get('content')
-  if isinstance(content, list):  # Parts; only text can be read.
+  if isinstance(content, list):  # Parts, of which only text is supported.
     texts = [p.get('text') if isinstance(p, dict) else None for p in content]
     known = [text for text in texts if isinstance(text, str)]
     content = ''.join(known) if len(known) == len(texts) else None
@@ -296,7 +296,7 @@ def _message(message: Any) -> dict[str, str]:
 
 
 def _unicode(text: str, field: str) -> str:
-  """Refuses halves of characters, which JSON can spell."""
+  """Refuses lone surrogates, which JSON can express."""
   try:
     text.encode()
   except UnicodeEncodeError:
@@ -307,6 +307,6 @@ def _unicode(text: str, field: str) -> str:
 
 
 def row_request(asked: Asked, i: int) -> Request:
-  """Returns the request of answer `i`: each has a seed of its own, an int64."""
+  """Returns the request of answer `i`, with a seed of its own, an int64."""
   seed = (asked.request.seed + i + 2**63) % 2**64 - 2**63
   return dataclasses.replace(asked.request, seed=seed)

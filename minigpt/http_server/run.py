@@ -1,6 +1,6 @@
 """Runs the application on a port, until a signal asks it to stop.
 
-The one module that imports Uvicorn.
+Only this module imports Uvicorn.
 """
 
 import json
@@ -18,10 +18,10 @@ from minigpt.http_server.service import Service
 
 
 def listen(host: str, port: int) -> socket.socket:
-  """Returns a socket that listens; port 0 takes a free one.
+  """Returns a listening socket; port 0 chooses a free port.
 
   Raises:
-    InputError: the address can't be used.
+    InputError: the address cannot be used.
   """
   try:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
@@ -29,9 +29,9 @@ def listen(host: str, port: int) -> socket.socket:
   except OSError as error:
     reason = error.strerror or error
     raise InputError(f'{host}:{port} cannot be used ({reason})') from None
-  # Connections inherit it. Asyncio would set it for sockets whose protocol is
-  # named alone, and without it the second packet of an answer waits for the
-  # client to acknowledge the first, which takes it 40 ms.
+  # Connections inherit this option. Without it, the second packet of an answer
+  # waits until the client acknowledges the first, for 40 ms. asyncio sets it
+  # only for sockets that were created with an explicit protocol.
   listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
   return listening
 
@@ -39,12 +39,12 @@ def listen(host: str, port: int) -> socket.socket:
 def server(
   service: Service, max_connections: int, grace_seconds: int
 ) -> uvicorn.Server:
-  """Returns what `run` runs.
+  """Returns the server, for `run`.
 
   Args:
-    service: what answers; it is closed at the end.
-    max_connections: beyond them, requests get 503.
-    grace_seconds: how long answers that have begun may take at the end.
+    service: answers the requests; it is closed at the end.
+    max_connections: further requests get 503.
+    grace_seconds: time for unfinished answers at the end.
   """
 
   def is_full() -> bool:
@@ -68,7 +68,7 @@ def server(
 
 
 class _Protocol(H11Protocol):
-  """HTTP whose refusal of what is no HTTP has the form of the API."""
+  """HTTP/1.1 whose error for malformed requests has the API's format."""
 
   def send_400_response(self, msg: str) -> None:
     body = json.dumps(HttpError(400, msg).body()).encode()
@@ -87,8 +87,8 @@ class _Protocol(H11Protocol):
 
 
 def run(serving: uvicorn.Server, listening: socket.socket) -> None:
-  """Serves until SIGTERM or SIGINT, then finishes what has begun."""
-  # Uvicorn raises the signal again at the end, and exit code 0 is wanted.
+  """Serves until SIGTERM or SIGINT, then finishes the answers in progress."""
+  # Uvicorn raises the signal again at the end; ignore it to exit with 0.
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: None)
   serving.run(sockets=[listening])

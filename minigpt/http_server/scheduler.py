@@ -1,9 +1,9 @@
-"""Rows of all requests, continued together.
+"""Batches the rows of all requests.
 
-One thread asks the model for a chunk of tokens for every row that is there.
-Between two chunks rows that have ended leave, and rows that wait join, so a
-short answer does not wait for a long one, and nobody computes for a client that
-has gone.
+One thread calls the model for a chunk of tokens for all active rows. Between
+two chunks, finished rows leave the batch and waiting rows join. So a short
+answer does not wait for a long one, and rows of disconnected clients are
+dropped.
 """
 
 import collections
@@ -21,8 +21,9 @@ from minigpt.serving import chunks
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer
 
-# Share of a chunk's time for which the next one waits for those who have just
-# got an answer: they often ask again at once, and would miss a whole chunk.
+# After answers have finished, the next chunk waits for this share of a chunk's
+# time: their clients often send another request at once, which would otherwise
+# miss a whole chunk.
 _PATIENCE = 0.2
 
 
@@ -35,21 +36,21 @@ class Token(NamedTuple):
 
 
 class Piece(NamedTuple):
-  """What has become certain of an answer."""
+  """New text of an answer that no stop string can cut off any more."""
 
   text: str
-  tokens: list[Token]  # those that the text up to here is made of
+  tokens: list[Token]  # the new tokens of the text
   finish_reason: str | None  # 'stop' or 'length' in the last piece
-  n_tokens: int  # sampled up to here
+  n_tokens: int  # tokens sampled so far
 
 
 class Job:
-  """One answer in the making.
+  """An answer in progress.
 
   Attributes:
-    row: what the model continues.
-    cancelled: whether nobody wants it any more; set from any thread.
-    streams: whether its reader waits for the first token.
+    row: the state of generation.
+    cancelled: whether the answer is no longer wanted; any thread may set it.
+    streams: whether the client waits for the first token.
   """
 
   def __init__(
@@ -62,10 +63,10 @@ class Job:
     """Prepares an answer.
 
     Args:
-      row: where it starts.
+      row: the state after the prompt.
       tokenizer: of the model.
       deliver: called with each piece, or an error, by the scheduler's thread.
-      streams: whether somebody waits for each piece.
+      streams: whether the client waits for the first token.
     """
     self.row = row
     self.cancelled = False
@@ -73,18 +74,18 @@ class Job:
     self.deliver = deliver
     self._tokenizer = tokenizer
     self._text = Detokenizer(tokenizer, row.request.stop)
-    self._n_bytes = 0  # Of all tokens that came.
+    self._n_bytes = 0  # of all tokens so far
     self._n_sampled = 0
-    # Tokens that a stop string may yet cut off, with where their bytes begin.
+    # Tokens that a stop string may still cut off, by their offset in bytes.
     self._held: collections.deque[tuple[int, Token]] = collections.deque()
 
   @property
   def finished(self) -> bool:
-    """Returns whether the answer needs no more tokens."""
+    """Returns whether the answer needs no further tokens."""
     return self.cancelled or self.row.done or self._text.stopped
 
   def take(self, chunk: chunks.Chunk) -> None:
-    """Adds new tokens, and delivers the text that has become certain."""
+    """Adds new tokens, and delivers the text that they release."""
     end_of_text = self._tokenizer.end_of_text
     text, ended = '', False
     for i, token in enumerate(chunk.tokens.tolist()):
@@ -94,7 +95,7 @@ class Job:
         self._hold(token, chunk, i)
         text += self._text.add([token])
       if self._text.stopped:
-        break  # Whatever else the chunk has, nobody is to see it.
+        break  # The rest of the chunk is not part of the answer.
     if self.row.done:
       text += self._text.finish()
     reason = None
@@ -106,7 +107,7 @@ class Job:
   def _hold(self, token: int, chunk: chunks.Chunk, i: int) -> None:
     others = chunk.alternatives[i].tolist()
     scores = chunk.alternative_log_probs[i].tolist()
-    # A small vocabulary has fewer than were asked for.
+    # A small vocabulary has fewer alternatives than requested.
     known = {t: s for t, s in zip(others, scores, strict=True) if t >= 0}
     said = Token(token, float(chunk.log_probs[i]), known)
     self._held.append((self._n_bytes, said))
@@ -121,15 +122,15 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How much work is taken on."""
+  """Limits of the scheduler."""
 
-  max_batch: int = 8  # rows continued together
-  max_waiting: int = 256  # rows that wait for a place
-  chunk: int = chunks.SIZE  # tokens between two looks at who is there
+  max_batch: int = 8  # rows in a batch
+  max_waiting: int = 256  # rows that may wait to join
+  chunk: int = chunks.SIZE  # tokens generated before rows join or leave
 
 
 class Scheduler:
-  """Continues jobs with one endpoint, until it is closed."""
+  """Runs jobs on one endpoint, until it is closed."""
 
   def __init__(
     self,
@@ -151,10 +152,10 @@ class Scheduler:
     self._thread.start()
 
   def submit(self, jobs: Sequence[Job]) -> None:
-    """Queues jobs, all or none.
+    """Queues all of the jobs, or none.
 
     Raises:
-      HttpError: 429 where too many wait already, 503 when closing.
+      HttpError: 429 if too many wait already, 503 during shutdown.
     """
     with self._changed:
       if self._closing:
@@ -167,12 +168,12 @@ class Scheduler:
       self._changed.notify()
 
   def counts(self) -> tuple[int, int]:
-    """Returns how many rows are continued, and how many wait."""
+    """Returns the numbers of active and of waiting rows."""
     with self._changed:
       return len(self._active), len(self._waiting)
 
   def close(self) -> None:
-    """Finishes what was taken on, then ends the thread."""
+    """Finishes all jobs, then ends the thread."""
     with self._changed:
       self._closing = True
       self._changed.notify()
@@ -187,7 +188,7 @@ class Scheduler:
       self._step(batch)
 
   def _next_batch(self) -> list[Job]:
-    """Waits for work; returns none when closed and done."""
+    """Waits for jobs; returns an empty list when closed and finished."""
     with self._changed:
       n_before = len(self._active)
       self._active = [job for job in self._active if not job.finished]
@@ -205,8 +206,8 @@ class Scheduler:
       return list(self._active)
 
   def _step(self, batch: list[Job]) -> None:
-    """Gives each job a chunk, or its error."""
-    # Who waits for a first token gets it before the others' chunk is full.
+    """Generates a chunk for each job, or delivers an error."""
+    # A first chunk of one token brings streams their first token sooner.
     first = all(job.row.n_sampled == 0 for job in batch)
     n_new = 1 if first and any(job.streams for job in batch) else self._size
     started = time.monotonic()
@@ -222,14 +223,14 @@ class Scheduler:
     for job, chunk in zip(batch, found, strict=True):
       try:
         job.take(chunk)
-      except Exception as error:  # One row must not take the others along.
+      except Exception as error:  # An error in one row must not stop others.
         self._fail([job], error)
 
   def _fail(self, batch: list[Job], error: Exception) -> None:
-    """Tells the job that is at fault; all of them where none can be told."""
+    """Delivers an error to the job that caused it, or to all if unknown."""
     told = _told(error)
     if told.status == 400 and len(batch) > 1:
-      # One bad row fails a batch, so each is tried alone.
+      # One bad row fails the whole batch, so try each row alone.
       for job in batch:
         self._step([job])
       return
@@ -239,7 +240,7 @@ class Scheduler:
 
 
 def _told(error: Exception) -> HttpError:
-  """Returns what a client is told of an error."""
+  """Returns the error that is reported to the client."""
   if isinstance(error, EndpointError):
     return of_endpoint(error)
   if isinstance(error, UsageError | InputError):

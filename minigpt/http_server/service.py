@@ -1,4 +1,4 @@
-"""What the routes do, without any HTTP."""
+"""The service behind the routes, independent of HTTP."""
 
 import asyncio
 import dataclasses
@@ -17,33 +17,33 @@ from minigpt.serving import chunks
 from minigpt.serving.endpoint import Endpoint, EndpointError
 from minigpt.tokenizers import Tokenizer, encode_prompt
 
-_MAX_INPUTS = 64  # Texts of one request for embeddings.
+_MAX_INPUTS = 64  # Texts in a request for embeddings.
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """What is served."""
+  """The model that is served."""
 
   name: str
   endpoint: Endpoint
   tokenizer: Tokenizer
   context_length: int
   created: int = 0  # seconds since 1970
-  template: Callable[[Any], str] | None = None  # of a chat
-  stop: tuple[str, ...] = ()  # ends every answer without a grammar
-  # By name, as the model card has them.
+  template: Callable[[Any], str] | None = None  # from chat messages to a prompt
+  stop: tuple[str, ...] = ()  # stop strings of all answers without a grammar
+  # The grammars of the model card, by name.
   grammars: protocol.Grammars = dataclasses.field(default_factory=dict)
-  compiled_sizes: tuple[int, ...] = ()  # of batches; () without XLA
+  compiled_sizes: tuple[int, ...] = ()  # batch sizes; () without XLA
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-  """How large a request may be."""
+  """Limits of a request."""
 
   body_bytes: int = 1 << 20
   prompt_tokens: int | None = None  # None: the context
   max_tokens: int = 4096
-  body_seconds: float = 30.0  # in which the body must have come
+  body_seconds: float = 30.0  # time to receive the body
 
 
 class Service:
@@ -53,7 +53,7 @@ class Service:
     """Starts the scheduler.
 
     Raises:
-      EndpointError: the model was exported before there were chunks.
+      EndpointError: the export is too old: it has no chunk signatures.
     """
     self.model, self.bounds = model, bounds
     self.metrics = Metrics()
@@ -64,11 +64,11 @@ class Service:
     self._n_embeds_left = limits.max_waiting
 
   def close(self) -> None:
-    """Finishes what was taken on."""
+    """Finishes all answers in progress."""
     self.scheduler.close()
 
   def check_model(self, body: dict[str, Any]) -> None:
-    """Refuses another model than the one that is served."""
+    """Refuses a request for another model than the one served."""
     name = body.get('model')
     if name != self.model.name:
       raise HttpError(
@@ -79,7 +79,7 @@ class Service:
       )
 
   def read(self, body: dict[str, Any], is_chat: bool) -> 'Generation':
-    """Reads a request for text, and cuts its prompts into tokens."""
+    """Parses a request for text, and encodes its prompts."""
     self.check_model(body)
     if is_chat and self.model.template is None:
       raise HttpError(
@@ -95,7 +95,7 @@ class Service:
     return Generation(self, asked, prompts, is_chat)
 
   def _encode(self, prompt: Any, is_chat: bool) -> np.ndarray:
-    """Returns the tokens of text, tokens or messages, int32 [T]."""
+    """Returns the tokens of a prompt (text, tokens or messages), int32 [T]."""
     field = 'messages' if is_chat else 'prompt'
     try:
       if is_chat:
@@ -138,14 +138,14 @@ class Service:
 
 def _with_stop(asked: Asked, stop: tuple[str, ...]) -> Asked:
   request = asked.request
-  if request.grammar:  # Which says itself where a text ends.
+  if request.grammar:  # A grammar decides itself where a text ends.
     return asked
   request = dataclasses.replace(request, stop=(*request.stop, *stop))
   return asked._replace(request=request)
 
 
 class Generation:
-  """One request for text on its way through the scheduler."""
+  """A request for text in progress."""
 
   def __init__(
     self,
@@ -171,7 +171,7 @@ class Generation:
     self._arrived: asyncio.Queue[tuple[int, Piece | HttpError]]
 
   def start(self) -> None:
-    """Queues the rows, within the event loop; raises HttpError."""
+    """Queues the rows; called in the event loop. Raises HttpError."""
     loop, self._arrived = asyncio.get_running_loop(), asyncio.Queue()
 
     def job(i: int) -> Job:
@@ -188,12 +188,12 @@ class Generation:
     self._service.scheduler.submit(self._jobs)
 
   def cancel(self) -> None:
-    """Gives the rows up; the scheduler notices before its next chunk."""
+    """Cancels the rows; the scheduler drops them before its next chunk."""
     for job in self._jobs:
       job.cancelled = True
 
   async def _pieces(self) -> AsyncIterator[tuple[int, Piece]]:
-    """Yields pieces of all answers as they come; raises HttpError."""
+    """Yields pieces of all answers as they arrive; raises HttpError."""
     n_left = self._n_answers
     try:
       while n_left:
@@ -206,14 +206,14 @@ class Generation:
       self.cancel()
 
   async def whole(self) -> dict[str, Any]:
-    """Returns the answer that is sent at once."""
+    """Waits for all answers, and returns the whole JSON."""
     pieces: list[list[Piece]] = [[] for _ in range(self._n_answers)]
     async for i, piece in self._pieces():
       pieces[i].append(piece)
     return self._writer.whole(pieces, self._n_prompt_tokens)
 
   async def events(self) -> AsyncIterator[dict[str, Any]]:
-    """Yields what a stream sends; an error is its last event."""
+    """Yields the events of a stream; an error is its last event."""
     n_tokens = [0] * self._n_answers
     try:
       async for i, piece in self._pieces():

@@ -1,16 +1,16 @@
-"""Attention that hides less work and keeps less memory.
+"""Attention with less work and less memory.
 
-  fused_attention             scores to weights in one pass
-  memory_efficient_attention  keeps no weights for its gradient
-  blockwise_attention         never multiplies what the causal mask hides
+  fused_attention             computes weights from scores in one pass
+  memory_efficient_attention  keeps no attention weights for the gradient
+  blockwise_attention         skips most of the keys that the mask hides
 
-Why: a tape would keep all weights [..., T, S] of every layer, and a causal mask
-hides half of all scores that were computed. An observed model runs the
-definition: no kernel shows its intermediates.
+Why: a tape would keep the attention weights [..., T, S] of every layer, and a
+causal mask discards half of all computed scores. No kernel shows intermediates
+to hooks, so an observed model runs the definition.
 
-Measured on 2 cores of Zen 5 (docs/design/performance_notes.md): the gradient by
-log sums is 2.5% of a training step; `minigpt bench --what=prefill` shows the
-blocks of queries.
+Measured on 2 cores of Zen 5 (docs/design/performance_notes.md): the gradient
+with log sums saves 2.5% of a training step; `minigpt bench --what=prefill`
+shows the effect of blocks.
 
 Shapes: T queries, S keys, K head size.
 """
@@ -29,7 +29,7 @@ from minigpt.model.attention import causal_mask, dot_product_attention
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.layers import dropout, fold_in, sizes
 
-# Fewer save more work, but each block is more code to compile.
+# Queries in a block. Smaller blocks skip more keys, but take longer to compile.
 N_QUERIES = 256
 
 
@@ -51,8 +51,8 @@ def blockwise_attention(
 ) -> tf.Tensor:  # [..., T, K], [..., T, K], [..., T, K] -> [..., T, K]
   """Attends causally in blocks of queries.
 
-  A block is not multiplied with the keys after it: for long sequences half of
-  all work.
+  A block is not multiplied with the keys after it, which saves up to half of
+  the work for long sequences.
   """
   n = q.shape[-2]
   mask = causal_mask(n)
@@ -62,7 +62,7 @@ def blockwise_attention(
   def attend(start: int, q: tf.Tensor) -> tf.Tensor:
     end = start + q.shape[-2]
     visible, key = mask[start:end, :end], fold_in(rng, start)
-    # A slice of everything would be copied by TensorFlow's kernels.
+    # TensorFlow's kernels would copy even a slice of the whole tensor.
     keys, values = (x if end == n else _first(x, end) for x in (k, v))
     return dot_product_attention(
       q, keys, values, visible, False, drop_rate, key
@@ -73,7 +73,7 @@ def blockwise_attention(
 
 
 def _first(x, n):  # [..., T, K] -> [..., n, K]
-  # The gradient of x[..., :n, :] is ten times as slow in TensorFlow's kernels.
+  # In TensorFlow's kernels, the gradient of x[..., :n, :] is ten times slower.
   *leading, _, n_features = sizes(x)
   return tf.slice(x, [0] * len(x.shape), [*leading, n, n_features])
 
@@ -97,10 +97,10 @@ def memory_efficient_attention(
   rng: tf.Tensor | None = None,
   hook: Hook = no_hook,
 ) -> tf.Tensor:  # [..., T, K], [..., S, K], [..., S, K] -> [..., T, K]
-  """Attends, and keeps no weights for the gradient.
+  """Attends without keeping the attention weights for the gradient.
 
-  The gradient multiplies q and k once more, and knows the sums of the
-  exponentials (Dao et al. 2022, appendix B.2).
+  The gradient computes q k' again, and the weights from it with the kept sums
+  of exponentials (Dao et al. 2022, appendix B.2).
   """
   masks = _masks(q, mask, causal)
 
@@ -114,7 +114,8 @@ def memory_efficient_attention(
     y = matmul(drop(w), v)
 
     def gradient(dy):
-      # XLA would merge equal matmuls, and keep what they made.
+      # Without the barrier, XLA would merge this matmul with the first one,
+      # and keep its result until here.
       again = _matmul_qk(depend_on(q, dy), k)
       w = recomputed_weights(again, log_sums, *masks, scale=scale)
       dv = matmul(drop(w), dy, transpose_a=True)
@@ -142,14 +143,14 @@ def fused_attention(
   rng: tf.Tensor | None = None,
   hook: Hook = no_hook,
 ) -> tf.Tensor:  # [..., T, K], [..., S, K], [..., S, K] -> [..., T, K]
-  """Attends, with all that lies between the two matmuls in one program."""
+  """Attends, with one program for everything between the two matmuls."""
   masks = _masks(q, mask, causal)
   weights = attention_weights(_matmul_qk(q, k), *masks, scale=_scale(q))
   return matmul(dropout(weights, drop_rate, rng), v)
 
 
 def _masks(q, mask, causal):
-  """Returns the mask as what is left out of a call where there is none."""
+  """Returns the mask as arguments for a call: a tuple of one, or none."""
   if causal:
     mask = causal_mask(sizes(q)[-2])
   return () if mask is None else (mask,)
@@ -162,8 +163,7 @@ def _scale(q):
 def _matmul_qk(q, k):  # [..., T, K], [..., S, K] -> [..., T, S]
   is_one = q.shape[0] == 1 and q.shape[-2] == 1
   if current().is_whole_xla and is_one and q.dtype == tf.float32:
-    # XLA multiplies the one query of one sequence on one thread, and sums on
-    # all of them.
+    # For a single query, XLA runs a matmul on one thread, but a sum on all.
     return tf.reduce_sum(q * k, -1)[..., None, :]
   return matmul(q, k, transpose_b=True)
 
@@ -177,7 +177,7 @@ def _scores(qk, mask, scale):  # [..., T, S] -> float32 [..., T, S]
 def attention_weights(
   qk: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tf.Tensor:  # [..., T, S] -> [..., T, S]
-  """Computes the softmax of scaled and masked q k', rounded at its end."""
+  """Computes the softmax of scaled and masked q k'; rounds only the result."""
   return tf.cast(tf.nn.softmax(_scores(qk, mask, scale)), qk.dtype)
 
 
@@ -185,7 +185,7 @@ def attention_weights(
 def weights_and_log_sums(
   qk: tf.Tensor, mask: tf.Tensor | None = None, *, scale: float
 ) -> tuple[tf.Tensor, tf.Tensor]:  # [..., T, S] -> [..., T, S], f32 [..., T, 1]
-  """Computes `attention_weights`, and the logs of their divisors."""
+  """Computes `attention_weights`, and the log-sum-exp of each row."""
   weights, log_sums = softmax_and_log_sums(_scores(qk, mask, scale))
   return tf.cast(weights, qk.dtype), log_sums
 
@@ -198,7 +198,7 @@ def recomputed_weights(
   *,
   scale: float,
 ) -> tf.Tensor:  # [..., T, S], float32 [..., T, 1] -> [..., T, S]
-  """Computes the weights of `weights_and_log_sums` again, in one pass."""
+  """Recomputes the weights of `weights_and_log_sums`, in one pass."""
   return tf.cast(tf.exp(_scores(qk, mask, scale) - log_sums), qk.dtype)
 
 
@@ -213,8 +213,8 @@ def scores_gradient(
 ) -> tf.Tensor:  # [..., T, S] twice, [..., T, K] twice -> [..., T, S]
   """Turns the gradient of the weights into the gradient of q k'.
 
-  The softmax takes a weighted mean off `upstream`. It equals y dy, a sum of K
-  terms in place of S.
+  The softmax subtracts from `upstream` its weighted mean. That equals y dy',
+  which sums over K terms instead of S.
   """
   w, dw, y, dy = (tf.cast(x, tf.float32) for x in (weights, upstream, y, dy))
   mean = row_sums(y * dy)

@@ -1,10 +1,10 @@
 """Causal attention as one kernel of cuDNN.
 
-Why: FlashAttention (Dao et al. 2022) writes no scores and weights to memory.
+Why: FlashAttention (Dao et al. 2022) writes no scores or weights to memory.
 
-For: `cuda`, in bfloat16, head sizes of up to 128 that are multiples of 8, and
-no dropout. XLA knows cuDNN's kernel as a custom call, with a gradient of its
-own, and is told of both in JSON (XLA's service/gpu/backend_configs.proto).
+For: `cuda`, in bfloat16, with head sizes up to 128 that are multiples of 8, and
+without dropout. The forward and the backward kernel are custom calls of XLA,
+configured in JSON (XLA's service/gpu/backend_configs.proto).
 
 Measured on an H200: benchmarks/log.md has the rates in training.
 
@@ -20,8 +20,8 @@ from minigpt.compiler import custom_call
 from minigpt.model.attention import dot_product_attention
 from minigpt.model.hooks import no_hook
 
-# What is multiplied, by the dimensions that are summed over. Forward:
-# q k' and w v; backward, by the names that XLA has for them: dk, dq, dv, dw.
+# The contracted dimensions of each matmul, under XLA's names. Forward: q k' and
+# w v; backward: the gradients dk, dq, dv and dw.
 _FORWARD = {'bmm1': (3, 3), 'bmm2': (3, 2)}
 _BACKWARD = {
   'bmm1_grad_gemm1': (2, 2),
@@ -49,7 +49,7 @@ def _supports(q, causal, drop_rate, rng, hook, **_) -> bool:
 def flash_attention(
   q: tf.Tensor, k: tf.Tensor, v: tf.Tensor, *args: Any, **kwargs: Any
 ) -> tf.Tensor:  # bfloat16 [B, H, T, K] each -> [B, H, T, K]
-  """Attends causally; the other arguments are those that `_supports` saw."""
+  """Attends causally; `_supports` has checked the other arguments."""
   return _attend(q, k, v)
 
 
@@ -68,8 +68,8 @@ def _attend(q, k, v):
 
 
 def _call(name, matmuls, operands, results):
-  """Returns the results, each a dtype and a shape, of a kernel of cuDNN."""
-  workspace = (tf.uint8, [0])  # XLA finds out how much the kernel wants.
+  """Calls a kernel of cuDNN; `results` lists dtype and shape of each result."""
+  workspace = (tf.uint8, [0])  # XLA asks cuDNN for the real size.
   *made, _ = custom_call.custom_call(
     f'__cudnn${name}',
     operands,

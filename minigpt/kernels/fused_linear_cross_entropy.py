@@ -1,15 +1,16 @@
-"""A loss of many rows, and its gradient, in the memory of a few rows.
+"""The loss and its gradient in chunks of rows, to save memory.
 
-Why: logits are the largest tensor of a training step: GPT-2 has 206 MB of them
-for 1,024 tokens, and a tape keeps several copies until the backward pass. Here
-each chunk of rows has its logits, its loss and the gradient of both in one go,
-so that all chunks use the same memory.
+Why: logits are the largest tensor of a training step. GPT-2 has 206 MB of them
+for 1,024 tokens, and a tape keeps several copies until the backward pass. Here,
+each chunk of rows computes its logits, its loss and the gradient of both before
+the next chunk begins, so that all chunks use the same memory.
 
-For: all compiled backends, where the logits are large.
+For: all compiled backends, if the logits are large.
 
-Measured on 2 cores of Zen 5, GPT-2 124M: keeping the gradient of few rows'
-logits for one matmul is 5% of a float32 step and 65 MiB less; docs/design/
-performance_notes.md. `minigpt bench --what=train` prints time and memory.
+Measured on 2 cores of Zen 5, GPT-2 124M: if there are few rows, keeping the
+gradient of all logits for one matmul saves 5% of a float32 step and 65 MiB;
+docs/design/performance_notes.md. `minigpt bench --what=train` prints time and
+memory.
 
 Shapes: N rows, D features, S scores of a row.
 """
@@ -26,10 +27,10 @@ from minigpt.model.loss import linear_cross_entropy
 from minigpt.model.params import Params, is_absent
 from minigpt.model.transformer import unembed
 
-# Of float32 logits that a loss has at a time. There are several copies of them.
+# Bytes of a chunk's float32 logits, of which several copies exist.
 LOGITS_BYTES = 64 << 20
-# More would not be faster: the gradient of the head passes through memory for
-# each, and large batches keep so much else that larger chunks count for little.
+# Each chunk reads and writes the gradient of the head, so more chunks would be
+# slower. Large batches need much other memory, so larger chunks matter little.
 MOST_CHUNKS = 8
 
 
@@ -41,9 +42,10 @@ def fused_linear_cross_entropy(
   p: Params,
   config: GPTConfig,
 ) -> tf.Tensor:  # [B, T, D], int [B, T], f32 [B, T] -> []
-  """Sums weighted cross entropies in chunks of at most `LOGITS_BYTES`.
+  """Sums weighted cross entropies in chunks of `LOGITS_BYTES` at most.
 
-  Or of an eighth of all logits, where that is more.
+  There are at most `MOST_CHUNKS` chunks; if they do not suffice, each is
+  larger.
   """
 
   def scores(x, head):
@@ -64,10 +66,11 @@ def fused_linear_cross_entropy(
 
 
 def _keeps_gradient(x):  # [N, D]
-  """Tells whether the gradient of all logits is smaller than two of the head's.
+  """Tells whether to keep the gradient of all logits: if that saves memory.
 
-  The second is the float32 sum that chunks add to. TensorFlow's kernels, unlike
-  XLA, would copy the gradient of the logits.
+  It is compared with what the other way needs: a chunk's gradient of the head,
+  and the float32 sum of these over chunks. TensorFlow's kernels, unlike XLA,
+  would copy the gradient of the logits.
   """
   n_rows, emb_dim = x.shape
   is_smaller = x.dtype.size * n_rows <= (x.dtype.size + 4) * emb_dim
@@ -86,18 +89,18 @@ def chunked_loss(
   """Sums `loss(scores(x, w), *rest)` over chunks of the N rows.
 
   Args:
-    scores: of x [n, ...] and w, [n, S]; linear in both.
-    loss: of scores and what belongs to their rows, []. It must be 0 for a row
-      where `rest` is 0, as the last chunk is filled up with such rows.
-    x: has a gradient, as w has.
-    rest: belongs to the rows of x, and has no gradient.
-    keep: keep the gradient of all scores, [N, S], for one matmul with all of x.
-      Otherwise the gradient of w is summed in float32, chunk by chunk.
+    scores: a function of x [n, ...] and w, linear in both, to scores [n, S].
+    loss: a function of scores and the parts of `rest` for their rows, to [].
+      It must be 0 for rows where `rest` is 0: such rows fill the last chunk.
+    x: the rows; they get a gradient, as does w.
+    *rest: further tensors by row, without gradient.
+    keep: keep the gradient of all scores, [N, S], for one matmul with x.
+      Otherwise sum the gradient of w in float32, chunk by chunk.
   """
   size = -(-x.shape[0] // n_chunks)
   parts = [_cut(part, n_chunks, size) for part in rest]
 
-  def part_of(made, i):  # The loss of a chunk, and the gradient of its scores.
+  def part_of(made, i):  # Returns a chunk's loss and gradient of its scores.
     with tf.GradientTape() as tape:
       tape.watch(made)
       one = loss(made, *(part[i] for part in parts))
@@ -123,7 +126,7 @@ def _cut(x, n_chunks, size):  # [N, ...] -> [chunks, size, ...]
 
 
 def _scored(scores, x, w):
-  """Returns scores, and a function from their gradient to that of x and w."""
+  """Returns scores, and a function from their gradient to those of x and w."""
   with tf.GradientTape() as tape:
     tape.watch([x, w])
     made = scores(x, w)
@@ -131,7 +134,7 @@ def _scored(scores, x, w):
 
 
 def _summed(scores, part_of, n_chunks, x, w):
-  """Returns the loss, its gradient by each chunk of x, and by w in float32."""
+  """Returns the loss, and its gradients by x and w; sums that by w."""
 
   def add(i, total, dw, dx):
     made, gradients = _scored(scores, x[i], w)
@@ -144,14 +147,14 @@ def _summed(scores, part_of, n_chunks, x, w):
 
 
 def _kept(scores, part_of, n_chunks, x, w):
-  """Returns what `_summed` does, by one matmul over all rows each."""
+  """Computes `_summed` with one matmul over all rows for each gradient."""
 
   def add(i, total, d_scores):
     one, d = part_of(scores(x[i], w), i)
     return i + 1, total + one, d_scores.write(i, d)
 
   _, total, d_scores = _loop(add, n_chunks, x.dtype)
-  # Nobody uses these scores themselves: XLA leaves their matmul out.
+  # The scores of this call are unused, so XLA removes their matmul.
   _, gradients = _scored(scores, tf.reshape(x, [-1, *x.shape[2:]]), w)
   return total, *gradients(d_scores.concat())
 

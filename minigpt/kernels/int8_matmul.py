@@ -1,16 +1,16 @@
-"""Matmuls with int8 weights in which the rows are int8 as well.
+"""Matmuls with int8 weights that also round the activations to integers.
 
 Why: processors with VNNI or AMX multiply int8 at several times the speed of
-float32. A single row is not rounded: reading the weights takes its time.
+float32. A single row is not rounded, as reading the weights takes all its time.
 
-For: all compiled backends, with weights that `quantize` made for it. oneDNN
-multiplies in an XLA program of this machine, XLA's own code elsewhere; two
-bytes for a number are as exact as floats, and used where oneDNN multiplies.
+For: all compiled backends, with weights that `quantize` made for it. In an XLA
+program for this machine, oneDNN multiplies; elsewhere, XLA's own code. With
+oneDNN, two bytes per activation are as exact as floats, and fast enough.
 
 Measured on 2 cores of Zen 5, GPT-2 124M, eight sequences: 2.2 times as fast as
 int8 weights cast to floats; `minigpt bench --what=decode --batch_size=8`.
 
-Shapes: M rows, N columns, K what is summed over.
+Shapes: M rows, N columns, K the summed dimension.
 """
 
 import tensorflow as tf
@@ -28,10 +28,10 @@ def _supports(x, p, **_) -> bool:
 
 
 def multiplies_int8(n_rows: int | None, w: Quantized) -> bool:
-  """Tells whether `dynamic_int8_matmul` is faster, or asked for.
+  """Tells whether to use `dynamic_int8_matmul`: if it is faster, or `W8A8`.
 
   Args:
-    n_rows: None where tracing does not know it.
+    n_rows: number of rows; None if unknown while tracing.
     w: the weights.
   """
   if is_absent(w.sums) or n_rows is None or n_rows == 1:
@@ -54,9 +54,9 @@ def dynamic_int8_matmul(
 ) -> tf.Tensor:  # f32 [M, K] by [N, K] -> f32 [M, N]
   """Computes x w', each number of x rounded to two bytes, or one for `W8A8`.
 
-  Dynamic quantization with a zero point (Jacob et al. 2018, section 2.3): a
-  row is unit * levels + zero, and the share of zero is known without x. Bytes
-  are the digits of a level, from -128 to 127.
+  Dynamic quantization with a zero point (Jacob et al. 2018, section 2.3): a row
+  of x is unit * levels + zero, and zero contributes zero times the sums of w. A
+  level is split into base-256 digits, shifted to -128 .. 127 to be int8.
   """
   n_digits = 1 if isinstance(w, W8A8) else 2
   high, low = tf.reduce_max(x, 1, keepdims=True), tf.reduce_min(x, 1, True)
@@ -73,7 +73,7 @@ def dynamic_int8_matmul(
 
 
 def _multiply(digits, w):
-  """Computes `digits w'` of integers from -128 to 127, exactly, as f32."""
+  """Computes `digits w'` exactly, as f32, for digits from -128 to 127."""
   values = tf.convert_to_tensor(w.values)
   if _takes_packed(digits.shape[0], w):
     unsigned = tf.cast(digits + 128, tf.uint8)

@@ -1,9 +1,11 @@
-"""The MLP that keeps its hidden units once for its gradient, before GELU.
+"""An MLP that keeps its hidden units only once for the gradient, before GELU.
 
-Why: a tape keeps them before and after, eight times the residual stream.
+Why: a tape keeps the hidden units before and after GELU, together eight times
+the size of the residual stream.
 
-For: compiled programs that take gradients. Few units are kept twice. For a GPU
-(`cuda`), which has memory, all are, but nothing of which GELU is made.
+For: compiled programs that take gradients. Small hidden layers are kept both
+before and after GELU. So are all for a GPU (`cuda`), which has memory enough,
+but without the intermediates of GELU.
 
 Measured: `minigpt bench --what=train` prints the peak memory.
 """
@@ -26,7 +28,7 @@ def _is_differentiated(hook, **_) -> bool:
 def mlp_with_rematerialized_gelu(
   x: tf.Tensor, p: MLP, hook: Hook = no_hook
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """Computes the MLP, and GELU again for the gradient."""
+  """Computes the MLP; the gradient recomputes GELU."""
   return linear(rematerialized(gelu)(linear(x, p.c_fc)), p.c_proj)
 
 
@@ -34,7 +36,7 @@ def mlp_with_rematerialized_gelu(
 def memory_efficient_mlp(
   x: tf.Tensor, p: MLP, hook: Hook = no_hook
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """Computes the MLP, and its second half again for the gradient."""
+  """Computes the MLP; the gradient recomputes its second half."""
   hidden, project = linear(x, p.c_fc), _project
   if worth_rematerializing(*sizes(hidden)):
     project = rematerialized(_project)

@@ -1,18 +1,18 @@
-"""Matmuls that an XLA program leaves to oneDNN.
+"""oneDNN's matmuls in XLA programs.
 
 Why: XLA multiplies bfloat16 at float32's speed, and widens int8 to 16 bits
-before it multiplies; oneDNN uses a processor's hardware for both. In float32
-XLA is as fast where it reads the first factor as it lies, and slower for
-gradients of weights, keys and values, whose first factor is transposed.
+before it multiplies; oneDNN uses the processor's hardware for both. In float32,
+XLA is as fast, except if the first factor is transposed, as in the gradients of
+weights, keys and values.
 
-For: `xla`. XLA knows oneDNN's matmul as a custom call (XLA's
-service/cpu/onednn_matmul.cc), which TensorFlow's builds for x86 hold. Other
-processors and devices do without it.
+For: `xla`. oneDNN's matmul is a custom call of XLA (XLA's
+service/cpu/onednn_matmul.cc) in TensorFlow's builds for x86. Other processors
+and devices do without it.
 
-Measured on 2 cores of Zen 5: GPT-2 124M trains at 751 tokens/s in bfloat16 for
-614 without, at 466 in float32 for 443 (`minigpt bench --what=train`).
+Measured on 2 cores of Zen 5: GPT-2 124M trains at 751 tokens/s in bfloat16, 614
+without oneDNN; at 466 in float32, 443 without (`minigpt bench --what=train`).
 
-Shapes: M rows, N columns, K what is summed over; `...` alike in both factors.
+Shapes: M rows, N columns, K the summed dimension; `...` equal in both factors.
 """
 
 import functools
@@ -25,16 +25,16 @@ from minigpt.compiler import backend, cpu_features, custom_call, jit
 
 _NAME = '__onednn$matmul'
 
-# A matmul of fewer rows takes as long as reading its weights.
+# With fewer rows, a matmul takes as long as reading its weights.
 _FEWEST_ROWS = 16
-# oneDNN calls the order `BA16a64b4a`: blocks of columns, in them groups of
-# numbers that one instruction multiplies and adds, all of K of them.
+# The layout that oneDNN calls `BA16a64b4a`: blocks of 64 columns; in a block,
+# groups of 4 numbers of K, which one instruction multiplies and adds.
 _BLOCK, _GROUP, _K_BLOCK = 64, 4, 64
 
 
 @functools.cache
 def available() -> bool:
-  """Tells whether XLA knows such matmuls here: it is asked for one, once."""
+  """Tells whether XLA supports these matmuls here, by compiling one, once."""
   if os.environ.get('TF_ENABLE_ONEDNN_OPTS') == '0':
     return False
   if not custom_call.available():
@@ -53,7 +53,7 @@ def onednn_matmul(
   transpose_a: bool = False,
   transpose_b: bool = False,
 ) -> tf.Tensor:  # [..., M, K], [..., K, N] -> [..., M, N]
-  """Multiplies factors whose shapes are known; it has no gradient."""
+  """Multiplies factors of known shapes; it has no gradient."""
   n_rows = a.shape[-1 if transpose_a else -2]
   n_columns = b.shape[-2 if transpose_b else -1]
   config = {'transpose_a': transpose_a, 'transpose_b': transpose_b}
@@ -71,7 +71,7 @@ def matmul(
   transpose_a: bool = False,
   transpose_b: bool = False,
 ) -> tf.Tensor:  # [..., M, K], [..., K, N] -> [..., M, N]
-  """Multiplies floats, by oneDNN or by the compiler, whichever is faster."""
+  """Multiplies floats with oneDNN or the compiler, whichever is faster."""
   if not (_has_choice() and _is_known(a) and _is_known(b)):
     return tf.matmul(a, b, transpose_a, transpose_b)
 
@@ -95,7 +95,7 @@ def matmul(
 
 
 def prefers_onednn(dtype: tf.DType, transpose_a: bool = False) -> bool:
-  """Tells whether oneDNN is faster at such matmuls of what is being traced."""
+  """Tells whether oneDNN is faster at such matmuls in the traced program."""
   is_bfloat16 = dtype == tf.bfloat16
   suits = cpu_features.here().bfloat16 if is_bfloat16 else transpose_a
   return suits and _has_choice()
@@ -110,11 +110,10 @@ def _is_known(x):
 
 
 def suits_few(n_rows: int | None, dtype: tf.DType) -> bool:
-  """Tells whether weights should come first in a matmul with so few rows.
+  """Tells whether w x' is faster than x w', as it is for few rows.
 
-  `w x'` reads w as it lies; for `x w'` all kinds of kernel but oneDNN's, as
-  XLA calls it, rearrange it. XLA multiplies a single row in a loop of its own,
-  in either order.
+  For `x w'`, all kernels but oneDNN's custom call rearrange w; `w x'` reads it
+  in order. For a single row, XLA has a loop of its own, in either order.
   """
   fewest = 2 if backend.current().is_whole_xla else 1
   return fewest <= (n_rows or 1) < _FEWEST_ROWS and not prefers_onednn(dtype)
@@ -126,7 +125,7 @@ def multiplies_int8() -> bool:
 
 
 def pack(w: tf.Tensor) -> tf.Tensor:  # int8 [N, K] -> int8 [a little over N K]
-  """Returns `w` in the order in which oneDNN reads weights of `int8_matmul`."""
+  """Returns `w` in the layout that oneDNN reads in `int8_matmul`."""
   n, k = w.shape
   w = tf.pad(w, [[0, -n % _BLOCK], [0, -k % _K_BLOCK]])
   n_groups = w.shape[1] // _GROUP
@@ -137,18 +136,18 @@ def pack(w: tf.Tensor) -> tf.Tensor:  # int8 [N, K] -> int8 [a little over N K]
 
 def int8_matmul(
   x: tf.Tensor, packed: tf.Tensor, n_out: int
-) -> tf.Tensor:  # uint8 [M, K], what `pack` made of [N, K] -> int32 [M, N]
-  """Computes `x w'` exactly, for sizes that `reads_packed`."""
+) -> tf.Tensor:  # uint8 [M, K], `pack` of int8 [N, K] -> int32 [M, N]
+  """Computes `x w'` exactly; the sizes must pass `reads_packed`."""
   config = {'optimization_config': {'weights_prepacked': True}}
   return _call(x, packed, config, tf.int32, [x.shape[0], n_out])
 
 
 @functools.cache
 def reads_packed(n_rows: int, n_out: int, n_in: int) -> bool:
-  """Tells whether oneDNN reads what `pack` wrote, for matmuls of these sizes.
+  """Tells whether oneDNN reads the layout of `pack` for matmuls of these sizes.
 
-  Nobody promises the order. So it is tried, once for each size, on numbers
-  that would tell.
+  oneDNN does not document the layout. So this function tries it, once for each
+  size, on random numbers.
   """
   if not multiplies_int8():
     return False

@@ -1,13 +1,13 @@
-"""Weights laid out for generation, perhaps in fewer bits.
+"""Quantized weights, and the layout of weights for generation.
 
-Why: a generated token multiplies each matrix by a vector, which takes as long
-as reading the matrix. XLA's loop for that reads memory in order, and on all
-cores, when the weights of an output lie side by side: the `[out, in]` layout.
-Fewer bits are less to read.
+Why: to generate a token, each matrix is multiplied by a vector, which takes as
+long as reading the matrix. XLA's loop for that reads memory in order, and on
+all cores, if the weights of an output are adjacent: the `[out, in]` layout.
+Fewer bits mean less to read.
 
-A quantized tree is a tree of `Quantized` matrices in the places of plain ones.
-Its operations are overloads of the model's, with implementations of their own
-in `prepacked_matmul`, `int8_matmul` and `matmul`.
+A quantized tree has `Quantized` matrices in place of plain ones. Its operations
+are overloads of the model's, with implementations in `prepacked_matmul`,
+`int8_matmul` and `matmul`.
 
 Measured on 2 cores of Zen 5, GPT-2 124M, one sequence: float32 81 tokens/s,
 int8 291 (`minigpt bench --what=decode --weights=int8`).
@@ -38,24 +38,24 @@ from minigpt.model.params import (
 
 
 class Quantized(NamedTuple):
-  """A matrix in the `[out, in]` layout, perhaps in fewer bits.
+  """A matrix in the `[out, in]` layout, possibly in fewer bits.
 
-  It stands for `values` with each row times its scale. A `Linear`'s lies
-  transposed. With `sums`, `int8_matmul` multiplies by it in int8.
+  It stands for `values`, each row multiplied by its scale; the matrix of a
+  `Linear` is transposed. `sums` are present if `int8_matmul` may use it.
   """
 
   values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
   scale: Leaf = ABSENT  # f32 [out] or [V]
-  sums: Leaf = ABSENT  # int32 [out] or [V], of the rows of int8 `values`
-  packed: Leaf = ABSENT  # int8, `values` once more, in oneDNN's order
+  sums: Leaf = ABSENT  # int32 [out] or [V], sums of the rows of `values`
+  packed: Leaf = ABSENT  # int8, a copy of `values` in oneDNN's layout
 
 
 class W8A8(Quantized):
-  """A matrix that multiplies rows rounded to single bytes."""
+  """A matrix for matmuls that also round the activations to 8 bits."""
 
 
 class InOut(Quantized):
-  """A `Linear`'s matrix in the `[in, out]` layout; `scale` is of columns."""
+  """The matrix of a `Linear` in the `[in, out]` layout; scaled by column."""
 
 
 def _is_quantized_linear(p, **_) -> bool:
@@ -71,7 +71,7 @@ def _is_quantized_table(table, **_) -> bool:
 def quantized_linear(
   x: tf.Tensor, p: Linear
 ) -> tf.Tensor:  # [..., in] -> [..., out]
-  """Computes x w' + b, of the matrix that quantized weights stand for."""
+  """Computes x w' + b with the dequantized matrix."""
   w = dequantized(p.w, x.dtype)
   y = tf.matmul(x, w, transpose_b=not isinstance(p.w, InOut))
   return add_bias(y, p.b)
@@ -89,7 +89,7 @@ def dequantized(w: Quantized, dtype: tf.DType) -> tf.Tensor:
 def quantized_logits(
   x: tf.Tensor, table: Quantized
 ) -> tf.Tensor:  # [..., D] -> [..., V]
-  """Compares x with every row of a quantized embedding."""
+  """Computes the dot product of x with every row of a quantized embedding."""
   return quantized_linear(x, Linear(table))
 
 
@@ -112,20 +112,20 @@ def quantize(
   exported: bool = False,
   compiled: bool = True,
 ) -> Params:
-  """Returns the tree with its matrices `[out, in]`, stored as `weights`.
+  """Returns the tree with its matrices in the format `weights`, `[out, in]`.
 
-  Vectors stay as they are.
+  Biases and gains are not changed.
 
   Args:
     p: the tree, or a part of it.
-    weights: one of `config.WEIGHTS`; 'w8a8' is int8 that multiplies in 8 bits.
-    compute_dtype: of the activations; bfloat16 keeps all weights in it.
-    exported: leave out what helps no other process than this one.
-    compiled: XLA will read them; TensorFlow's own kernels, which read them no
-      slower and of several rows faster, get them `[in, out]`.
+    weights: one of `config.WEIGHTS`; 'w8a8' is int8 with 8-bit activations.
+    compute_dtype: dtype of the activations; bfloat16 also stores all weights.
+    exported: leave out copies that help only in this process.
+    compiled: whether XLA will read the weights. Otherwise they are stored
+      `[in, out]`, which TensorFlow's kernels read faster for several rows.
 
   Raises:
-    UsageError: there is no such format, or it computes in float32 alone.
+    UsageError: the format is unknown, or does not support the dtype.
   """
   if weights not in WEIGHTS:
     raise unknown('weights', weights, WEIGHTS)
@@ -150,7 +150,7 @@ def quantize(
 def _in_out(
   store: Callable[[tf.Tensor], Quantized],
 ) -> Callable[[tf.Tensor], InOut]:
-  """Returns `store`, with its result turned around once more."""
+  """Makes `store` return its result in the `[in, out]` layout."""
 
   def store_in_out(w: tf.Tensor) -> InOut:
     stored = store(w)
@@ -164,7 +164,7 @@ def _map_matrices(
   store: Callable[[tf.Tensor], Any],
   store_linear: Callable[[tf.Tensor], Any] | None = None,
 ) -> Any:
-  """Stores each matrix, those of linear layers [out, in] or as they say."""
+  """Applies `store` to each matrix; linear layers' are transposed first."""
   store_linear = store_linear or store
   if isinstance(tree, Linear):
     w = store_linear(tf.transpose(tree.w))
@@ -191,7 +191,7 @@ def int8(w: tf.Tensor) -> Quantized:
 
 
 def _packed(w):
-  """Returns int8 weights with what `int8_matmul` wants to know of them."""
+  """Adds to int8 weights the sums and the packed copy for `int8_matmul`."""
   if not isinstance(w, Quantized) or w.values.dtype != tf.int8:
     return w
   sums = tf.Variable(tf.reduce_sum(tf.cast(w.values, tf.int32), 1))

@@ -1,8 +1,8 @@
-"""Rows that a model continues a few tokens at a time, with `generate_chunk`.
+"""Generation in chunks of a few tokens, with `generate_chunk`.
 
-Nothing about a row stays on the server between two calls: each sends the tokens
-that the model still sees, and how many were sampled. So rows may join and leave
-a batch at every chunk, and what they get is what one call would give them.
+The server keeps no state of a row between two calls: each call sends the tokens
+in the model's context, and how many of them were sampled. So rows may join and
+leave a batch at every chunk, and the result equals that of a single call.
 
 Shapes: B rows, T tokens, N new tokens.
 """
@@ -24,13 +24,13 @@ from minigpt.serving.sampling_inputs import (
 )
 
 SIGNATURE = 'generate_chunk'
-# Tokens of a chunk: fewer cost more, as each chunk reads the prompt again; more
-# keep readers waiting.
+# Tokens in a chunk. Each chunk reads the prompt again, so smaller chunks cost
+# more; larger ones make readers wait longer.
 SIZE = 16
 
 
 class Chunk(NamedTuple):
-  """What a row got from one call."""
+  """The result of one call for a row."""
 
   tokens: np.ndarray  # int32 [N]
   log_probs: np.ndarray  # f32 [N], under the model at temperature 1
@@ -39,21 +39,21 @@ class Chunk(NamedTuple):
   alternative_log_probs: np.ndarray
 
 
-@dataclasses.dataclass(eq=False)  # A row is no other, of equal tokens or not.
+@dataclasses.dataclass(eq=False)  # Rows are compared by identity.
 class Row:
-  """A text that is being continued."""
+  """The state of a text in generation."""
 
-  ids: np.ndarray  # int32 [T], what the model is to read, at least one token
+  ids: np.ndarray  # int32 [T], tokens in the model's context, at least one
   request: Request
-  n_alternatives: int = 0  # to be told of each token, at most 20
+  n_alternatives: int = 0  # alternatives to return for each token, at most 20
   n_sampled: int = 0
   done: bool = False
-  stopped: bool = False  # The model has ended the text, not the request.
-  grammar_state: int = 0  # Where the text stands in its grammar.
+  stopped: bool = False  # the model, not the token limit, has ended the text
+  grammar_state: int = 0  # the state of the text's grammar
 
   @property
   def n_left(self) -> int:
-    """Returns how many tokens the row may still get."""
+    """Returns how many more tokens the request allows."""
     return self.request.max_new_tokens - self.n_sampled
 
   def options(self, n_new: int, version: int) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ class Row:
     }
 
   def grammar_inputs(self) -> dict[str, np.ndarray]:
-    """Returns the inputs, each [1], that say what the text must match."""
+    """Returns the inputs for the grammar, each [1]."""
     return {
       'grammar': np.array([self.request.grammar], object),
       'grammar_state': np.array([self.grammar_state], np.int32),
@@ -80,13 +80,13 @@ class Row:
     }
 
   def take(self, answer: Mapping[str, Any]) -> Chunk:
-    """Takes in the row's part of an answer, and returns what is new.
+    """Adds the row's part of an answer, and returns the new tokens.
 
     Raises:
-      ValueError: the numbers in it do not fit together.
+      ValueError: the numbers in the answer contradict each other.
     """
     n, n_seen = int(answer['num_tokens']), int(answer['next_prompt_len'])
-    # Without a token, whoever asks until the row is done would ask for ever.
+    # An unfinished row must get a token, or the caller would loop for ever.
     n_least = 0 if answer['done'] else 1
     if not n_least <= n <= min(self.n_left, len(answer['tokens'])):
       raise ValueError(f'{n} tokens')
@@ -107,21 +107,21 @@ class Row:
 
 
 def text_tokens(tokens: np.ndarray, end_of_text: int | None) -> np.ndarray:
-  """Returns new tokens without the one that has ended the text."""
+  """Returns new tokens without a final end-of-text token."""
   is_end = len(tokens) > 0 and tokens[-1] == end_of_text
   return tokens[:-1] if is_end else tokens
 
 
 def has_chunks(endpoint: Endpoint) -> bool:
-  """Returns whether a model was exported with the signature."""
+  """Returns whether the export has the signature `generate_chunk`."""
   return SIGNATURE in endpoint.signatures()
 
 
 def limit(endpoint: Endpoint) -> int:
-  """Returns the most tokens that one call can give.
+  """Returns the largest number of tokens that one call can generate.
 
   Raises:
-    EndpointError: the model was exported before there were chunks.
+    EndpointError: the export is too old: it has no such signature.
   """
   outputs = pick(endpoint.signatures(), SIGNATURE).outputs
   with malformed(f'no limit in {SIGNATURE}'):
@@ -133,8 +133,9 @@ def batch_size(n_rows: int, compiled: Sequence[int]) -> int:
 
   Args:
     n_rows: 1 or more.
-    compiled: sizes that a program is compiled for; beyond them it is for powers
-      of two. Empty where nothing is compiled, so that any size will do.
+    compiled: batch sizes for which programs are compiled; larger batches are
+      rounded up to powers of two. Empty if nothing is compiled, so that any
+      size will do.
   """
   if not compiled:
     return n_rows
@@ -148,16 +149,16 @@ def predict(
   n_new: int = SIZE,
   compiled: Sequence[int] = (),
 ) -> list[Chunk]:
-  """Gives each row up to `n_new` more tokens, in one call.
+  """Generates up to `n_new` more tokens for each row, in one call.
 
   Args:
-    endpoint: what computes.
+    endpoint: the export or server.
     rows: at least one.
-    n_new: at most what `limit` says.
-    compiled: sizes of batches, one of which is sent; see `batch_size`.
+    n_new: at most `limit(endpoint)`.
+    compiled: compiled batch sizes; see `batch_size`.
 
   Raises:
-    UsageError: a row sets an option that came after the export.
+    UsageError: a row sets an option that is newer than the export.
     EndpointError: the server gives no answer, or refuses a row.
   """
   requests = [row.request for row in rows]
@@ -182,13 +183,13 @@ def warm_up(
   compiled: Sequence[int],
   least: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
-  """Generates two tokens, so that the first client need not wait longer.
+  """Generates two tokens, so that the first client does not wait longer.
 
   Args:
-    endpoint: what computes.
-    most: rows of a batch.
-    compiled: see `batch_size`; each size up to `most` is compiled.
-    least: the fewest tokens of each grammar, by its name.
+    endpoint: the export or server.
+    most: the largest number of rows in a batch.
+    compiled: see `batch_size`; each size up to `most` is warmed up.
+    least: the fewest tokens of each grammar, by name.
   """
   requests = [Request(max_new_tokens=2, temperature=1.0)]
   for name, n_least in list(least.items())[:1]:
@@ -213,7 +214,7 @@ def _inputs(
   each = [row.options(min(n_new, row.n_left), version) for row in rows]
   if has_grammars:
     each = [o | row.grammar_inputs() for o, row in zip(each, rows, strict=True)]
-  # A compiled program is for one number of strings, and of rows.
+  # A compiled program has a fixed number of strings and of rows.
   n_stops = MAX_STRINGS if compiled else 1
   n_sent = batch_size(len(rows), compiled)
   inputs = {
@@ -221,13 +222,13 @@ def _inputs(
     'stop': _stops([row.request.stop for row in rows], n_stops),
     **{key: np.concatenate([one[key] for one in each]) for key in each[0]},
   }
-  # As a server does, batches are filled up with their first row.
+  # Pad the batch with copies of its first row, as TensorFlow Serving does.
   place = [i if i < len(rows) else 0 for i in range(n_sent)]
   return {key: value[place] for key, value in inputs.items()}
 
 
 def no_grammars(name: str) -> UsageError:
-  """Returns the error where a model was exported without any grammar."""
+  """Returns the error for an export without grammars."""
   return UsageError(
     f'grammar={name}: the model was exported without grammars; export it with '
     f'--grammar={name}=FILE'
@@ -235,10 +236,10 @@ def no_grammars(name: str) -> UsageError:
 
 
 def _stops(stops: Sequence[Sequence[str]], least: int) -> np.ndarray:
-  """Returns the stop strings of rows, object [B, K], '' where there is none.
+  """Returns the stop strings of rows, object [B, K], padded with ''.
 
-  K is at least `least`. What the signature has no room for is left to the
-  reader of the text.
+  K is at least `least`. Strings beyond the signature's limits are left out; the
+  caller must look for these itself.
   """
   sent = [
     [s for s in own if len(s.encode()) <= MAX_BYTES][:MAX_STRINGS]

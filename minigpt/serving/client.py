@@ -4,7 +4,7 @@
   for answer in generate(endpoint, ['ROMEO:'], Request(seed=1)):
     print(answer.text)
 
-`stream` yields the text while it is generated, by requests for a few tokens
+`stream` yields the text while it is generated, with requests for a few tokens
 each.
 """
 
@@ -50,12 +50,14 @@ def connect(
 
   Args:
     target: 'host:port'; a server has one port for each protocol.
+    model: name of the model on the server.
+    protocol: 'grpc' or 'rest'.
     timeout: seconds for each call, until the last byte of its answer; the first
-      one asks for the signatures, too.
+      call includes a request for the signatures.
 
   Raises:
     UsageError: an argument makes no sense.
-    InputError: gRPC is asked for, and tensorflow-serving-api is missing.
+    InputError: tensorflow-serving-api, which gRPC needs, is missing.
   """
   host, _, port = target.rpartition(':')
   is_port = _PORT.fullmatch(port) and 0 < int(port) < 65536
@@ -74,21 +76,21 @@ def connect(
 
 
 class Answer(NamedTuple):
-  """What the model generated for one prompt."""
+  """The answer to one prompt."""
 
   text: str  # up to a stop string of the request
-  tokens: np.ndarray  # int32 [N], of the row; the server knows no such string
+  tokens: np.ndarray  # int32 [N], also those after a stop string
   log_prob: float  # of the tokens, under the model at temperature 1
 
 
 def generate(
   endpoint: Endpoint, prompts: Sequence[str], request: Request
 ) -> list[Answer]:
-  """Continues each prompt; row i samples with seed `request.seed + i`.
+  """Generates text after each prompt; row i has the seed `request.seed + i`.
 
   Raises:
-    UsageError: a value of the request is out of its range, or the model was
-      exported before there was such an option.
+    UsageError: a value of the request is out of its range, or an option is
+      newer than the export.
     EndpointError: the server gives no answer, or refuses a prompt.
   """
   name, version = signature_for('generate', [_check(request)])
@@ -105,7 +107,7 @@ def generate(
       raise
     if request.grammar:
       raise chunks.no_grammars(request.grammar) from None
-    # Named by option: users know these, not the versions of signatures.
+    # Name the option: users do not know the versions of signatures.
     raise UsageError(
       f'{", ".join(sorted(later))}: the model was exported before there was '
       'such an option; export it again, or leave it out'
@@ -124,7 +126,7 @@ def generate(
 
 
 def _read_row(text, tokens, n_tokens, log_prob, stop) -> Answer:
-  """Returns the answer of a row; raises ValueError where it can be none."""
+  """Returns the answer of a row, or raises ValueError if it is malformed."""
   if not 0 <= n_tokens <= len(tokens):
     raise ValueError(f'{n_tokens} of {len(tokens)} tokens')
   text = automaton.until(text, stop).decode('utf-8', 'replace')
@@ -132,7 +134,7 @@ def _read_row(text, tokens, n_tokens, log_prob, stop) -> Answer:
 
 
 def _check(request: Request) -> Request:
-  """Raises UsageError for what no export can do, too."""
+  """Checks a request; refuses options that no export supports."""
   for name, value in request.check().changed():
     if name not in SAMPLING_FIELDS and name not in ('stop', 'grammar'):
       raise UsageError(f'{name}={value}: a server cannot do that; leave it out')
@@ -142,12 +144,12 @@ def _check(request: Request) -> Request:
 def step_inputs(
   answer: Arrays, token: np.ndarray, position: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Returns inputs of `decode_step` for tokens, int [B], at positions.
+  """Returns inputs of `decode_step`.
 
   Args:
-    answer: what `prefill`, or the `decode_step` before, returned.
-    token: int [B].
-    position: int [B].
+    answer: the answer of `prefill` or of the previous `decode_step`.
+    token: int [B], the next token of each row.
+    position: int [B], its position.
   """
   return {
     'token': token.astype(np.int32),
@@ -163,11 +165,10 @@ def stream(
   request: Request,
   model: ExportFiles,
 ) -> Iterator[str]:
-  """Continues one prompt; yields text as soon as it is certain.
+  """Generates text after one prompt; yields text as soon as it is certain.
 
-  The first token is a request of its own, so that it comes early; then each is
-  for 16 tokens, and sends what the model still sees of the text as tokens. A
-  model that was exported before there were chunks yields all text at once.
+  The first request is for one token, so that it comes early; the others are for
+  16 tokens each. An export that is too old for chunks yields all text at once.
 
   Args:
     endpoint: what computes.
@@ -183,7 +184,7 @@ def stream(
     yield generate(endpoint, [prompt], request)[0].text
     return
   size = min(chunks.SIZE, chunks.limit(endpoint))
-  if not request.grammar:  # Which says itself where a text ends.
+  if not request.grammar:  # A grammar decides itself where a text ends.
     request = replace(request, stop=(*request.stop, *model.stop))
   text = Detokenizer(model.tokenizer, request.stop)
   ids = encode_prompt(model.tokenizer, prompt)[-model.context_length :]

@@ -1,7 +1,7 @@
-"""Something that answers the signatures of an exported model.
+"""Endpoints: objects that run the signatures of an exported model.
 
-A server behind gRPC or REST, or the SavedModel itself in a process of its
-own: whoever asks cannot tell which, and so checks and clients fit them all.
+An endpoint is a server behind gRPC or REST, or the SavedModel itself in some
+process. All have the same interface, so checks and clients work with each.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from google.protobuf import json_format, message
 
 from minigpt.errors import InputError, UsageError
 
-Arrays = dict[str, np.ndarray]  # text: an object array of bytes
+Arrays = dict[str, np.ndarray]  # text is an object array of bytes
 _PREDICT = 'tensorflow/serving/predict'
-_LONGEST_WAIT = 30 * 24 * 3600.0  # seconds; far more overflow a socket's timer
-# What reading can raise, of any data.
+_LONGEST_WAIT = 30 * 24 * 3600.0  # Seconds; far more overflow socket timers.
+# Errors that reading malformed data can raise.
 _UNREADABLE = (
   ArithmeticError,
   AttributeError,
@@ -33,7 +33,7 @@ _UNREADABLE = (
 
 
 class EndpointError(InputError):
-  """Says that a request got no answer.
+  """Reports that a request got no answer.
 
   Attributes:
     kind: name of the gRPC status code, as in 'INVALID_ARGUMENT'; 'MALFORMED'
@@ -49,10 +49,10 @@ class EndpointError(InputError):
 
 @contextlib.contextmanager
 def malformed(what: str) -> Iterator[None]:
-  """Makes an EndpointError of what reading an answer raises.
+  """Turns errors while reading an answer into an EndpointError.
 
   Args:
-    what: what the answer is then said to be.
+    what: the beginning of its message, as in 'no answer of generate'.
   """
   try:
     yield
@@ -61,7 +61,7 @@ def malformed(what: str) -> Iterator[None]:
 
 
 def check_timeout(timeout: float) -> float:
-  """Returns seconds to wait, or raises UsageError."""
+  """Returns the timeout in seconds, or raises UsageError."""
   if not 0 < timeout <= _LONGEST_WAIT:
     raise UsageError(
       f'timeout={timeout}: it must be greater than 0 and at most '
@@ -71,35 +71,35 @@ def check_timeout(timeout: float) -> float:
 
 
 class Deadline:
-  """When a call must be over, however many requests it makes."""
+  """The time by which a call must end, with all of its requests."""
 
   def __init__(self, timeout: float):
-    """Sets it so many seconds from now."""
+    """Sets the deadline `timeout` seconds from now."""
     self._timeout = timeout
     self._end = time.monotonic() + timeout
 
   def left(self) -> float:
-    """Returns the seconds that are left; EndpointError where none are."""
+    """Returns the seconds left, or raises EndpointError."""
     seconds = self._end - time.monotonic()
     if seconds <= 0:
       raise self.error()
     return seconds
 
   def error(self) -> EndpointError:
-    """Returns what says that it has passed."""
+    """Returns the error for a deadline that has passed."""
     message = f'no answer within {self._timeout:g} s'
     return EndpointError('DEADLINE_EXCEEDED', message)
 
 
 class Signature(NamedTuple):
-  """Names, types and shapes of a signature's tensors."""
+  """The names, dtypes and shapes of a signature's tensors."""
 
   inputs: dict[str, tf.TensorSpec]
   outputs: dict[str, tf.TensorSpec]
 
 
 class Endpoint(Protocol):
-  """What answers the signatures of a model."""
+  """Runs the signatures of a model."""
 
   def signatures(self) -> dict[str, Signature]:
     """Returns the signatures, or raises EndpointError."""
@@ -109,20 +109,21 @@ class Endpoint(Protocol):
     """Runs one signature.
 
     Args:
-      inputs: arrays, or what makes one; text as str or bytes.
+      signature: name of the signature.
+      inputs: arrays or nested lists by name; text as str or bytes.
 
     Raises:
-      EndpointError: there is no answer, or it says that the request is bad.
+      EndpointError: there is no answer, or the request is refused.
     """
     ...
 
   def close(self) -> None:
-    """Frees what the endpoint holds."""
+    """Releases the resources of the endpoint."""
     ...
 
 
 def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
-  """Reads the SignatureDefs of a SavedModel, but for internal ones."""
+  """Reads the SignatureDefs of a SavedModel, without internal ones."""
   return {
     name: Signature(_specs(each.inputs), _specs(each.outputs))
     for name, each in sorted(definitions.items())
@@ -140,12 +141,12 @@ def _specs(tensors: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
 def to_arrays(
   name: str, signature: Signature, inputs: Mapping[str, Any]
 ) -> Arrays:
-  """Gives each input the type that the signature asks for.
+  """Converts each input to the dtype of the signature.
 
   Raises:
-    UsageError: an input is missing, unknown, or of another type.
+    UsageError: an input is missing, unknown, or of the wrong type.
   """
-  # The server would refuse both too many and too few, less clearly.
+  # The server would refuse both cases too, with a less clear message.
   if set(inputs) != set(signature.inputs):
     raise UsageError(
       f'signature {name} takes {", ".join(signature.inputs)}; '
@@ -167,14 +168,14 @@ def _to_array(name: str, value: Any, dtype: tf.DType) -> np.ndarray:
 
 
 def to_dtype(array: np.ndarray, dtype: tf.DType) -> np.ndarray:
-  """Gives numbers another type.
+  """Converts numbers to a dtype without losing information.
 
   Raises:
-    TypeError: they are of another kind, as 1.5 is for an integer, or text.
-    OverflowError: one is beyond the type's range.
+    TypeError: a value is of another kind, such as text, or 1.5 for integers.
+    OverflowError: a value is beyond the dtype's range.
   """
   kinds = 'iuf' if dtype.is_floating else 'iu' if dtype.is_integer else 'b'
-  # An empty list is of no kind.
+  # NumPy makes floats of an empty list.
   if array.size and array.dtype.kind not in kinds:
     raise TypeError(f'{array.ravel()[0]!r:.60} is of another type')
   with np.errstate(over='ignore'):
@@ -196,7 +197,7 @@ def _to_bytes(text: str | bytes) -> bytes:
 
 
 def pick(signatures: Mapping[str, Signature], name: str) -> Signature:
-  """Raises EndpointError where the model has no such signature."""
+  """Returns a signature by name, or raises EndpointError."""
   if name not in signatures:
     raise EndpointError(
       'NOT_FOUND',
@@ -206,7 +207,7 @@ def pick(signatures: Mapping[str, Signature], name: str) -> Signature:
 
 
 def count_rows(signature: Signature, arrays: Arrays) -> int | None:
-  """Returns how many rows a request has; None where nothing tells."""
+  """Returns the number of rows of a request, or None if it is unknown."""
   for name, spec in signature.inputs.items():
     if spec.shape.rank and spec.shape[0] is None and arrays[name].ndim:
       return len(arrays[name])
@@ -216,10 +217,10 @@ def count_rows(signature: Signature, arrays: Arrays) -> int | None:
 def check_shape(
   spec: tf.TensorSpec, shape: Sequence[int], n_rows: int | None
 ) -> None:
-  """Holds the shape of an output against its signature, and the request.
+  """Compares the shape of an output with its signature and the request.
 
   Raises:
-    ValueError: it is another, or has not as many rows as were asked.
+    ValueError: the shape differs, or has another number of rows.
   """
   if not spec.shape.is_compatible_with(shape):
     raise ValueError(f'{spec.name} has the shape {list(shape)}')

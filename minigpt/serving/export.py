@@ -1,4 +1,4 @@
-"""From a trained run to a published version: graph, weights, model card."""
+"""Exports a trained run as a published version: graph, weights, model card."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -50,12 +50,12 @@ def export(
   Args:
     version: see `versions.publish`.
     keep: see `versions.publish`.
-    report: called with what could not be done and is not needed.
+    report: called with a message for each optional part that is left out.
 
   Raises:
     UsageError: an option is out of its range, or no server could read `base`.
-    InputError: the version exists, or cannot be written; then nothing of it
-      is left behind.
+    InputError: the version exists, or cannot be written; nothing of it is left
+      behind.
   """
   options = options.check()
   _check_kernels(options)
@@ -90,10 +90,10 @@ def export_stablehlo(
   prompt_length: int,
   new_tokens: int,
 ) -> None:
-  """Writes the functions of tokens for other runtimes; see `stablehlo`.
+  """Writes functions of tokens for other runtimes; see `stablehlo`.
 
-  For each batch size `score-B`, the logits of the token after a prompt, and
-  `greedy-B`, the most likely tokens after it.
+  For each batch size B, `score-B` computes the logits of the token after a
+  prompt, and `greedy-B` the most likely tokens after it.
 
   Raises:
     UsageError: a size is out of its range.
@@ -137,7 +137,7 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
     options.grammars,
   )
   signatures = server.signatures()
-  # Nobody takes gradients of an export.
+  # An export is never differentiated.
   plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
   tf.saved_model.save(server, str(scratch), signatures, plain)
   for name, content in trained.tokenizer.assets().items():
@@ -165,7 +165,7 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
 def _listed(
   grammars: Sequence[Grammar], least: Mapping[str, int]
 ) -> dict[str, Any]:
-  """Returns what a card has of grammars; without any it is as ever."""
+  """Returns the field `grammars` of the model card, if there are any."""
   found = {
     grammar.name: grammar.describe() | {'least_tokens': least[grammar.name]}
     for grammar in grammars
@@ -174,7 +174,7 @@ def _listed(
 
 
 def example(tokenizer: Tokenizer) -> str:
-  """Returns a short text that the tokenizer knows."""
+  """Returns a short text of tokens in the vocabulary."""
   return tokenizer.decode(range(min(4, tokenizer.vocab_size)))
 
 
@@ -184,9 +184,9 @@ def loss_change(
   options: Options,
   report: Callable[[str], None] = print,
 ) -> dict[str, float]:
-  """Measures what smaller weights cost, in nats per validation token.
+  """Measures the loss of smaller weights, in nats per validation token.
 
-  Empty where nothing got smaller, or the run's text cannot be read.
+  The result is empty for float32 weights, or if the run's text cannot be read.
   """
   if options.weights == 'float32':
     return {}
@@ -217,7 +217,7 @@ def loss_change(
 
 
 def summary(exported: Exported) -> str:
-  """Describes an export, a line for each thing worth knowing."""
+  """Describes an export in a few lines."""
   path, card = exported
   full = 4 * card['parameters']
   lines = [

@@ -1,4 +1,4 @@
-"""What the files of an export tell of its model, for those who ask a server."""
+"""Reads the files of an export that a client of the server needs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ _CARD = Path('assets.extra', 'model.json')
 
 
 class ExportFiles(NamedTuple):
-  """What a client needs to know of a model."""
+  """The information about a model that a client needs."""
 
   name: str
   tokenizer: Tokenizer
@@ -32,7 +32,7 @@ def read(export_dir: Path) -> ExportFiles:
   """Reads the model card and the tokenizer of a version.
 
   Raises:
-    InputError: they are missing or damaged.
+    InputError: a file is missing or damaged.
   """
   card, path = read_card(export_dir), export_dir / _CARD
   if not card:
@@ -53,24 +53,24 @@ def read(export_dir: Path) -> ExportFiles:
 
 
 def read_card(export_dir: Path) -> dict[str, Any]:
-  """Reads the model card; it is empty where another program exported.
+  """Reads the model card; returns {} for an export of another program.
 
   Raises:
-    InputError: it is damaged.
+    InputError: the card is damaged.
   """
   path = export_dir / _CARD
   return read_json(path) if path.exists() else {}
 
 
 def stops(card: dict[str, Any], path: Path) -> tuple[str, ...]:
-  """Returns the texts that `export --stop` gave.
+  """Returns the stop strings of the export (`export --stop`).
 
   Args:
     card: the model card.
-    path: of its file, or of the export, which an error names.
+    path: of the card or the export, for error messages.
 
   Raises:
-    InputError: they are none.
+    InputError: the card's stop strings are malformed.
   """
   stop = card.get('stop', [])
   if not isinstance(stop, list) or not all(

@@ -1,4 +1,4 @@
-"""The signatures that read a text once and generate nothing.
+"""The signatures that need one forward pass and generate nothing.
 
 Shapes: B rows, T tokens, S cache slots, L layers, V vocabulary.
 """
@@ -23,7 +23,7 @@ from minigpt.tokenizers import Tokenizer, in_graph_base
 
 
 class ForwardSignatures(tf.Module):
-  """A trained model with the signatures that need one pass over a text."""
+  """A trained model with the signatures that need one forward pass."""
 
   def __init__(
     self, p: Params, config: GPTConfig, tokenizer: Tokenizer, pads: bool
@@ -31,19 +31,19 @@ class ForwardSignatures(tf.Module):
     """Keeps the model and its tokenizer.
 
     Args:
-      p: the parameters, quantized or not.
-      config: the model's shape.
+      p: the parameters, which may be quantized.
+      config: of the model.
       tokenizer: of the model.
-      pads: fill prompts up to the whole context, as XLA needs one shape.
+      pads: pad prompts to the whole context, as XLA needs a fixed shape.
     """
     super().__init__(name='server')
     self.prompts = PromptReader(tokenizer, config, pads)
     self.params, self._config = p, config
 
   def score(self, text: tf.Tensor) -> Tensors:
-    """Computes how likely each text is, after its first token."""
+    """Computes the log-probability of each text, given its first token."""
     read = self.prompts.texts(text, 'text', self._config.context_length + 1)
-    # The last token is predicted, not read; a lone token reads itself.
+    # The last token is only predicted; a text of one token reads that token.
     n_read = tf.maximum(sizes(read.ids)[1] - 1, 1)
     hidden, _ = self._hidden(read.ids[:, :n_read])
     targets = tf.pad(read.ids, [[0, 0], [0, 1]])[:, 1 : n_read + 1]
@@ -55,7 +55,7 @@ class ForwardSignatures(tf.Module):
       nats = cross_entropy(self._unembed(hidden), targets)
       return tf.reduce_sum(tf.where(is_scored, -nats, 0.0))
 
-    # Row by row: the logits of a whole batch could fill the memory.
+    # Row by row, as the logits of a whole batch could exceed the memory.
     log_prob = tf.map_fn(
       log_prob_of,
       (hidden, targets, is_scored),
@@ -82,7 +82,7 @@ class ForwardSignatures(tf.Module):
     }
 
   def next_token(self, prompt: tf.Tensor, k: tf.Tensor) -> Tensors:
-    """Returns the `k` most likely next tokens, the best first."""
+    """Returns the `k` most likely next tokens, best first."""
     k = require_at_most(k, WIDTH, 'k', 1)
     read = self.prompts.texts(prompt, 'prompt')
     hidden, _ = self._hidden(read.ids, query_index=read.length - 1)
@@ -99,7 +99,7 @@ class ForwardSignatures(tf.Module):
     }
 
   def prefill(self, ids: tf.Tensor, prompt_len: tf.Tensor) -> Tensors:
-    """Computes logits and caches, for a client that samples by itself."""
+    """Computes logits and caches, for clients that sample themselves."""
     read = self.prompts.ids(ids, prompt_len)
     hidden, caches = self._hidden(read.ids, query_index=read.length - 1)
     answer = self._logits_and_caches(hidden, caches)
@@ -112,7 +112,7 @@ class ForwardSignatures(tf.Module):
     keys: tf.Tensor,
     values: tf.Tensor,
   ) -> Tensors:
-    """Computes one more token a row; the caches return one slot longer."""
+    """Adds one token to each row; returns logits and caches of S + 1 slots."""
     n_slots = tf.shape(keys)[3]
     values = require_same_slots(values, n_slots)
     token = self.prompts.require_ids(token, 'token')
@@ -139,7 +139,7 @@ class ForwardSignatures(tf.Module):
     return self._logits_and_caches(hidden, caches)
 
   def attention(self, prompt: tf.Tensor) -> Tensors:
-    """Returns how much each token looks at each, in every layer and head.
+    """Returns the attention weights of every layer and head.
 
     Rows and columns beyond a prompt's tokens are 0; all other rows sum to 1.
     """

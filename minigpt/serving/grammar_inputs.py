@@ -14,18 +14,18 @@ from minigpt.serving.input_checks import Tensors, require
 
 
 class Begun(NamedTuple):
-  """Inputs for rows that may have begun before."""
+  """The grammar inputs of a chunk, for rows that may have begun earlier."""
 
-  grammar: tf.Tensor  # string [B], the name; '' is none
-  grammar_state: tf.Tensor  # int32 [B], where a row goes on; 0: from the start
+  grammar: tf.Tensor  # string [B], the name; '': no grammar
+  grammar_state: tf.Tensor  # int32 [B], the row's state; 0: at the start
   num_left: tf.Tensor  # int32 [B], tokens that the answer may still have
 
 
 class GrammarReader:
-  """Looks up what requests name; all of it stands in the export's graph."""
+  """Looks up the grammars that requests name, in the export's graph."""
 
   def __init__(self, table: GrammarTable):
-    """Keeps the table as tensors."""
+    """Stores the table as tensors."""
     self._names = table.names
     self._start = tf.constant([FREE, *table.start])
     self._owner = tf.constant(table.owner)
@@ -35,10 +35,10 @@ class GrammarReader:
   def read(
     self, grammar: tf.Tensor, options: Tensors
   ) -> tuple[tf.Tensor, Constraint]:
-    """Returns the state of each row, int32 [B], and what it has to keep to.
+    """Returns the first state of each row, int32 [B], and the constraint.
 
     Args:
-      grammar: string [B], the name; '' is none.
+      grammar: string [B], the name; '': no grammar.
       options: the sampling options, each [B].
     """
     which = self._which(grammar)
@@ -54,13 +54,13 @@ class GrammarReader:
     options: Tensors,
     n_before: tf.Tensor,
   ) -> tuple[tf.Tensor, Constraint]:
-    """Returns what `read` does, for rows that may have begun before.
+    """Returns the states and the constraint of rows that may have begun.
 
     Args:
-      begun: what the rows are under, and where they stand.
+      begun: the grammars and the states of the rows.
       stop: string [B, K].
       options: the sampling options, each [B].
-      n_before: int32 [B], tokens that were sampled before.
+      n_before: int32 [B], tokens sampled in earlier chunks.
     """
     which, n_left = self._which(begun.grammar), begun.num_left
     _require_free(which, options['min_new_tokens'], 'min_new_tokens')
@@ -78,7 +78,7 @@ class GrammarReader:
     return state, limited._replace(limit=n_before + limited.limit)
 
   def _limited(self, state, n_left, field):
-    """Returns the constraint of rows with so many tokens left, if enough."""
+    """Returns the constraint of rows with `n_left` tokens left, if enough."""
     n_least = tf.gather(self.tables.distance, state)
     rule = tf.strings.join(
       ['must be ', tf.strings.as_string(n_least), ' or more for its grammar']
@@ -87,7 +87,7 @@ class GrammarReader:
     return Constraint(self.tables, n_left)
 
   def _which(self, grammar):
-    """Returns the number of each row's grammar, int32 [B]; 0 is none."""
+    """Returns the number of each row's grammar, int32 [B]; 0: no grammar."""
     names = tf.constant(['', *self._names])
     same = grammar[:, None] == names
     grammar = require(
@@ -112,6 +112,6 @@ class GrammarReader:
 
 
 def _require_free(which: tf.Tensor, n: tf.Tensor, field: str) -> None:
-  """Refuses what ends a text, or keeps it from ending, beside a grammar."""
+  """Refuses options about the end of a text together with a grammar."""
   rule = 'must be left out with a grammar, which says where a text ends'
   require((which == 0) | (n <= 0), n, field, rule)

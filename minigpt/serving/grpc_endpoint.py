@@ -1,7 +1,7 @@
 """TensorFlow Serving's protocol buffers: requests over gRPC, warm-up records.
 
-The one module that imports `tensorflow-serving-api`, and only where `api` is
-called: `pip install 'minigpt[serve]'`.
+Only this module imports `tensorflow-serving-api` (`pip install
+'minigpt[serve]'`), and only when `api` is called.
 """
 
 import math
@@ -28,7 +28,7 @@ from minigpt.serving.endpoint import (
 )
 
 _SERVICE = '/tensorflow.serving.PredictionService'
-# Cache tensors of a request for one more token exceed gRPC's 4 MB.
+# The caches in a request of `decode_step` exceed gRPC's default of 4 MB.
 _OPTIONS = [
   ('grpc.max_receive_message_length', -1),
   ('grpc.max_send_message_length', -1),
@@ -39,7 +39,7 @@ def api() -> types.SimpleNamespace:
   """Returns the stubs, and gRPC itself.
 
   Raises:
-    InputError: they are not installed.
+    InputError: the package is not installed.
   """
   try:
     import grpc
@@ -65,10 +65,10 @@ def api() -> types.SimpleNamespace:
 
 
 def warmup_records(path: Path) -> Iterator[tuple[str, Arrays]]:
-  """Yields signature and inputs of each request replayed at loading.
+  """Yields the signature and the inputs of each warm-up request.
 
   Raises:
-    InputError: the file is damaged, or a record is no request to predict.
+    InputError: the file is damaged, or a record is not a predict request.
   """
   new_log = api().PredictionLog
   try:
@@ -81,7 +81,7 @@ def warmup_records(path: Path) -> Iterator[tuple[str, Arrays]]:
       yield request.model_spec.signature_name or 'serving_default', inputs
   except InputError:
     raise
-  except Exception as error:  # protobuf's own, which has no public name
+  except Exception as error:  # Protobuf's error has no public name.
     reason = ' '.join(str(error).split())
     raise InputError(f'{path} is damaged ({reason:.200})') from None
 
@@ -115,7 +115,7 @@ class GrpcEndpoint:
 
   def predict(self, signature: str, inputs: Mapping[str, Any]) -> Arrays:
     """Runs one signature; see `Endpoint`."""
-    # Asked of the server once; without it, types would be guessed.
+    # The signature tells the dtypes; otherwise they would have to be guessed.
     deadline = Deadline(self._timeout)
     spec = pick(self._known_signatures(deadline), signature)
     request = self._api.PredictRequest()
@@ -138,7 +138,7 @@ class GrpcEndpoint:
     self._channel.close()
 
   def _call(self, deadline: Deadline, method: str, request: Any) -> bytes:
-    # The stub would log a traceback where it can't read an answer.
+    # Not the stub, which logs a traceback for malformed answers.
     ask = self._channel.unary_unary(f'{_SERVICE}/{method}')
     try:
       return ask(request.SerializeToString(), timeout=deadline.left())
@@ -152,15 +152,15 @@ def _to_array(
   spec: tf.TensorSpec,
   n_rows: int | None,
 ) -> np.ndarray:
-  """Reads an output, once it is what the signature says."""
-  if name not in outputs:  # A map of protobuf makes what it lacks.
+  """Reads an output, and checks it against the signature."""
+  if name not in outputs:  # A protobuf map would create a missing entry.
     raise KeyError(name)
   proto = outputs[name]
   if proto.dtype != spec.dtype.as_datatype_enum:
     raise TypeError(f'{name} is of type {proto.dtype}')
   shape = [dim.size for dim in proto.tensor_shape.dim]
   check_shape(spec, shape, n_rows)
-  # TensorFlow repeats the last value, however many a shape claims.
+  # TensorFlow repeats the last value to fill any shape, so check the number.
   n_values = _count_values(proto, spec.dtype)
   if n_values != math.prod(shape):
     raise ValueError(f'{name} has {n_values} values for the shape {shape}')

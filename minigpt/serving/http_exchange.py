@@ -1,7 +1,7 @@
-"""One HTTP request that is over within its time, with any server.
+"""One HTTP request with a deadline that holds for any server.
 
-A socket's timeout is for each packet, and looking up a name has none. So a
-thread of its own asks, and is given up when the time is over.
+A socket's timeout applies to each packet, and name resolution has none. So the
+request runs in a thread of its own, which is abandoned at the deadline.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ def exchange(
 
   Args:
     target: 'host:port'.
-    deadline: by which the answer's last byte must have come.
-    method: of HTTP, as in 'GET'.
+    deadline: by which the last byte of the answer must arrive.
+    method: the HTTP method.
     path: of the resource.
     body: of the request.
 
   Raises:
-    EndpointError: there is no answer, or what comes is no HTTP.
+    EndpointError: there is no answer, or it is not HTTP.
   """
   connection = _Connection(target, timeout=deadline.left())
   outcomes: queue.SimpleQueue[tuple[int, bytes] | EndpointError]
@@ -65,7 +65,7 @@ class _Connection(http.client.HTTPConnection):
     self._link = self.sock
 
   def hang_up(self) -> None:
-    """Ends it; whoever waits for a packet then gets none."""
+    """Shuts the connection down, which ends a blocking read."""
     if self._link:
       with contextlib.suppress(OSError):
         self._link.shutdown(socket.SHUT_RDWR)
@@ -90,9 +90,9 @@ def _ask(
   except OSError as error:
     reason = error.strerror or error
     failure = EndpointError('UNAVAILABLE', f'{where}: {reason}')
-  except UnicodeError as error:  # A name that no host can have.
+  except UnicodeError as error:  # An invalid host name.
     failure = EndpointError('UNAVAILABLE', f'{where}: {error!s:.100}')
-  except ValueError as error:  # A chunk of negative length, for one.
+  except ValueError as error:  # For example, a chunk of negative length.
     failure = EndpointError('MALFORMED', f'{where}: no HTTP ({error!r:.100})')
   finally:
     connection.close()
@@ -100,7 +100,7 @@ def _ask(
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-  # Asked for everything, it would take the memory that the header claims.
+  # In pieces: read() would allocate as much memory as the header claims.
   body = b''.join(iter(lambda: response.read(_PIECE), b''))
   if response.length:
     raise http.client.IncompleteRead(body, response.length)

@@ -1,7 +1,6 @@
-"""Checks of requests within the graph.
+"""Checks of requests, as part of the graph.
 
-What is wrong with a request fails it with INVALID_ARGUMENT and the name of the
-field.
+A bad request fails with INVALID_ARGUMENT and the name of the field.
 
 Shapes: B rows.
 """
@@ -18,7 +17,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 class Check(NamedTuple):
-  """A rule that an input must keep to."""
+  """A rule for an input."""
 
   holds: tf.Tensor  # bool [B] or [B, T]
   value: tf.Tensor  # of the same shape
@@ -29,10 +28,10 @@ class Check(NamedTuple):
 def require(
   holds: tf.Tensor, value: tf.Tensor, field: str, rule: str | tf.Tensor
 ) -> tf.Tensor:
-  """Returns `value` [B], once `holds` [B] is true in all rows.
+  """Returns `value` [B], and asserts that `holds` [B] is true in all rows.
 
-  Otherwise it fails with INVALID_ARGUMENT, the field, a value, and the rule,
-  which may be another one in each row.
+  Otherwise the request fails with INVALID_ARGUMENT, and a message with the
+  field, the first wrong value and the rule, which may differ by row.
   """
   wrong = tf.where(~holds)[:1]
   if tf.is_tensor(rule):
@@ -45,15 +44,15 @@ def require(
 def require_at_most(
   value: tf.Tensor, most: int, field: str, least: int
 ) -> tf.Tensor:
-  """Returns `value` [B], once it lies between `least` and `most`."""
+  """Returns `value` [B], and asserts that it lies in [least, most]."""
   rule = f'must lie in [{least}, {most}]'
   return require((value >= least) & (value <= most), value, field, rule)
 
 
 def require_all(checks: Sequence[Check]) -> list[tf.Tensor]:
-  """Returns the values [B], once each holds in all rows.
+  """Returns the values [B], and asserts that each holds in all rows.
 
-  One assertion for all: a server prepares each operation of a signature.
+  One assertion serves all checks, as each operation takes the server time.
   """
   wrong = tf.where(~tf.stack([check.holds for check in checks]))[:1]
   which = wrong[:, 0]
@@ -69,7 +68,7 @@ def require_all(checks: Sequence[Check]) -> list[tf.Tensor]:
 
 
 def _require_none(wrong, value, field, rule):
-  """Asserts that there is no index in `wrong`, [0 or 1, rank]."""
+  """Asserts that `wrong`, [0 or 1, rank], contains no index."""
   row = tf.strings.as_string(wrong[:, 0])
   if value.dtype != tf.string:
     value = tf.strings.as_string(value)
@@ -79,7 +78,7 @@ def _require_none(wrong, value, field, rule):
 
 
 def require_stops(stop: tf.Tensor) -> tf.Tensor:  # string [B, K] -> [B, K]
-  """Returns stop strings, once there are not too many, and none is too long."""
+  """Returns stop strings, and asserts that number and lengths are allowed."""
   n_strings = tf.fill([tf.shape(stop)[0]], tf.shape(stop)[1])
   n_bytes = tf.reduce_max(tf.pad(tf.strings.length(stop), [[0, 0], [0, 1]]), 1)
   for n, most, unit in (
@@ -93,7 +92,7 @@ def require_stops(stop: tf.Tensor) -> tf.Tensor:  # string [B, K] -> [B, K]
 
 
 def same_rows(inputs: Tensors) -> Tensors:
-  """Returns the inputs, once all have as many rows as the first."""
+  """Returns the inputs, and asserts that all have the same number of rows."""
   names = list(inputs)
   n_rows = tf.stack([_n_rows(x) for x in inputs.values()])
   other = tf.where(n_rows != n_rows[0])[:1, 0]
@@ -113,7 +112,12 @@ def _n_rows(x: tf.Tensor) -> tf.Tensor:
 
 
 def require_same_slots(values: tf.Tensor, n_slots: tf.Tensor) -> tf.Tensor:
-  """Returns a cache's values [B, L, H, S, K], once S is that of the keys."""
+  """Returns a cache's values, and asserts that they have as many slots as keys.
+
+  Args:
+    values: [B, L, H, S, K].
+    n_slots: S of the keys.
+  """
   n = tf.shape(values)[3]
   checked = tf.debugging.Assert(
     n == n_slots, ['values and keys must have as many slots:', n, n_slots]
@@ -123,9 +127,9 @@ def require_same_slots(values: tf.Tensor, n_slots: tf.Tensor) -> tf.Tensor:
 
 
 def complete_options(given: Tensors, n_rows: tf.Tensor, limit: int) -> Tensors:
-  """Returns all sampling options, once those that are given are in range.
+  """Returns all sampling options, and asserts that the given ones are in range.
 
-  Fails where `Request.check` would refuse a value.
+  It refuses the same values as `Request.check`.
 
   Args:
     given: options [B] by name; the others get their defaults.
@@ -136,7 +140,7 @@ def complete_options(given: Tensors, n_rows: tf.Tensor, limit: int) -> Tensors:
     name: tf.fill([n_rows], tf.constant(field.default, field.dtype))
     for name, field in SAMPLING_FIELDS.items()
   } | given
-  # The export's own limit is tighter than the one of a request.
+  # The export's limit of new tokens is lower than that of a request.
   own = SAMPLING_FIELDS['max_new_tokens']._replace(range=Range(1, limit))
   checks = [
     Check(field.accepts(options[name], options), options[name], name, rule)

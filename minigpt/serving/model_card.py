@@ -1,4 +1,4 @@
-"""What a reader of an export should know, for people and for machines."""
+"""The model card of an export, for people and for programs."""
 
 import dataclasses
 import json
@@ -20,12 +20,12 @@ def card(
   signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
   **more: Any,
 ) -> dict[str, Any]:
-  """Returns all about an export that its graph does not tell, for JSON.
+  """Returns the fields of the model card, for JSON.
 
   Args:
     trained: the run.
     signatures: of the export.
-    more: what the exporter chose and measured.
+    **more: options and measurements of the export.
   """
   run, _, tokenizer, checkpoint = trained
   return {
@@ -79,13 +79,13 @@ def git_commit() -> str | None:
 
 
 def write(folder: Path, fields: dict[str, Any]) -> None:
-  """Writes `model.json` and, of the same content, `MODEL_CARD.md`."""
+  """Writes `model.json`, and `MODEL_CARD.md` with the same content."""
   (folder / 'model.json').write_text(json.dumps(fields, indent=2) + '\n')
   (folder / 'MODEL_CARD.md').write_text(markdown(fields), encoding='utf-8')
 
 
 def markdown(fields: dict[str, Any]) -> str:
-  """Writes a card as tables."""
+  """Formats a card as Markdown tables."""
   plain = {k: v for k, v in fields.items() if not isinstance(v, dict)}
   nested = {k: fields[k] for k in ('versions', 'model', 'data', 'train')}
   parts = [
@@ -112,7 +112,7 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-  """Returns a value on one line and in one cell, with any content."""
+  """Formats any value for a cell: on one line, with `|` escaped."""
   return ' '.join(str(value).split()).replace('|', '\\|')
 
 

@@ -1,4 +1,4 @@
-"""How a model is exported; without TensorFlow, so that flags come of it."""
+"""Options of an export; needs no TensorFlow, so that flags can use it."""
 
 from typing import NamedTuple
 
@@ -7,30 +7,27 @@ from minigpt.errors import UsageError, unknown
 from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
 
-# Limits of what is allowed, far above what is of use. An answer's buffer has
-# room for the longest, and a batch is made for each size when a server starts.
+# Limits far above useful values. Every answer has a buffer for the longest one,
+# and a server computes a warm-up batch of each size when it starts.
 _MOST_NEW_TOKENS = 2**20
 _MOST_ROWS = 2**16
 
 
 class Options(NamedTuple):
-  """How a model is exported.
-
-  Raises UsageError from `check` where a value is out of its range.
-  """
+  """Options of an export; `check` raises UsageError for invalid values."""
 
   weights: str = 'float32'
   max_new_tokens_limit: int = 256
   stop: tuple[str, ...] = ()
   batch_sizes: tuple[int, ...] = (1, 2, 4, 8)
-  eval_batches: int = 20  # batches for the cost of smaller weights; 0: all
+  eval_batches: int = 20  # to measure the loss of smaller weights; 0: all
   xla: bool = False
   attention: bool = False  # also export the signature `attention`
   compute_dtype: str = 'float32'  # of the matmuls with weights
-  grammars: tuple[Grammar, ...] = ()  # that a request can name
+  grammars: tuple[Grammar, ...] = ()  # those that requests can name
 
   def check(self) -> 'Options':
-    """Returns the options as they are carried out, or raises UsageError."""
+    """Returns the options in normal form, or raises UsageError."""
     self._check_compute_dtype()
     if self.weights not in STORED_WEIGHTS:
       raise unknown('weights', self.weights, STORED_WEIGHTS)
@@ -49,7 +46,8 @@ class Options(NamedTuple):
       raise UsageError(
         f'eval_batches={self.eval_batches}: it must be 0 or more'
       )
-    # A lone stop is a tuple of one, and weights are kept as they multiply.
+    # In normal form, a single stop string is a tuple, and weights are stored in
+    # the dtype of the matmuls.
     stop = Request(stop=self.stop).check().stop
     is_wide = self.compute_dtype == 'float32'
     weights = self.weights if is_wide else self.compute_dtype

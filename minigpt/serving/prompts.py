@@ -1,4 +1,4 @@
-"""From the texts or tokens of a request to what the model reads.
+"""Turns the texts or tokens of a request into tokens for the model.
 
 Shapes: B rows, T tokens.
 """
@@ -12,20 +12,20 @@ from minigpt.model.layers import sizes
 from minigpt.serving.input_checks import require
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
-# GPT-2's tokenizer takes more than ten seconds for as many without a blank.
+# GPT-2's tokenizer takes over ten seconds for this many bytes without a blank.
 _MOST_BYTES = 2**20
 
 
 class Prompt(NamedTuple):
-  """What the model reads."""
+  """The tokens that the model reads."""
 
   ids: tf.Tensor  # int32 [B, T]; 0 past a row's length
   length: tf.Tensor  # int32 [B], at least 1
-  num_dropped: tf.Tensor  # int32 [B], tokens before these that did not fit
+  num_dropped: tf.Tensor  # int32 [B], earlier tokens that did not fit
 
 
 class PromptReader(tf.Module):
-  """Encodes texts, and cuts tokens to the end that fits into the context."""
+  """Encodes texts, and keeps the last tokens that fit into the context."""
 
   def __init__(self, tokenizer: Tokenizer, config: GPTConfig, pads: bool):
     """Keeps the in-graph tokenizer.
@@ -33,7 +33,7 @@ class PromptReader(tf.Module):
     Args:
       tokenizer: of the model.
       config: of the model.
-      pads: pad all prompts to the context, so that shapes are known.
+      pads: pad all prompts to the context, for a fixed shape.
     """
     super().__init__(name='prompts')
     self.tokenizer = tokenizer.in_graph()
@@ -44,12 +44,12 @@ class PromptReader(tf.Module):
   def texts(
     self, text: tf.Tensor, field: str, limit: int | None = None
   ) -> Prompt:
-    """Encodes texts, string [B]; an empty one is the boundary before it.
+    """Encodes texts; an empty text becomes the token `boundary`.
 
     Args:
-      text: UTF-8, of at most a megabyte each.
-      field: the input that errors name.
-      limit: tokens that fit; None: the context.
+      text: string [B], UTF-8, of at most a megabyte each.
+      field: the input's name, for error messages.
+      limit: how many tokens to keep; None: the context.
     """
     text = _short(text, field)
     in_graph_base.check_utf8(text, field)
@@ -64,7 +64,7 @@ class PromptReader(tf.Module):
     return self._kept(ids, length, limit)
 
   def ids(self, ids: tf.Tensor, length: tf.Tensor) -> Prompt:
-    """Takes tokens, int32 [B, T], and how many of each row count."""
+    """Checks tokens, int32 [B, T], of which each row uses `length` [B]."""
     n_ids = tf.shape(ids)[1]
     length = require(
       (length > 0) & (length <= n_ids),
@@ -76,7 +76,7 @@ class PromptReader(tf.Module):
     return prompt._replace(ids=self.require_ids(prompt.ids, 'ids'))
 
   def require_ids(self, ids: tf.Tensor, field: str) -> tf.Tensor:
-    """Returns tokens, once all of them are in the vocabulary."""
+    """Returns tokens, and asserts that all are in the vocabulary."""
     n = self._config.vocab_size
     return require((ids >= 0) & (ids < n), ids, field, f'must lie in [0, {n})')
 
@@ -90,7 +90,7 @@ class PromptReader(tf.Module):
 
 
 def _short(text: tf.Tensor, field: str) -> tf.Tensor:
-  """Returns texts, once none of them would hold up the server for long."""
+  """Returns texts, and asserts that none is so long as to block the server."""
   n_bytes = tf.strings.length(text)
   rule = f'must be at most {_MOST_BYTES} bytes'
   checked = require(n_bytes <= _MOST_BYTES, n_bytes, f'length of {field}', rule)
@@ -99,8 +99,8 @@ def _short(text: tf.Tensor, field: str) -> tf.Tensor:
 
 
 def _fill_empty(ids: tf.Tensor, length: tf.Tensor, boundary: int):
-  """Gives each row without a token the boundary: int32 [B, T], int32 [B]."""
-  # Where no row has a token, there is no column yet.
+  """Puts the boundary into rows without a token: int32 [B, T], int32 [B]."""
+  # If no row has a token, there is no column yet.
   ids = tf.pad(ids, [[0, 0], [0, tf.cast(sizes(ids)[1] == 0, tf.int32)]])
   first = tf.where(length == 0, boundary, ids[:, 0])
   ids = tf.concat([first[:, None], ids[:, 1:]], 1)
@@ -114,7 +114,7 @@ def keep_end(ids: tf.Tensor, length: tf.Tensor, limit: int) -> Prompt:
   n_kept = tf.minimum(sizes(ids)[1], limit)
   place = tf.range(n_kept)[None, :]
   is_token = place < length[:, None]
-  # Rows move left by what they lose; beyond their end any index will do.
+  # Rows shift left by what they drop; past their end, any index will do.
   source = tf.where(is_token, place + dropped[:, None], 0)
   ids = tf.where(is_token, tf.gather(ids, source, batch_dims=1), 0)
   return Prompt(ids, length, dropped)

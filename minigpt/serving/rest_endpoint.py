@@ -25,7 +25,7 @@ from minigpt.serving.endpoint import (
 )
 from minigpt.serving.http_exchange import exchange
 
-# HTTP statuses that the server makes of gRPC's codes, read backwards.
+# gRPC's codes by the HTTP statuses to which the server maps them.
 _KINDS = {
   400: 'INVALID_ARGUMENT',
   404: 'NOT_FOUND',
@@ -105,7 +105,7 @@ class RestEndpoint:
 
 
 def _to_json(array: np.ndarray) -> Any:
-  """Turns text into base64, the form that any bytes have in JSON."""
+  """Converts to JSON; text becomes base64, which allows any bytes."""
   if array.dtype != object:
     return array.tolist()
   encode = np.frompyfunc(
@@ -117,7 +117,7 @@ def _to_json(array: np.ndarray) -> Any:
 def _read_outputs(
   outputs: Any, signature: Signature, n_rows: int | None
 ) -> Arrays:
-  if len(signature.outputs) == 1:  # The server leaves a lone name out.
+  if len(signature.outputs) == 1:  # The server omits the name of a single one.
     outputs = {next(iter(signature.outputs)): outputs}
   return {
     name: _from_json(outputs[name], spec, n_rows)
@@ -132,7 +132,7 @@ def _from_json(
     decode = np.frompyfunc(_text, 1, 1)
     array = np.asarray(decode(np.array(value, object)), object)
   else:
-    # Its own type first: asked for one, NumPy makes numbers of text and null.
+    # Not np.array(value, dtype), which would parse text, and null as NaN.
     array = to_dtype(np.array(value), spec.dtype)
   check_shape(spec, array.shape, n_rows)
   return array

@@ -1,9 +1,9 @@
-"""Sampling options as inputs of signatures, one version after the other.
+"""Sampling options as inputs of signatures, in versions.
 
-A server refuses a request with more or fewer inputs than the signature has. So
-a signature never gets another input: options that come later make a signature
-of their own, and `generate` stays what clients of old know. A client asks for
-the oldest version that takes all it wants, and so agrees with old exports too.
+A server refuses a request whose inputs are not exactly those of the signature.
+So a signature never gets a new input: new options create a new version of it,
+and existing clients keep using the old one. A client uses the oldest version
+that has all options of its request, and so works with old exports too.
 """
 
 from collections.abc import Container, Sequence
@@ -15,16 +15,16 @@ from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS, SamplingField
 
 _MARK = '_v'
-# The version of `SAMPLING_FIELDS` that a signature came with, which has its
-# plain name; the others have been there from the start.
+# The first version of signatures that were added later; that version has the
+# plain name. All others exist since version 1.
 _FIRST = {'generate_chunk': 2}
-# Signatures of exports with grammars, which have an input for them, came later.
+# Signatures with an input for grammars, which were added later too.
 _WITH_GRAMMAR = '_grammar'
 _FIRST_WITH_GRAMMAR = 2
 
 
 def versions(base: str = 'generate') -> range:
-  """Returns the versions that an export has of a signature."""
+  """Returns the versions of a signature that an export has."""
   newest = max(field.since for field in SAMPLING_FIELDS.values())
   return range(_first(base), newest + 1)
 
@@ -41,32 +41,32 @@ def with_grammar(base: str) -> str:
 
 
 def signature_name(base: str, version: int) -> str:
-  """Returns 'generate' for its first version, then 'generate_v2' and so on."""
+  """Returns 'generate' for the first version, then 'generate_v2' and so on."""
   return base if version <= _first(base) else f'{base}{_MARK}{version}'
 
 
 def base_name(signature: str) -> str:
-  """Returns 'generate' for each of its versions."""
+  """Returns 'generate' for every version of it."""
   return signature.partition(_MARK)[0]
 
 
 def fields_of(version: int) -> dict[str, SamplingField]:
-  """Returns the options that signatures of a version take."""
+  """Returns the options that the signatures of a version have."""
   return {n: f for n, f in SAMPLING_FIELDS.items() if f.since <= version}
 
 
 def needed_version(request: Request) -> int:
-  """Returns the oldest version that takes what the request sets."""
+  """Returns the oldest version with all options that the request sets."""
   fields = (SAMPLING_FIELDS.get(name) for name, _ in request.changed())
   return max((field.since for field in fields if field), default=1)
 
 
 def signature_for(base: str, requests: Sequence[Request]) -> tuple[str, int]:
-  """Returns the oldest signature that takes what requests set, and its version.
+  """Returns the oldest signature with all options of requests, and its version.
 
   Args:
-    base: its name without grammars, in its first version.
-    requests: of a batch; one with a grammar makes it a signature for these.
+    base: the plain name of the signature.
+    requests: of a batch; if one names a grammar, the signature has grammars.
   """
   if any(request.grammar for request in requests):
     base = with_grammar(base)
@@ -84,15 +84,15 @@ def newest_version(signatures: Container[str]) -> int:
 def sampling_inputs(
   request: Request, n_rows: int, version: int = 1
 ) -> dict[str, np.ndarray]:
-  """Returns the inputs, each [B], that say how prompts are continued.
+  """Returns the sampling options of a request as inputs, each [B].
 
   Args:
-    request: its other options are left out.
+    request: the request; options that are not sampling options are left out.
     n_rows: B.
     version: of the signature.
 
   Raises:
-    UsageError: the request sets an option that came later.
+    UsageError: the request sets an option newer than the version.
   """
   known = fields_of(version)
   for name, value in request.changed():

@@ -9,11 +9,12 @@ from google.protobuf import text_encoding
 
 from minigpt.runtime.atomic_io import write_text
 
-_ENQUEUED = 256  # batches
-# What a server with --enable_per_model_batching_parameters reads in a version
-# (kBatchingParamsFilename in tensorflow_serving's bundle_factory_util.cc).
+_ENQUEUED = 256  # Batches in the server's queue.
+# A server with --enable_per_model_batching_parameters reads this file in a
+# version's folder (kBatchingParamsFilename in tensorflow_serving's
+# bundle_factory_util.cc).
 BATCHING_FILE = 'batching_params.pbtxt'
-# Elsewhere an export in bfloat16 does not load, or its first request fails.
+# On other servers, an export in bfloat16 does not load, or its requests fail.
 BFLOAT16_NEEDS = (
   'TensorFlow for x86 and a processor with AVX-512, best AVX512-BF16 or AMX'
 )
@@ -25,7 +26,7 @@ def write_serving_config(
   """Writes `models.config` and `batching.config` into `base`.
 
   Returns:
-    the command that serves the model with both.
+    The command that serves the model with both files.
   """
   write_text(base / 'models.config', models_config(name))
   write_text(base / 'batching.config', batching_config(batch_sizes))
@@ -47,15 +48,15 @@ def models_config(name: str) -> str:
 
 
 def batching_config(batch_sizes: Sequence[int]) -> str:
-  """Returns BatchingParameters: requests that wait share a batch.
+  """Returns BatchingParameters, by which waiting requests share a batch.
 
-  A request beyond the largest batch is split. Then `max_batch_size` is the
-  limit of a request, and `max_execution_batch_size` that of a batch
+  A request with more rows than the largest batch is split. With splitting,
+  `max_batch_size` limits a request, and `max_execution_batch_size` a batch
   (tensorflow/core/kernels/batching_util/shared_batch_scheduler.h).
   """
   allowed = ''.join(f'allowed_batch_sizes: {n}\n' for n in batch_sizes)
   largest = max(batch_sizes)
-  # One request must not fill the queue.
+  # Half of the queue, so that one request cannot fill it.
   return f"""max_batch_size {{ value: {largest * _ENQUEUED // 2} }}
 enable_large_batch_splitting {{ value: true }}
 max_execution_batch_size {{ value: {largest} }}
@@ -71,11 +72,11 @@ def docker_command(base: Path, name: str, xla: bool) -> str:
   source = _csv_field(f'source={base.resolve()}')
   target = _csv_field(f'target=/models/{name}')
   folder = f'/models/{name}'
-  # Generation can outlast the 30 s that REST waits by default.
+  # Generation may take longer than REST's default timeout of 30 s.
   options = [
     ('docker', 'run', '--rm', '-p', '8500:8500', '-p', '8501:8501'),
     ('--mount', f'type=bind,{source},{target},readonly'),
-    # A server of an older TensorFlow may lack operations of this one.
+    # A server with an older TensorFlow may lack operations.
     ('-e', f'MODEL_NAME={name}', f'tensorflow/serving:{tf.__version__}'),
     (f'--model_config_file={folder}/models.config',),
     (f'--batching_parameters_file={folder}/batching.config',),

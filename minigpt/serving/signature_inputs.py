@@ -1,4 +1,4 @@
-"""The inputs of each signature, as `tf.function` takes them.
+"""The inputs of each signature, as specs for `tf.function`.
 
 docs/reference/signatures.md describes them.
 """
@@ -23,9 +23,9 @@ def signature_inputs(
   """Returns the inputs of each signature, by its name.
 
   Args:
-    config: the model's shape.
-    grammars: add signatures whose rows can name a grammar.
-    attention: add the signature that shows what looks at what.
+    config: of the model.
+    grammars: add the signatures with grammars.
+    attention: add the signature `attention`.
   """
   prompt = {'prompt': _rows(tf.string)}
   text = {'text': _rows(tf.string)}
@@ -44,7 +44,7 @@ def signature_inputs(
 
 
 def _generating(grammars: bool) -> dict[str, Inputs]:
-  """Returns the inputs of all versions of what generates."""
+  """Returns the inputs of all versions of the signatures that generate."""
   chunk = {
     'num_sampled': _rows(tf.int32),
     'num_alternatives': _rows(tf.int32),
@@ -65,7 +65,7 @@ def _generating(grammars: bool) -> dict[str, Inputs]:
 
 
 def _with_grammars(prompts: dict[str, Inputs]) -> dict[str, Inputs]:
-  """Returns the inputs of the signatures that also take a grammar."""
+  """Returns the inputs of the signatures with grammars."""
   grammar = {'grammar': _rows(tf.string)}
   resumed = {'grammar_state': _rows(tf.int32), 'num_left': _rows(tf.int32)}
   more = {'generate_chunk': grammar | resumed}
@@ -94,12 +94,12 @@ def _options(version: int) -> Inputs:
 
 
 def _rows(dtype: tf.DType, *shape: int | None) -> tf.TensorSpec:
-  """Returns the spec of an input with any number of rows."""
+  """Returns the spec of an input [B, *shape]."""
   return tf.TensorSpec([None, *shape], dtype)
 
 
 def _named(inputs: Inputs) -> Inputs:
-  """Names each spec, as a SavedModel's inputs take their names from these."""
+  """Names each spec: a SavedModel takes the names of its inputs from them."""
   return {
     name: tf.TensorSpec(spec.shape, spec.dtype, name)
     for name, spec in inputs.items()

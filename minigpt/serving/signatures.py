@@ -1,12 +1,12 @@
 """The model as a SavedModel: text in, text out, on an unmodified server.
 
-Here are the signatures that generate; those that read a text once are in
-`forward_signatures`, the inputs of all in `signature_inputs`. Every signature
-takes named tensors whose first dimension is the batch, and answers with such
-tensors; docs/reference/signatures.md describes them.
+This module has the signatures that generate; `forward_signatures` has those of
+a single forward pass, `signature_inputs` the inputs of all. The inputs and
+outputs of a signature are named tensors with the batch as first dimension;
+docs/reference/signatures.md describes them.
 
-An unmodified TensorFlow Serving compiles nothing with XLA, so nothing here asks
-for it, unless the export is made for XLA: then its loop over tokens is one
+An unmodified TensorFlow Serving does not run XLA, so no signature uses it. The
+exception is an export made for XLA, whose decoding loop is compiled to one
 program for each batch size.
 
 Shapes: B rows, T tokens, N new tokens, V vocabulary.
@@ -45,7 +45,7 @@ from minigpt.serving.sampling_inputs import base_name
 from minigpt.serving.signature_inputs import signature_inputs
 from minigpt.tokenizers import Tokenizer, in_graph_base
 
-CHUNK_LIMIT = 64  # Of new tokens in one call of `generate_chunk`.
+CHUNK_LIMIT = 64  # New tokens in one call of `generate_chunk`.
 
 
 class Server(ForwardSignatures):
@@ -66,18 +66,18 @@ class Server(ForwardSignatures):
     """Keeps the model and its tokenizer.
 
     Args:
-      p: the parameters, quantized or not.
-      config: the model's shape.
+      p: the parameters, which may be quantized.
+      config: of the model.
       tokenizer: of the model.
-      max_new_tokens_limit: N; no row is continued further.
-      stop: texts of which each ends an answer.
-      xla: compile the loop over tokens, for prompts padded to the context.
-      attention: add the signature that shows what looks at what.
-      compute_dtype: of matmuls; bfloat16, if the weights are, takes oneDNN.
-      grammars: add signatures with which a row can name one of them.
+      max_new_tokens_limit: N, the largest number of new tokens.
+      stop: stop strings, each of which ends an answer.
+      xla: compile the decoding loop with XLA, and pad prompts to the context.
+      attention: add the signature `attention`.
+      compute_dtype: dtype of matmuls; bfloat16 needs oneDNN's kernels.
+      grammars: grammars that rows can name, in signatures of their own.
 
     Raises:
-      UsageError, InputError: a limit, a stop or a grammar can't be used.
+      UsageError, InputError: a limit, a stop string or a grammar is invalid.
     """
     super().__init__(p, config, tokenizer, pads=xla)
     self._end_of_text = tokenizer.end_of_text
@@ -91,7 +91,7 @@ class Server(ForwardSignatures):
     self._chunk_loop = self._compiled(self._generate_chunk)
 
   def least_tokens(self) -> dict[str, int]:
-    """Returns the fewest tokens of a text of each grammar, by its name."""
+    """Returns the fewest tokens of an answer by the name of its grammar."""
     return dict(self._grammars.least) if self._grammars else {}
 
   @property
@@ -100,12 +100,12 @@ class Server(ForwardSignatures):
 
   def _compiled(self, loop):
     mode = 'xla' if self._xla else self._mode
-    # In a partial, as each function that is an attribute is exported by itself,
-    # besides the signatures that call it.
+    # A SavedModel also exports every tf.function that is an attribute; the
+    # partial hides it.
     return functools.partial(jit.compiled(loop, mode, inference=True))
 
   def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """Returns what `tf.saved_model.save` takes, by name."""
+    """Returns the signatures for `tf.saved_model.save`, by name."""
     inputs = signature_inputs(
       self._config, bool(self._grammars), self._shows_attention
     )
@@ -115,14 +115,14 @@ class Server(ForwardSignatures):
     compute = getattr(self, base_name(name))
 
     def signature(**inputs):
-      # In the order of the specs, which is the order of the arguments.
+      # In the order of the specs, which is that of the arguments.
       return compute(**same_rows({key: inputs[key] for key in specs}))
 
     graph = jit.compiled(signature, self._mode, inference=True)
     return graph.get_concrete_function(**specs)
 
   def serving_default(self, prompt: tf.Tensor) -> Tensors:
-    """Continues texts as `generate` does, with the defaults of a request."""
+    """Generates after prompts, with the default options of a request."""
     n_new = min(SAMPLING_FIELDS['max_new_tokens'].default, self._limit)
     answer = self.generate(
       prompt, max_new_tokens=tf.fill(tf.shape(prompt), n_new)
@@ -130,19 +130,19 @@ class Server(ForwardSignatures):
     return {name: answer[name] for name in ('text', 'text_bytes')}
 
   def generate(self, prompt: tf.Tensor, **options: tf.Tensor) -> Tensors:
-    """Continues texts; `SAMPLING_FIELDS` has the options, each [B]."""
+    """Generates after prompts; options are those of `SAMPLING_FIELDS`, [B]."""
     return self._generate(self.prompts.texts(prompt, 'prompt'), options)
 
   def generate_ids(
     self, ids: tf.Tensor, prompt_len: tf.Tensor, **options: tf.Tensor
   ) -> Tensors:
-    """Continues tokens; `SAMPLING_FIELDS` has the options, each [B]."""
+    """Generates after tokens; options are those of `SAMPLING_FIELDS`, [B]."""
     return self._generate(self.prompts.ids(ids, prompt_len), options)
 
   def generate_grammar(
     self, prompt: tf.Tensor, grammar: tf.Tensor, **options: tf.Tensor
   ) -> Tensors:
-    """Continues texts as `generate` does; `grammar` is [B], names or ''."""
+    """Generates as `generate` does; `grammar` [B] has names or ''."""
     return self._generate(
       self.prompts.texts(prompt, 'prompt'), options, grammar
     )
@@ -154,7 +154,7 @@ class Server(ForwardSignatures):
     grammar: tf.Tensor,
     **options: tf.Tensor,
   ) -> Tensors:
-    """Continues tokens as `generate_ids` does; see `generate_grammar`."""
+    """Generates as `generate_ids` does; see `generate_grammar`."""
     return self._generate(self.prompts.ids(ids, prompt_len), options, grammar)
 
   def generate_chunk(
@@ -166,10 +166,10 @@ class Server(ForwardSignatures):
     stop: tf.Tensor,
     **options: tf.Tensor,
   ) -> Tensors:
-    """Goes on with texts of which `num_sampled` tokens were sampled before.
+    """Continues texts of which `num_sampled` tokens were sampled earlier.
 
-    So calls for a few tokens each sample what one call would. All inputs are
-    [B], but `ids`, [B, T], and `stop`, [B, K].
+    Several calls for a few tokens sample the same as one call. All inputs are
+    [B], except `ids`, [B, T], and `stop`, [B, K].
     """
     prompt = self.prompts.ids(ids, prompt_len)
     return self._chunk(prompt, num_sampled, num_alternatives, stop, options)
@@ -186,11 +186,11 @@ class Server(ForwardSignatures):
     num_left: tf.Tensor,
     **options: tf.Tensor,
   ) -> Tensors:
-    """Goes on as `generate_chunk` does, under the grammar of each row.
+    """Continues as `generate_chunk` does, under the grammar of each row.
 
-    `grammar_state` is 0 at the beginning, and then what came before as
-    `next_grammar_state`; `num_left` is how many tokens the answer may still
-    have, these among them. All are [B].
+    `grammar_state` is 0 at first, and then the last `next_grammar_state`;
+    `num_left` is how many tokens the answer may still have, including those of
+    this call. All are [B].
     """
     prompt = self.prompts.ids(ids, prompt_len)
     begun = Begun(grammar, grammar_state, num_left)
@@ -201,7 +201,7 @@ class Server(ForwardSignatures):
   def _chunk(
     self, prompt, num_sampled, num_alternatives, stop, options, begun=None
   ):
-    """Returns what `generate_chunk` does; `begun` says under which grammars."""
+    """Implements `generate_chunk`, with the grammars of `begun` if given."""
     num_sampled = require(
       num_sampled >= 0, num_sampled, 'num_sampled', 'must be 0 or more'
     )
@@ -213,7 +213,7 @@ class Server(ForwardSignatures):
     if begun:
       assert self._grammars
       constrained = self._grammars.read_chunk(begun, stop, options, num_sampled)
-    # Counted from here by the client, from the first token by the rule.
+    # The client counts from this chunk, the rule from the first token.
     options['min_new_tokens'] += num_sampled
     answer = self._chunk_loop(
       prompt,
@@ -265,8 +265,8 @@ class Server(ForwardSignatures):
     """Generates up to N tokens a row.
 
     Returns:
-      The tokens, int32 [B, N]; of each row how many there are, how many of them
-      are text, how many of its last bytes are not, and the log p of all.
+      The tokens, int32 [B, N]; and for each row the number of tokens, how many
+      of them are text, how many bytes to cut off at the end, and the log p.
     """
     state, sampled = decode.generate(
       self._start(prompt, n_new)._replace(grammar_state=grammar_state),
@@ -280,8 +280,8 @@ class Server(ForwardSignatures):
       self._stops,
       grammars=grammars,
     )
-    # The end of text is counted, but is no text; what completes a stop may be,
-    # and what completes the text of a grammar is.
+    # An end-of-text token is counted, but is not text. A token that completes a
+    # stop string may be text in part; one that completes a grammar is text.
     at_end = state.done & (state.stop_state >= 0)
     if grammars:
       at_end &= state.grammar_state >= 0
@@ -302,7 +302,7 @@ class Server(ForwardSignatures):
     grammar_state=(),
     grammars=None,
   ):
-    """Returns what `generate_chunk` does, without text."""
+    """Generates the answer of `generate_chunk`, without text."""
     before = row_stops.start(stops, prompt.ids, prompt.length, n_before)
     start = self._start(prompt, n_new)
     state, sampled = decode.generate(
@@ -337,19 +337,19 @@ class Server(ForwardSignatures):
   def _start(self, prompt, n_new):
     """Returns the state of prompts, with room for `n_new` tokens [B]."""
     ids, context = prompt.ids, self._config.context_length
-    # XLA compiles for one shape: the whole context, for any prompt.
+    # XLA compiles for one shape: prompts are padded to the whole context.
     if self._xla:
       n_slots = context
       ids = tf.ensure_shape(ids, [None, context])
     else:
-      # The 1 is for a batch without rows, which has no maximum.
+      # The 1 is for a batch without rows, whose maximum is undefined.
       longest = tf.reduce_max(tf.concat([n_new, [1]], 0))
       n_slots = tf.minimum(context, sizes(ids)[1] + longest)
     return decode.start(ids, prompt.length, self.params, self._config, n_slots)
 
 
 def _chunk_answer(state, sampled, n_before):
-  """Returns what every version of `generate_chunk` answers, without text."""
+  """Returns the outputs of all versions of `generate_chunk`, without text."""
   found: Any = sampled.alternatives
   return {
     'tokens': sampled.tokens,
@@ -372,7 +372,7 @@ def _require_positive(limit: int) -> int:
 def _grammars(
   grammars: Sequence[Grammar], tokenizer: Tokenizer, limit: int
 ) -> GrammarReader | None:
-  """Returns what reads the grammars of requests; None for none."""
+  """Returns the reader of the grammars of requests; None without grammars."""
   if not grammars:
     return None
   table = grammar_table.build(grammars, tokenizer)
@@ -386,7 +386,7 @@ def _grammars(
 
 
 def _stops(stop: Sequence[str], tokenizer: Tokenizer) -> tf.Tensor | None:
-  """Returns the table of stop strings, int32 [states, V]; None for none."""
+  """Returns the table of stop strings, int32 [states, V], if there are any."""
   if not stop:
     return None
   return tf.constant(

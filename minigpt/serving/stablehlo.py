@@ -1,8 +1,8 @@
-"""Compiled functions as files that other runtimes can load.
+"""Writes functions as StableHLO, which other runtimes can load.
 
-A directory holds `manifest.json`; for each function the StableHLO that XLA was
-given, as a portable artifact (openxla.org/stablehlo/compatibility), which any
-runtime with PJRT compiles for its device; and the arguments, one .npy each.
+The directory holds `manifest.json`; for each function its StableHLO, as a
+portable artifact (openxla.org/stablehlo/compatibility), which any runtime with
+PJRT compiles for its device; and a .npy file for each argument.
 docs/performance.md describes the manifest.
 """
 
@@ -22,9 +22,9 @@ from minigpt.profiling.workloads import Workload
 from minigpt.runtime.atomic_io import new_folder
 
 MANIFEST = 'manifest.json'
-_N_SHOWN = 8  # values of each result that the manifest holds
+_N_SHOWN = 8  # Values of each result in the manifest.
 
-# Of an operation, or the definition of an alias that one of them uses.
+# The location of an operation, or the definition of an alias of one.
 _INSIDE = r'"[^"]*"|[^()"]'
 _LOCATION = re.compile(
   rf' loc\((?:{_INSIDE}|\((?:{_INSIDE})*\))*\)|^#loc.*\n', re.M
@@ -33,15 +33,15 @@ _COPY = re.compile(r'mhlo\.copy (%\S+) : (\S+)')
 
 
 def portable(f: tf.types.experimental.PolymorphicFunction, *args: Any) -> bytes:
-  """Serializes what XLA compiles: its arguments, then its variables.
+  """Serializes the program that XLA compiles for `f`.
 
-  TensorFlow's own serialized form is not portable: it has operations of another
-  dialect. A copy, which takes a buffer of its own, becomes a reshape to the
-  same shape, which takes nothing. Locations, which name this machine's files,
-  are left out.
+  The parameters of the program are the arguments, then the captured variables.
+  TensorFlow's own serialized form is not portable, as it has operations of
+  another dialect, mhlo. So copies become reshapes to the same shape, which cost
+  nothing. Locations, which name files of this machine, are removed.
 
   Raises:
-    InputError: this TensorFlow comes without StableHLO's serializer.
+    InputError: this TensorFlow lacks StableHLO's serializer.
   """
   serializer = _import_serializer()
   text = f.experimental_get_compiler_ir(*args)(stage='stablehlo')
@@ -70,20 +70,19 @@ def write(
   expected: bool = True,
   drawn: bool = False,
 ) -> None:
-  """Makes `folder` appear with all calls in it.
+  """Writes all calls to a new folder, atomically.
 
   Args:
-    folder: must not exist.
-    calls: by the names of their files.
-    about: what else the manifest says.
-    device: what runs the artifacts, one of `backend.DEVICES`.
-    expected: make each call, and keep some of its results in the manifest.
-    drawn: replace matrices by random numbers of the same deviation, which
-      readers of the manifest draw again: nothing large is written.
+    folder: the folder, which must not exist.
+    calls: the workloads, by the names of their files.
+    about: further fields of the manifest.
+    device: the target device, one of `backend.DEVICES`.
+    expected: run each call, and put some of its results into the manifest.
+    drawn: replace matrices by random numbers of the same standard deviation.
+      Readers draw the same numbers, so that no large file is written.
 
   Raises:
-    InputError: the folder exists, or cannot be written; then nothing is left
-      behind.
+    InputError: the folder exists, or cannot be written; nothing is left behind.
   """
   with new_folder(folder, (tf.errors.OpError,)) as scratch:
     functions = {
@@ -132,7 +131,7 @@ def _write_call(folder, name, call, device, expected, drawn) -> dict[str, Any]:
 
 def _captured(f, call) -> dict[str, tf.Variable]:
   """Returns the variables in the order of XLA's arguments."""
-  # A function captures handles, and knows no names.
+  # A function captures handles, without the names of variables.
   names = {id(v.handle): name for name, v in call.variables.items()}
   concrete = f.get_concrete_function(*call.arguments.values())
   captured = [names[id(handle)] for handle in concrete.captured_inputs]
@@ -140,18 +139,18 @@ def _captured(f, call) -> dict[str, tf.Variable]:
 
 
 def _about(x) -> dict[str, Any]:
-  """Describes an array that is in no file."""
+  """Describes an array without a file."""
   return {'shape': x.shape.as_list(), 'dtype': x.dtype.name, 'file': None}
 
 
 def _deviation(variable) -> float:
-  """Returns the deviation of a matrix; 0 for vectors, which are small."""
+  """Returns the standard deviation of a matrix; 0 for vectors."""
   is_matrix = variable.shape.rank > 1
   return float(variable.numpy().astype(np.float32).std()) if is_matrix else 0.0
 
 
 def _draw(variable, seed, std) -> dict[str, Any]:
-  """Fills a variable with random numbers, and describes how."""
+  """Fills a variable with random numbers, and describes them."""
   x = np.random.default_rng(seed).standard_normal(variable.shape, np.float32)
   x *= std
   if variable.dtype.is_integer:
@@ -161,7 +160,7 @@ def _draw(variable, seed, std) -> dict[str, Any]:
 
 
 def _write_array(folder, name, x) -> dict[str, Any]:
-  """Writes an array once, and not if all of it is zero."""
+  """Writes an array, unless the file exists or all of it is zero."""
   about = _about(x)
   array = x.numpy()
   if array.any():
@@ -173,7 +172,7 @@ def _write_array(folder, name, x) -> dict[str, Any]:
 
 
 def _results(call, variables, expected) -> list[dict[str, Any]]:
-  """Describes outputs, then the variables that a step has changed."""
+  """Describes the outputs and, for a training step, the changed variables."""
   concrete = call.f.get_concrete_function(*call.arguments.values())
   values = dict(zip(call.results, concrete.outputs, strict=True))
   if expected:

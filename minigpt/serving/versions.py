@@ -1,8 +1,9 @@
-"""Versions of a model, as TensorFlow Serving finds them.
+"""Versions of a model, in the directory layout of TensorFlow Serving.
 
-The server lists the model's directory every second and takes any child whose
-name is a number, whole or not. So a version is written under another name and
-renamed, never changed, and deleted under another name again.
+The server lists the model's directory every second and loads any child whose
+name is a number, even an incomplete one. So a version is written under another
+name and then renamed; it is never changed; and it is renamed before it is
+deleted.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,14 @@ _LAST = 2**63 - 1  # The server's versions are int64.
 
 
 def versions(base: Path) -> list[int]:
-  """Returns the versions that a server would see, the oldest first."""
+  """Returns the versions that a server would see, oldest first."""
   return sorted({number for number, _ in _children(base)})
 
 
 def _children(base: Path) -> list[tuple[int, Path]]:
-  """Returns the version that a server takes each child for, and the child.
+  """Returns the children that are versions, with their numbers.
 
-  It reads numbers, so that 007 is version 7.
+  The server parses the names, so 007 is version 7.
   """
   try:
     paths = list(base.iterdir())
@@ -39,7 +40,7 @@ def _children(base: Path) -> list[tuple[int, Path]]:
 
 
 def check_base(base: Path) -> None:
-  """Raises UsageError for a folder from which no server could read a model."""
+  """Raises UsageError for a folder from which no server could load a model."""
   if is_pattern(base):
     raise UsageError(
       f'export_dir={base}: TensorFlow takes *, ?, [ and \\ in a path for a '
@@ -48,7 +49,7 @@ def check_base(base: Path) -> None:
 
 
 def check_keep(keep: int | None) -> None:
-  """Raises UsageError where a server could be left without a way back."""
+  """Raises UsageError if no older version would be left to go back to."""
   if keep is not None and keep < 2:
     raise UsageError(
       f'keep_versions={keep}: keep at least 2, so that there is one to go '
@@ -62,17 +63,18 @@ def publish(
   version: int | None = None,
   keep: int | None = None,
 ) -> Path:
-  """Makes `base/<version>` appear in one stroke.
+  """Publishes a version as `base/<version>`, atomically.
 
   Args:
+    base: the directory of the model.
     write: called with a directory to fill, and the version.
-    version: None: one more than the highest there is.
-    keep: how many versions, this one among them, survive; None: all.
+    version: its number; None: one more than the highest.
+    keep: how many versions to keep, including this one; None: all.
 
   Raises:
-    UsageError: `keep` is below 2, or `version` none that a server takes.
-    InputError: the version exists, or cannot be written; then nothing of it
-      is left behind.
+    UsageError: `keep` is below 2, or `version` is out of a server's range.
+    InputError: the version exists, or cannot be written; nothing of it is left
+      behind.
   """
   check_keep(keep)
   children = dict(_children(base))
@@ -94,7 +96,7 @@ def publish(
 
 def prune(base: Path, keep: int) -> None:
   """Deletes all but the newest `keep` versions, at least 2."""
-  # The version before stays: a server may still be answering with it.
+  # Keep the previous version: a server may still be using it.
   old = set(versions(base)[: -max(keep, 2)])
   for path in (path for number, path in _children(base) if number in old):
     try:

@@ -1,8 +1,8 @@
-"""Requests that a server answers to itself while it loads a version.
+"""Warm-up requests, which a server runs while it loads a version.
 
-Without them, the first request of each batch size pays for setting the graph
-up. TensorFlow Serving reads them from `assets.extra`: a TFRecord file of
-PredictionLog. Needs the package tensorflow-serving-api.
+Without them, the first request of each batch size is slow, as the server then
+prepares the graph. TensorFlow Serving reads them from `assets.extra`, as a
+TFRecord file of PredictionLog. Writing it needs tensorflow-serving-api.
 """
 
 import itertools
@@ -29,7 +29,7 @@ def request(
 ) -> dict[str, tf.Tensor]:
   """Returns inputs of `generate` or `generate_chunk` for a few tokens.
 
-  No option is at its default, so that every kernel runs.
+  No option has its default, so that every kernel runs.
   """
   shape = [batch_size]
   options = {

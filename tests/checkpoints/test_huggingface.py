@@ -226,9 +226,8 @@ def test_a_vocabulary_of_50304_is_that_of_gpt2_padded(tmp_path):
   config = small_config(vocab_size=50304, emb_dim=2, n_heads=1)
   path = tmp_path / 'new'
   write(path, config, params.init_params(config))
-  assert (
-    huggingface.read(path)[0].vocab_padding == 0
-  )  # As config.json declares.
+  # As config.json declares.
+  assert huggingface.read(path)[0].vocab_padding == 0
   described = json.loads((path / 'config.json').read_text())
   del described['vocab_padding']
   (path / 'config.json').write_text(json.dumps(described))
