@@ -20,6 +20,7 @@ from minigpt.kernels import (  # noqa: I001
   block,
   cache_update,
   fused_linear_cross_entropy,
+  one_token,
   tied_embeddings,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
   'int8_matmul',
   'matmul',
   'mlp',
+  'one_token',
   'prepacked_matmul',
   'quantize',
   'tied_embeddings',

@@ -17,9 +17,10 @@ Shapes: `...` any leading dimensions, N rows, D features, V vocabulary.
 
 import tensorflow as tf
 
+from minigpt.kernels.elementwise import with_leading
 from minigpt.kernels.prepacked_matmul import matmul_of_rows, prepacked_matmul
 from minigpt.kernels.quantize import InOut, quantized_linear
-from minigpt.model import layers, transformer
+from minigpt.model import transformer
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.params import MLP, Linear, is_absent
 
@@ -78,8 +79,8 @@ def bfloat16_logits(
   left, and logits of GPT-2 are as large, most of it a part that all share. It
   is taken off before they are rounded, and then added again.
   """
-  *leading, n_in = layers.sizes(x)
-  rows, table = tf.reshape(x, [-1, n_in]), tf.convert_to_tensor(p.w.values)
+  rows = tf.reshape(x, [-1, x.shape[-1]])
+  table = tf.convert_to_tensor(p.w.values)
   shared = _shared_part(rows, table)
   added = tf.repeat(-tf.cast(shared, table.dtype), table.shape[0], 1)
   y = prepacked_matmul(
@@ -89,12 +90,13 @@ def bfloat16_logits(
     transpose_w=True,
     added=added,
   )
-  return tf.reshape(tf.cast(y, x.dtype) + shared, [*leading, y.shape[-1]])
+  return with_leading(tf.cast(y, x.dtype) + shared, x)
 
 
 def _shared_part(rows, table):  # [N, D], bfloat16 [V, D] -> [N, 1]
   """Returns about the largest logit of some tokens, as bfloat16 can hold it."""
-  some = table[:: max(table.shape[0] // _N_SAMPLED, 1)]
+  n_tokens = table.shape[0]
+  some = tf.gather(table, range(0, n_tokens, max(n_tokens // _N_SAMPLED, 1)))
   logits = tf.matmul(rows, tf.cast(some, rows.dtype), transpose_b=True)
   largest = tf.reduce_max(logits, 1, keepdims=True)
   rounded = tf.cast(tf.round(largest / _STEP) * _STEP, table.dtype)

@@ -20,7 +20,16 @@ def update_slots_in_place(
   cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:  # [B, H, S, K], [B, H, T, K], int32 [B] -> [B, H, S, K]
   """Puts new vectors into slots from `position` on, without a copy."""
-  index = slot_index(new, position)
+  return write_in_place(cache, slot_index(new, position), new)
+
+
+def write_in_place(
+  cache: tf.Tensor, index: tf.Tensor, new: tf.Tensor
+) -> tf.Tensor:
+  """Returns `tf.tensor_scatter_nd_update`, in the memory of the cache.
+
+  It is a copy after all where others still read the cache.
+  """
   # Without the wait, an iteration of a loop would begin here while the one
   # before still attends to the cache, and the first write would copy it.
   with tf.control_dependencies([new]):

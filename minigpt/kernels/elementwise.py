@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from minigpt.compiler import barriers
-from minigpt.compiler.backend import COMPILED, current
+from minigpt.compiler.backend import COMPILED, GRAPH, current
 from minigpt.compiler.subgraphs import compiled_island, traced_once_no_grad
 from minigpt.model import layers
 from minigpt.model.layers import sizes
@@ -26,6 +26,19 @@ from minigpt.model.params import LayerNorm, Leaf, is_absent
 
 # A matmul of fewer rows takes longer to start than their sum to compute.
 _FEWEST_ROWS = 16
+
+
+def with_leading(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+  """Returns rows in the leading dimensions of x: [N, F], [..., D] -> [..., F].
+
+  A single size that tracing does not know needs no operation to find it.
+  """
+  *leading, _ = x.shape
+  if leading.count(None) > 1:
+    *leading, _ = sizes(x)
+  return tf.reshape(
+    y, [*(-1 if n is None else n for n in leading), y.shape[-1]]
+  )
 
 
 def row_sums(x: tf.Tensor) -> tf.Tensor:  # float32 [..., D] -> [..., 1]
@@ -50,6 +63,35 @@ def softmax_and_log_sums(
   exponentials = tf.exp(x - highest)
   sums = row_sums(exponentials)
   return exponentials / sums, highest + tf.math.log(sums)
+
+
+def _is_inference(**_) -> bool:
+  return current().inference
+
+
+@layers.gelu.implementation(*GRAPH, supports=_is_inference)
+def gelu_in_few_operations(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
+  """Computes GELU as x times the logistic function of a polynomial."""
+  steep, cubic = 2 * math.sqrt(2 / math.pi), 0.044715
+  h = tf.cast(x, tf.float32)
+  y = h * tf.sigmoid((steep * cubic * (h * h) + steep) * h)
+  return tf.cast(y, x.dtype)
+
+
+@layers.layernorm.implementation(*GRAPH, supports=_is_inference)
+def layernorm_in_few_operations(
+  x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
+) -> tf.Tensor:  # [..., D] -> [..., D]
+  """Normalizes rows.
+
+  oneDNN has a kernel for all of it, which takes 20 times as long for one row.
+  TensorFlow looks for other orders of these factors to put it in their place.
+  """
+  h = tf.cast(x, tf.float32)
+  deviation = h - tf.reduce_mean(h, -1, keepdims=True)
+  variance = tf.reduce_mean(tf.square(deviation), -1, keepdims=True)
+  y = deviation * tf.math.rsqrt(variance + epsilon) * tf.cast(p.g, tf.float32)
+  return add_bias(y, p.b, x.dtype)
 
 
 @layers.gelu.implementation(*COMPILED)

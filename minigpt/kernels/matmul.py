@@ -15,13 +15,16 @@ Shapes: `...` any leading dimensions, M rows, D features, V vocabulary.
 
 import tensorflow as tf
 
-from minigpt.compiler.backend import COMPILED
+from minigpt.compiler.backend import COMPILED, current
 from minigpt.compiler.barriers import depend_on, materialize
-from minigpt.kernels.elementwise import add_bias
+from minigpt.kernels.elementwise import add_bias, with_leading
 from minigpt.kernels.onednn_matmul import matmul, suits_few
 from minigpt.kernels.quantize import InOut, quantized_linear
 from minigpt.model import layers
 from minigpt.model.params import Leaf, Linear, is_absent
+
+# Numbers of a matrix by which TensorFlow's kernels multiply in any order.
+_MOST_SMALL = 1 << 18
 
 
 @layers.linear.implementation(*COMPILED)
@@ -51,9 +54,8 @@ def scaled_linear(
 
 
 def _on_rows(x, w, transpose_w=False, ends=False):
-  *leading, n_in = layers.sizes(x)
-  y = _matmul(tf.reshape(x, [-1, n_in]), w, transpose_w, ends)
-  return tf.reshape(y, [*leading, y.shape[-1]])
+  rows = tf.reshape(x, [-1, x.shape[-1]])
+  return with_leading(_matmul(rows, w, transpose_w, ends), x)
 
 
 def _matmul(x, w, transpose_w, ends):
@@ -61,8 +63,15 @@ def _matmul(x, w, transpose_w, ends):
   if w.dtype != x.dtype:
     x = materialize(x)
     w = tf.cast(depend_on(tf.convert_to_tensor(w), x), x.dtype)
-  if transpose_w and suits_few(x.shape[0], x.dtype):
+  if transpose_w and _is_worth_transposing(x, w):
     # XLA would turn w x' into x w'.
     return tf.transpose(materialize(matmul(w, x, transpose_b=True)))
   y = matmul(x, w, transpose_b=transpose_w)
   return materialize(y) if ends else y
+
+
+def _is_worth_transposing(x, w):
+  """Tells whether the weights should come first, and the result be turned."""
+  # oneDNN takes 50 us to turn even a few numbers.
+  is_slow = current().is_whole_xla or w.shape.num_elements() > _MOST_SMALL
+  return is_slow and suits_few(x.shape[0], x.dtype)

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from minigpt.compiler.backend import current
 from minigpt.kernels import quantize
+from minigpt.kernels.elementwise import with_leading
 from minigpt.kernels.quantize import InOut, Quantized
 from minigpt.model import layers, transformer
 from minigpt.model.hooks import Hook, no_hook
@@ -96,13 +97,12 @@ def matmul_of_rows(
   packs: bool = True,
 ) -> tf.Tensor:  # [..., in], [in, out], [out] -> [..., out]
   """Calls `prepacked_matmul` with the leading dimensions made one."""
-  *leading, n_in = layers.sizes(x)
   bias = tf.zeros(w.shape[not transpose_w]) if is_absent(b) else b
-  rows, bias = tf.reshape(x, [-1, n_in]), tf.cast(bias, x.dtype)
+  rows, bias = tf.reshape(x, [-1, x.shape[-1]]), tf.cast(bias, x.dtype)
   y = prepacked_matmul(
     rows, w, bias, transpose_w, then_gelu=then_gelu, packs=packs
   )
-  return tf.reshape(y, [*leading, y.shape[-1]])
+  return with_leading(y, x)
 
 
 def prepacked_matmul(

@@ -122,6 +122,7 @@ def cached_block(
   return hook('residual', x + y), cache
 
 
+@Op
 def cached_gpt(
   tokens: tf.Tensor,
   p: params.Params,

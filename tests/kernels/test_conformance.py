@@ -50,11 +50,13 @@ ALLOWED_BY_KERNEL = {
   'bfloat16_logits': 2e-2,
   'bfloat16_mlp': 2e-2,
 }
-# A rounded row has no gradient, and a gradient is not differentiated.
+# A rounded row has no gradient, a gradient is not differentiated, and that of
+# embeddings is no tensor.
 UNGRADED = {
   'bfloat16_linear',
   'bfloat16_logits',
   'bfloat16_mlp',
+  'gpt_of_one_token',
   'int8_linear',
   'tied_value_and_grad',
 }
@@ -158,6 +160,15 @@ EXAMPLES = {
       kv_cache.KVCache(c(normal(2, 4, 6, 4)), c(normal(2, 4, 6, 4))),
       tf.constant([2, 5]),
     ],
+  ],
+  kv_cache.cached_gpt: lambda c: [
+    [
+      TOKENS[:, :1],
+      matrices(c, PARAMS),
+      CONFIG,
+      (kv_cache.KVCache(c(normal(2, 4, 6, 4)), c(normal(2, 4, 6, 4))),),
+      tf.constant([2, 5]),
+    ]
   ],
   kv_cache.update_slots: lambda c: [
     [c(1e6 * normal(2, 3, 5, 4)), c(normal(2, 3, 2, 4)), tf.constant([0, 3])]
