@@ -12,8 +12,9 @@
 # %% [markdown]
 # # A character model, from its text to its answers
 #
-# Three sentences of 82 characters, a transformer of one block, ten epochs. All of it
-# takes seconds on two cores. The [lesson](../lesson/README.md) explains each part.
+# This notebook trains a transformer of one block on three sentences, 82 characters in
+# all, for ten epochs. It takes seconds on two cores. The [lesson](../lesson/README.md)
+# explains each part.
 
 # %%
 import tempfile
@@ -33,7 +34,7 @@ print(len(SAMPLE), 'characters:', SAMPLE)
 # %% [markdown]
 # ## The text as numbers
 #
-# Each distinct character gets an id, its place in the alphabet of the text.
+# Each distinct character gets an id: its place in the sorted list of characters.
 
 # %%
 from minigpt import tokenizers
@@ -46,8 +47,8 @@ print(ids, '->', repr(tokenizer.decode(ids)))
 # %% [markdown]
 # ## The model
 #
-# The preset `mini`: a context of 48 characters, vectors of 64 numbers, two heads, one
-# block. `open_run` makes its variables; the summary counts them.
+# The preset `mini` has a context of 48 characters, vectors of 64 numbers, two heads and
+# one block. `open_run` makes the variables of the model; the summary counts them.
 
 # %%
 workdir = tempfile.mkdtemp()
@@ -57,10 +58,11 @@ print(summary(run.model.params, run.config.model))
 # %% [markdown]
 # ## Training
 #
-# 34 windows in batches of two are 17 steps an epoch. A run given in epochs is evaluated
-# after each: mean loss in nats, and the share of characters that were the most likely,
-# on the text that it is trained on and on the validation part. Here both are the same
-# three sentences. A model that knows nothing would have a loss of ln 16 = 2.77.
+# 34 windows in batches of two make 17 steps an epoch. After each epoch the run computes
+# the mean loss in nats, and the accuracy: the share of characters that the model held
+# for the most likely. It does so for the training part and for the validation part;
+# here both are the same three sentences. A model that knows nothing would have a loss of
+# ln 16 = 2.77.
 
 
 # %%
@@ -81,8 +83,8 @@ with run:
 # %% [markdown]
 # ## Generating
 #
-# At temperature 0 each character is the most likely one. A model this small, trained on
-# this text alone, has learned it by heart.
+# At temperature 0 the model always takes the most likely character. It was trained on
+# nothing but these sentences, and has learned them by heart.
 
 
 # %%
@@ -95,7 +97,7 @@ model = minigpt.load(workdir)
 print(generate_text(model, 'the ', length=50, temperature=0))
 
 # %% [markdown]
-# With sampling, another seed is another text.
+# With sampling, each seed gives a different text.
 
 # %%
 for seed in range(3):
@@ -104,8 +106,9 @@ for seed in range(3):
 # %% [markdown]
 # ## Inside
 #
-# The model is a function of its parameters, so every intermediate can be seen: here the
-# weights with which the last position of "the sun" looks at each character, by head.
+# The model is a function of its parameters, so every intermediate tensor can be looked
+# at. These are the attention weights that the last position of "the sun" gives to each
+# character, for each head.
 
 # %%
 from minigpt.model.hooks import capture

@@ -12,8 +12,8 @@
 # %% [markdown]
 # # GPT-2's pipeline, at toy size
 #
-# The calls are those that train GPT-2 124M. Only the sizes are small, so that it runs in
-# seconds; the comments say what they are at full size.
+# This notebook makes the same calls that train GPT-2 124M. Only the sizes are small, so
+# that it runs in seconds; the text says what they are at full size.
 
 # %%
 import json
@@ -41,8 +41,8 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## Text
 #
-# At full size: `minigpt prepare --input='text/*.txt' --tokenizer=gpt2 --output=tokens`
-# makes shards of GPT-2's tokens of text of any size, and `dataset='tokens'` reads them.
+# At full size, `minigpt prepare --input='text/*.txt' --tokenizer=gpt2 --output=tokens`
+# turns text of any size into files of GPT-2's tokens, and `dataset='tokens'` reads them.
 
 # %%
 rng = random.Random(0)
@@ -54,8 +54,8 @@ print(text.read_text()[:47])
 # %% [markdown]
 # ## Training
 #
-# A preset and what overrides it. At full size: `preset='gpt2-124m'` and nothing more,
-# which is 2,000 steps of 32 windows of 1,024 tokens.
+# A run has a preset and settings that override parts of it. At full size,
+# `preset='gpt2-124m'` is enough: 2,000 steps of 32 windows of 1,024 tokens.
 
 # %%
 small = dict(
@@ -88,19 +88,18 @@ for record in records:
 # %% [markdown]
 # ## Generating
 #
-# `minigpt.load` takes the best checkpoint of a run, or a GPT-2 as Hugging Face or OpenAI
-# published it. The form of a sum is learned soon; which sum is right is not, in 100
-# steps.
+# `minigpt.load` loads the best checkpoint of a run, or a GPT-2 as Hugging Face or OpenAI
+# published it. In 100 steps the model learns the form of a sum, but not to add.
 
 # %%
 model = minigpt.load(folder / 'run')
 print(model.generate('3 and 4 ', max_new_tokens=8, temperature=0))
 
 # %% [markdown]
-# ## Measuring
+# ## Evaluating
 #
-# Cross entropy in nats a token, from the function of the model itself; e to it is the
-# perplexity. `minigpt evaluate` does this for a whole text.
+# The loss is the cross entropy in nats per token, computed by the model's own function;
+# e to the loss is the perplexity. `minigpt evaluate` does this for a whole text.
 
 # %%
 from minigpt.model.loss import loss_fn
@@ -112,8 +111,8 @@ print(f'{float(loss):.2f} nats a token, perplexity {float(tf.exp(loss)):.2f}')
 # %% [markdown]
 # ## Exporting
 #
-# A SavedModel that takes text and returns text. TensorFlow Serving answers from this
-# folder; here TensorFlow itself does.
+# The export is a SavedModel that takes text and returns text. TensorFlow Serving can
+# serve this folder; here TensorFlow itself loads it.
 
 # %%
 from minigpt.checkpoints import loading
