@@ -83,7 +83,7 @@ GRAMMARS = (
   grammar.from_schema('plan', PLAN),
   grammar.from_schema('tree', TREE),
 )
-CONTEXT, LIMIT = 32, 128
+CONTEXT, LIMIT = 32, 96
 N_NEW = 3 * CONTEXT
 REQUESTS = (
   Request(N_NEW, temperature=0.0),
@@ -216,7 +216,7 @@ def compare_grammars(it: Subject, n_answers: int) -> str:
   for each in it.grammars:
     texts = set()
     for first in range(0, n_answers, 50):
-      request = Request(LIMIT, 1.0, seed=first, grammar=each.name)
+      request = Request(LIMIT // 2, 1.0, seed=first, grammar=each.name)
       n = min(50, n_answers - first)
       answers = client.generate(it.endpoint, ['a'] * n, request)
       for answer in answers:

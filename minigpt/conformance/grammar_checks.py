@@ -12,7 +12,6 @@ from minigpt.generation import grammar, regex_automaton
 from minigpt.generation.generator import Generator
 from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
-from minigpt.serving import export_files
 from minigpt.serving.client import generate, stream
 from minigpt.serving.export_files import ExportFiles
 
@@ -60,9 +59,7 @@ def live_grammars(model: ModelUnderTest) -> str:
 
 def _requests(model: ModelUnderTest) -> list[tuple[Grammar, Request]]:
   """Returns the grammars of an export, and a request that names each."""
-  assert model.files.export_dir
-  card = export_files.read_card(model.files.export_dir)
-  listed, most = card['grammars'], card['max_new_tokens_limit']
+  listed, most = model.files.grammars, model.files.max_new_tokens
   return [
     (
       each,

@@ -109,11 +109,11 @@ def run_checks(
 def _checks(files: ModelFiles) -> dict[str, CheckFunction]:
   """Returns the checks that apply, given the files at hand."""
   checks = dict(CHECKS)
-  if files.has_grammars:
+  if files.grammars:
     checks |= grammar_checks.CHECKS
   if files.reference:
     checks |= parity_checks.CHECKS
-  if files.reference and files.has_grammars:
+  if files.reference and files.grammars:
     checks |= grammar_checks.LIVE_CHECKS
   return checks
 
@@ -158,8 +158,10 @@ def read_files(
     card = export_files.read_card(path)
     known = known._replace(
       stop=export_files.stops(card, path),
-      has_grammars=bool(card.get('grammars')),
+      grammars=card.get('grammars', {}),
     )
+  if limit := card.get('max_new_tokens_limit'):
+    known = known._replace(max_new_tokens=limit)
   if sizes := card.get('batch_sizes'):
     known = known._replace(largest_batch=max(sizes))
   if 'compute_dtype' in card:

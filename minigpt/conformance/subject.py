@@ -10,6 +10,7 @@ Shapes: B rows, T prompt tokens.
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,9 @@ class ModelFiles(NamedTuple):
   context_length: int | None = None
   reference: LoadedModel | None = None  # with weights as exported
   stop: tuple[str, ...] = ()  # the export's stop strings
-  has_grammars: bool = False
+  # As the card lists them, by name; and the most tokens of an answer.
+  grammars: Mapping[str, Any] = MappingProxyType({})
+  max_new_tokens: int = Options().max_new_tokens_limit
   largest_batch: int = max(Options().batch_sizes)  # that a server forms
   compute_dtype: str = 'float32'  # of the export's matmuls
   tolerance: float = FLOAT32_TOLERANCE

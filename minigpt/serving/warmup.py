@@ -5,6 +5,7 @@ prepares the graph. TensorFlow Serving reads them from `assets.extra`, as a
 TFRecord file of PredictionLog. Writing it needs tensorflow-serving-api.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -115,13 +116,10 @@ def _requests(
   prompt: str, batch_sizes: Sequence[int], least: Mapping[str, int]
 ) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
   """Yields the name of a signature and its inputs, for each record."""
-  bases = ('generate', 'generate_chunk')
-  for base in bases:
-    for version, n_rows in itertools.product(versions(base), batch_sizes):
-      inputs = request(base, prompt, n_rows, version)
-      yield signature_name(base, version), inputs
-  for base in bases if least else ():
-    own = with_grammar(base)
-    for version, n_rows in itertools.product(versions(own), batch_sizes):
-      inputs = grammar_request(base, prompt, n_rows, version, least)
-      yield signature_name(own, version), inputs
+  under = functools.partial(grammar_request, least=least)
+  for make in (request, under) if least else (request,):
+    for base in ('generate', 'generate_chunk'):
+      own = with_grammar(base) if make is under else base
+      for version, n_rows in itertools.product(versions(own), batch_sizes):
+        inputs = make(base, prompt, n_rows, version)
+        yield signature_name(own, version), inputs

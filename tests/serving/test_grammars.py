@@ -29,7 +29,7 @@ from minigpt.http_server import protocol
 from minigpt.http_server.errors import HttpError
 from minigpt.http_server.scheduler import Job
 from minigpt.model.transformer import GPT
-from minigpt.serving import chunks, client
+from minigpt.serving import chunks, client, grpc_endpoint, warmup
 from minigpt.serving.endpoint import EndpointError
 from minigpt.serving.export_files import ExportFiles
 from minigpt.serving.signature_inputs import signature_inputs
@@ -369,13 +369,22 @@ def test_a_grammar_that_is_not_there_is_refused_at_the_door(door):
     door.completions.create(prompt='a', extra_body={'grammar': 'x'}, **ASK)
 
 
-def test_serve_check_reads_the_answers(model, endpoint, tmp_path, monkeypatch):
-  extra = tmp_path / 'assets.extra'
-  extra.mkdir()
+def test_warm_up_asks_for_grammars_too(server, endpoint, tmp_path):
+  pytest.importorskip('tensorflow_serving', reason='no such package')
+  warmup.write(tmp_path, 'm', 'a', [1, 2], server.least_tokens())
+  replayed = []
+  for name, inputs in grpc_endpoint.warmup_records(tmp_path / warmup.FILE):
+    if name in endpoint.signatures():
+      answer = endpoint.predict(name, inputs)
+      replayed.append((name, len(answer['tokens'])))
+  names = 'generate_chunk', 'generate_grammar', 'generate_chunk_grammar'
+  assert replayed == [(name, n) for name in names for n in (1, 2)]
+
+
+def test_serve_check_reads_the_answers(model, endpoint, monkeypatch):
   listed = {k: LISTED[k] for k in ('number', 'list')}
-  card = {'grammars': listed, 'max_new_tokens_limit': LIMIT}
-  (extra / 'model.json').write_text(json.dumps(card))
-  files = ModelFiles(tmp_path, CHARACTERS, 16)
+  how = dict(grammars=listed, max_new_tokens=LIMIT)
+  files = ModelFiles(None, CHARACTERS, 16, **how)
   prompts = [b'a', b'bc', b'd']
   tokens = np.zeros([3, 1], np.int32)
   under_test = ModelUnderTest(
@@ -391,8 +400,7 @@ def test_serve_check_reads_the_answers(model, endpoint, tmp_path, monkeypatch):
     patch.setattr(grammar_checks, 'Generator', other)
     with pytest.raises(CheckError, match='grammar number: row 0 is not'):
       grammar_checks.live_grammars(live)
-  card['grammars']['number']['regex'] = 'x'
-  (extra / 'model.json').write_text(json.dumps(card))
+  listed['number'] = LISTED['number'] | {'regex': 'x'}
   with pytest.raises(CheckError, match='grammar number: row 0 is'):
     grammar_checks.grammars(under_test)
 
