@@ -1,4 +1,4 @@
-"""Batches: for training a function of (seed, step), for evaluation in order.
+"""Batches: training batches depend on (seed, step), evaluation is in order.
 
 Shapes: N tokens in all, K steps, A accumulated gradients, B batch, T context.
 """
@@ -22,19 +22,20 @@ def train_batches(
   call_length: int,
   skipped: Sequence[int] = (),
 ) -> Iterator[Any]:
-  """Yields the examples of each range of steps, two calls ahead.
+  """Yields the batches for each range of steps; reads two ranges ahead.
 
   Args:
-    examples: what the batches are drawn from.
+    examples: windows or packed examples.
     batch_shape: (A, B), accumulated gradients and examples in each.
-    seed: decides the order.
-    calls: steps that one call of the train step makes, at most `call_length`;
-      a shorter range is filled up with batches that it does not use.
+    seed: determines the order.
+    calls: the steps of each call of the training program, at most
+      `call_length`; a shorter range is padded with batches that are not used.
     call_length: K.
-    skipped: numbers of batches that no step uses.
+    skipped: indices of batches that no step uses.
 
   Yields:
-    int32 [K, A, B, T + 1] for each range; for packed examples their arrays.
+    int32 [K, A, B, T + 1] for each range; a `PackedBatch` of such arrays for
+    packed examples.
   """
   per_step = batch_shape[0] * batch_shape[1]
 
@@ -55,7 +56,7 @@ def train_batches(
 def _read_ahead(
   read: Any, firsts: list[int], dtypes: list[Any]
 ) -> Iterator[tuple[np.ndarray, ...]]:
-  """Calls `read` with each number in a thread, two results ahead."""
+  """Calls `read` with each number in another thread, two results ahead."""
   failures: list[InputError] = []
 
   def guarded(first: int) -> list[np.ndarray]:
@@ -66,8 +67,8 @@ def _read_ahead(
       raise
 
   options = tf.data.Options()
-  # There is nothing to tune, and the thread that would do so sleeps for up to a
-  # minute at a time: the end of the iterator often waits until it wakes.
+  # Autotuning has nothing to tune here, and its thread sleeps for up to a
+  # minute at a time: the end of the iterator would wait until it wakes.
   options.autotune.enabled = False
   numbers = tf.data.Dataset.from_tensor_slices(np.array(firsts, np.int64))
   batches = (
@@ -78,18 +79,18 @@ def _read_ahead(
   try:
     yield from batches.as_numpy_iterator()
   except tf.errors.OpError:
-    # TensorFlow wraps what comes out of a thread in an error of its own.
+    # TensorFlow wraps the error in one of its own.
     if failures:
       raise failures[0] from None
     raise
 
 
 def batch_numbers(steps: np.ndarray, skipped: Sequence[int]) -> np.ndarray:
-  """Returns the number of each step's batch: the s-th that is not skipped.
+  """Returns the index of each step's batch: step s has the s-th not skipped.
 
   Args:
     steps: int64 [K].
-    skipped: numbers of batches that no step uses.
+    skipped: indices of batches that no step uses.
   """
   for batch in sorted(skipped):
     steps = steps + (batch <= steps)
@@ -97,23 +98,23 @@ def batch_numbers(steps: np.ndarray, skipped: Sequence[int]) -> np.ndarray:
 
 
 class EvalBatch(NamedTuple):
-  """Windows to score; their weights say which tokens count."""
+  """Windows to score, with a weight for each target token."""
 
   windows: np.ndarray  # int32 [B, T + 1]
   weights: np.ndarray  # float32 [B, T]; 0 where a window runs past the end
 
 
 def eval_starts(n_tokens: int, context_length: int, stride: int) -> np.ndarray:
-  """Returns where the windows that score `n_tokens` begin."""
+  """Returns the starts of the windows that score `n_tokens` tokens."""
   return np.arange(0, max(n_tokens - 1 - context_length, 0) + stride, stride)
 
 
 def evenly_spread(n: int, limit: int) -> np.ndarray:
-  """Returns `limit` of the numbers below `n`, or all where there are fewer.
+  """Returns `limit` of the numbers below `n`, evenly spread.
 
   Args:
-    n: how many there are.
-    limit: 0 means all.
+    n: the numbers are 0 to n - 1.
+    limit: how many to return; 0: all.
   """
   if not limit or limit >= n:
     return np.arange(n)
@@ -127,7 +128,7 @@ def eval_batches(
   stride: int = 0,
   limit: int = 0,
 ) -> Iterator[EvalBatch]:
-  """Yields windows that together score every token but the first just once.
+  """Yields windows that together score every token but the first once.
 
   Args:
     tokens: int [N].
@@ -145,7 +146,7 @@ def eval_batches(
     first = starts[i : i + batch_size]
     first = np.pad(first, [0, batch_size - len(first)], constant_values=n)
     places = first[:, None] + np.arange(t + 1)
-    # A window that overlaps the one before scores only what that left out.
+    # A window scores only tokens that the window before it did not score.
     is_new = (places[:, 1:] > first[:, None] + t - stride) | (
       places[:, :1] == 0
     )

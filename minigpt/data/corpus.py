@@ -1,4 +1,4 @@
-"""A corpus of files, turned into a token directory by several processes."""
+"""Turns a corpus of files into a token directory, with several processes."""
 
 import functools
 import itertools
@@ -39,7 +39,7 @@ def input_paths(patterns: list[str], skip_bad_files: bool = False) -> list[str]:
 
   Args:
     patterns: paths, folders and globs.
-    skip_bad_files: leave out files that cannot be read, and name them.
+    skip_bad_files: leave out unreadable files, and print their names.
 
   Raises:
     UsageError: there are no patterns.
@@ -64,17 +64,18 @@ def make_tokenizer(
   raw: bool = False,
   **options: Any,
 ) -> Tokenizer:
-  """Loads 'gpt2' or a file, or learns a vocabulary from files.
+  """Loads a tokenizer, or learns a vocabulary from files.
 
   Args:
     name: as for `tokenizers.build`.
     paths: the files.
-    raw: leave byte order marks and line ends as they are.
+    raw: keep byte order marks and line ends.
     **options: of `tokenizers.build`.
 
   Raises:
-    UsageError: it is unknown, or cannot set one text apart from the next.
-    InputError: the text cannot be read, or no vocabulary be made of it.
+    UsageError: the name is unknown, or the tokenizer has no token to separate
+      documents.
+    InputError: the text cannot be read, or gives no vocabulary.
   """
   tokenizer = vocabulary.learn(name, paths, raw, **options)
   if tokenizer.boundary is None:
@@ -94,18 +95,18 @@ def prepare(
   shard_bytes: int,
   raw: bool = False,
 ) -> Manifest:
-  """Writes a token directory, or what is missing of it.
+  """Writes a token directory, or its missing shards.
 
   Args:
     paths: files of text.
-    tokenizer: one with a `boundary`.
-    folder: where the tokens go; nobody else may write there.
-    n_workers: processes.
-    shard_bytes: about so much text in each shard.
-    raw: leave byte order marks and line ends as they are.
+    tokenizer: a tokenizer with a `boundary`.
+    folder: the directory; the caller must be its only writer.
+    n_workers: number of processes.
+    shard_bytes: approximate size of the text in each shard.
+    raw: keep byte order marks and line ends.
 
   Raises:
-    UsageError: the directory is of other text or another tokenizer.
+    UsageError: the directory belongs to other text or another tokenizer.
     InputError: the text cannot be read, or the tokens cannot be written.
   """
   folder, paths = Path(folder), as_strings(paths)
@@ -139,7 +140,7 @@ def _begin(
   shard_bytes: int,
   raw: bool = False,
 ) -> None:
-  """Writes down what is prepared, or checks that it is still the same."""
+  """Writes the plan, or checks that an existing plan is the same."""
   if token_shards.is_token_directory(folder):
     raise UsageError(f'{folder} holds tokens already; choose another --output')
   plan = _plan(paths, tokenizer, shard_bytes, raw)
@@ -150,9 +151,9 @@ def _begin(
       f'{folder} holds part of other text, or of the same text split or '
       'tokenized otherwise; delete it, or choose another --output'
     )
-  if begun not in (None, plan):  # By another version.
+  if begun not in (None, plan):  # Begun by another version.
     delete_shards(folder)
-  # Also where the plan was there: what the workers read must fit it.
+  # Always: the workers read this file, and it must match the plan.
   tokenizers.save(tokenizer, folder / 'tokenizer.json')
   write_text(path, text)
 
@@ -160,7 +161,7 @@ def _begin(
 def _plan(
   paths: list[str], tokenizer: Tokenizer, shard_bytes: int, raw: bool
 ) -> dict[str, Any]:
-  """Returns all that decides what shards hold."""
+  """Returns everything that determines the content of shards."""
   stats = [os.stat(path) for path in paths]
   return {
     'inputs': [
@@ -175,7 +176,7 @@ def _plan(
 
 
 def _begun(path: Path) -> dict[str, Any] | None:
-  """Returns the plan of a preparation that has not ended; None without one."""
+  """Returns the plan of an unfinished preparation, if there is one."""
   try:
     content = path.read_bytes() if path.is_file() else None
   except OSError as error:
@@ -183,11 +184,11 @@ def _begun(path: Path) -> dict[str, Any] | None:
   try:
     return None if content is None else parse_json(content, str(path))
   except InputError:
-    return {}  # Something else, which is no plan of ours.
+    return {}  # Not a plan.
 
 
 def _pool(n_workers: int) -> ProcessPoolExecutor:
-  """Starts processes that are no forks of a program with threads."""
+  """Starts worker processes; not by fork, as this process has threads."""
   context = multiprocessing.get_context('forkserver')
   return ProcessPoolExecutor(
     n_workers, context, initializer=_end_with_the_parent
@@ -195,7 +196,7 @@ def _pool(n_workers: int) -> ProcessPoolExecutor:
 
 
 def _end_with_the_parent() -> None:
-  """Leaves Ctrl-C to the parent, and ends this process when it is gone."""
+  """Ignores Ctrl-C, and ends this process when its parent has ended."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
   assert parent  # Only processes of the pool call this.

@@ -1,7 +1,7 @@
-"""What was found in files, remembered for as long as they are the same files.
+"""Stores the results of checks of files, valid while the files are unchanged.
 
-Reading all of some gigabytes to check them takes seconds at each start, and
-nearly always finds what the start before has found.
+Reading gigabytes to check them takes seconds at each start, and nearly always
+gives the same result as before.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from minigpt.runtime.json_io import read_json
 
 
 def identity(path: str | Path) -> list[int]:
-  """Returns what changes when a file is written, replaced or copied.
+  """Returns values that change when a file is written, replaced or copied.
 
-  Size, dates and number (inode). Programs set the date of the content
-  (`mtime`) as they like, but not that of the last change (`ctime`).
+  They are the size, the dates and the inode number. Programs can set the date
+  of modification (`mtime`) freely, but not that of the last change (`ctime`).
 
   Raises:
-    InputError: the file cannot be looked at.
+    InputError: the file does not exist, or cannot be examined.
   """
   try:
     stat = os.stat(path)
@@ -32,10 +32,10 @@ def identity(path: str | Path) -> list[int]:
 
 
 class Findings:
-  """Findings about files of a folder, by their names, in a JSON file there."""
+  """Results for the files of a folder, by name, in a JSON file there."""
 
   def __init__(self, path: str | Path):
-    """Reads the file; one that is not there, or no such file, holds none."""
+    """Reads the JSON file; a missing or malformed one counts as empty."""
     self._path = Path(path)
     try:
       self._known = read_json(path)
@@ -43,29 +43,29 @@ class Findings:
       self._known = {}
 
   def get(self, path: Path) -> Any:
-    """Returns what was found in a file; None where it is not the same file."""
+    """Returns the result for a file, or None if the file has changed."""
     match self._known.get(path.name):
       case [found, same] if same == identity(path):
         return found
     return None
 
   def put(self, path: Path, found: Any, before: list[int]) -> None:
-    """Remembers what was found.
+    """Stores a result.
 
     Args:
       path: the file.
-      found: of JSON, and not None.
+      found: the result, a JSON value other than None.
       before: the file's identity before it was read.
     """
-    self._known.pop(path.name, None)  # So that the oldest is the first.
+    self._known.pop(path.name, None)  # Keeps the oldest result first.
     self._known[path.name] = [found, before]
 
   def oldest(self) -> str:
-    """Returns the name of the file that was read longest ago, or ''."""
+    """Returns the name of the file that was checked longest ago, or ''."""
     return next(iter(self._known), '')
 
   def save(self) -> None:
-    """Writes them, where the folder may be written."""
+    """Writes the JSON file, if the folder is writable."""
     with contextlib.suppress(InputError, OSError):
       self._path.parent.mkdir(exist_ok=True)
       write_text(self._path, json.dumps(self._known, indent=1) + '\n')

@@ -1,8 +1,8 @@
 """Examples in JSONL files, one JSON object a line.
 
 pairs       {"prompt": ..., "completion": ...}
-choices     {"ctx": ..., "endings": [...], "label": ...}, as HellaSwag has it
-last words  {"text": ...}, as LAMBADA has it
+choices     {"ctx": ..., "endings": [...], "label": ...}, as in HellaSwag
+last words  {"text": ...}, as in LAMBADA
 """
 
 import glob
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
 
 
 class Choice(NamedTuple):
-  """A text, several endings, and which of them is right."""
+  """A text, several endings, and the index of the right one."""
 
   where: str
   context: str
@@ -33,9 +33,9 @@ class Choice(NamedTuple):
 
 
 def holds_pairs(path: str | Path) -> bool:
-  """Tells whether a data set is a file of pairs, and not one of texts.
+  """Tells whether a data set is a .jsonl file of pairs, and not of texts.
 
-  A `.jsonl` of texts has a `text` in its first object, and no `prompt`.
+  The first object of a .jsonl file of texts has a `text` and no `prompt`.
   """
   if not str(path).endswith('.jsonl'):
     return False
@@ -46,14 +46,14 @@ def holds_pairs(path: str | Path) -> bool:
       first = json.loads(next(filter(str.strip, file)))
       return 'text' not in first or 'prompt' in first
   except (OSError, ValueError, StopIteration, TypeError, RecursionError):
-    return True  # Whoever reads it says what is wrong.
+    return True  # The function that reads it will report the error.
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
   """Reads prompts and completions.
 
   Raises:
-    InputError: the file cannot be read, or a line is not of that form.
+    InputError: the file cannot be read, or a line is malformed.
   """
   return [_pair(where, record) for where, record in _records(path)]
 
@@ -62,7 +62,7 @@ def read_choices(path: str | Path) -> list[Choice]:
   """Reads texts with several endings.
 
   Raises:
-    InputError: the file cannot be read, or a line is not of that form.
+    InputError: the file cannot be read, or a line is malformed.
   """
   return [_choice(where, record) for where, record in _records(path)]
 
@@ -71,7 +71,7 @@ def read_last_words(path: str | Path) -> list[Pair]:
   """Reads texts; the last word is the completion, with the space before it.
 
   Raises:
-    InputError: the file cannot be read, or a line is not of that form.
+    InputError: the file cannot be read, or a line is malformed.
   """
   return [_last_word(where, record) for where, record in _records(path)]
 
@@ -88,7 +88,7 @@ def _pair(where: str, record: dict[str, Any]) -> Pair:
 def _choice(where: str, record: dict[str, Any]) -> Choice:
   endings, label = record.get('endings'), record.get('label')
   if isinstance(label, str) and label.isdecimal():
-    label = int(label)  # HellaSwag's copies on Hugging Face spell it so.
+    label = int(label)  # A string in Hugging Face's copies of HellaSwag.
   if (
     not isinstance(endings, list)
     or len(endings) < 2
@@ -117,10 +117,10 @@ def _text(where: str, record: dict[str, Any], field: str) -> str:
 
 
 def _records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Yields each object after its file and line; blank lines are passed over."""
+  """Yields (file and line, object) for each line that is not blank."""
   try:
-    # Other programs begin UTF-8 with a byte order mark, which is no JSON.
-    # Not `splitlines`, which also splits at characters that JSON may contain.
+    # utf-8-sig drops a byte order mark, which is not JSON. Not `splitlines`,
+    # which also splits at characters that JSON strings may contain.
     lines = Path(path).read_text(encoding='utf-8-sig').split('\n')
   except OSError as error:
     raise InputError(f'{path}: {error.strerror}; check the path') from None

@@ -1,4 +1,4 @@
-"""The text that a trained model is measured on: a validation part."""
+"""The text on which a trained model is evaluated: a validation part."""
 
 import sys
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from minigpt.tokenizers.cuts import Cuts
 
 
 class MeasuredText(NamedTuple):
-  """Tokens, and the text that they stand for."""
+  """The tokens of a text, and its size."""
 
   tokens: Tokens  # [N]
-  n_bytes: int | None  # Of all but the first token; None: those of the tokens.
+  n_bytes: int | None  # bytes after the first token; None: as the tokens' bytes
 
 
 def read(
@@ -30,22 +30,22 @@ def read(
   cache: Path | None = None,
   limit: int = 0,
 ) -> MeasuredText:
-  """Reads the validation part of a data set, large text in parts.
+  """Reads the validation part of a data set; a large text in parts.
 
   Args:
-    config: names the data set, and says how to split it.
-    tokenizer: the model's.
-    cache: where the tokens of the run's own text may be; it is not written.
-    limit: tokens from the first on; 0: all.
+    config: the data set and its split.
+    tokenizer: of the model.
+    cache: the token cache of the run's own text; it is read, but not written.
+    limit: how many tokens to read; 0: all.
 
   Raises:
     UsageError: there is no such data set.
-    InputError: it cannot be read, was made with another vocabulary, or holds
-      what the tokenizer does not know.
+    InputError: it cannot be read, has another vocabulary, or contains text
+      outside the vocabulary.
   """
   sources.check_vocabulary(config.dataset, tokenizer)
   if paths := large_text(config):
-    # What unknown tokens stand for, text alone tells.
+    # The bytes behind unknown tokens are only known from the text.
     if cache and tokenizer.unknown is None:
       found = token_cache.cached(cache, paths, config, tokenizer)
       if found:
@@ -59,14 +59,14 @@ def read(
 
 
 def _first(tokens: Tokens, limit: int) -> Tokens:
-  # To slice a token directory is to read it into memory.
+  # A slice of a token directory would be read into memory.
   return tokens[:limit] if limit else tokens
 
 
 def _streamed(
   text: LargeText, tokenizer: Tokenizer, limit: int
 ) -> MeasuredText:
-  """Returns the tokens in a file that is gone with the process."""
+  """Tokenizes a text into an unnamed file, which ends with the process."""
   n_bytes = 0
 
   def ids() -> Iterator[np.ndarray]:

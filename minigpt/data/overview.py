@@ -1,4 +1,4 @@
-"""What a data set looks like, before anything is trained on it."""
+"""Statistics of a data set, to look at before training."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -13,10 +13,10 @@ from minigpt.data.windows import Windows
 from minigpt.errors import UsageError
 from minigpt.tokenizers import Tokenizer
 
-_MOST = 1 << 22  # Tokens of each part that are looked at.
-# Lengths of lines are counted up to each of these, then beyond.
+_MOST = 1 << 22  # Tokens of each part that are examined.
+# Upper bounds of the histogram of line lengths; longer lines come last.
 BOUNDS = (0, 15, 31, 63, 127, 255, 511, 1023)
-_BAR = 40  # Characters of the longest bar.
+_BAR = 40  # Characters in the longest bar.
 _N_WINDOWS = 5
 
 
@@ -24,22 +24,22 @@ class Lines(NamedTuple):
   """The lines of a text."""
 
   n: int
-  n_repeated: int  # Not empty, and there before.
+  n_repeated: int  # lines that are not empty and occurred before
   most_frequent: tuple[str, int]
-  histogram: tuple[int, ...]  # By length, of `BOUNDS` and beyond.
+  histogram: tuple[int, ...]  # counts of lengths up to `BOUNDS`, and longer
 
 
 class Overview(NamedTuple):
-  """What was found; text is that of the first tokens of each part."""
+  """The statistics; those of text are of the first tokens of each part."""
 
   tokenizer: Tokenizer
   train: Windows
   val: Tokens
-  n_looked: int  # Tokens of the training part.
+  n_looked: int  # tokens of the training part that were examined
   n_characters: int
   n_bytes: int
-  unseen: str  # Characters of the validation part alone.
-  n_unused: int  # Tokens of the vocabulary that never came.
+  unseen: str  # characters that only the validation part has
+  n_unused: int  # tokens of the vocabulary that never occur
   lines: Lines
   windows: tuple[str, ...]
 
@@ -50,13 +50,13 @@ def look(
   """Reads a data set as training would.
 
   Args:
-    config: names the data set.
-    context_length: tokens of a window.
+    config: of the data.
+    context_length: tokens in a window.
     vocab_size: of a vocabulary to train.
 
   Raises:
-    UsageError: it is one of prompts and completions, or as for training.
-    InputError: it cannot be read.
+    UsageError: the data set has prompts and completions, or as for training.
+    InputError: the data set cannot be read.
   """
   if jsonl.holds_pairs(config.dataset):
     raise UsageError(
@@ -87,7 +87,7 @@ def look(
 
 
 def count_lines(text: str) -> Lines:
-  """Counts the lines of a text, by length and by how often they come."""
+  """Counts the lines of a text, by length and by frequency."""
   lines = text.split('\n')
   times = Counter(filter(None, map(str.strip, lines)))
   [most_frequent] = times.most_common(1) or [('', 0)]
@@ -101,7 +101,7 @@ def count_lines(text: str) -> Lines:
 
 
 def describe(found: Overview) -> str:
-  """Says in some twenty lines what was found."""
+  """Formats the statistics in about twenty lines."""
   train, val, lines = found.train, found.val, found.lines
   n = train.n_tokens + len(val)
   seen = f', of the first {found.n_looked:,}' * (
@@ -131,7 +131,7 @@ def describe(found: Overview) -> str:
 
 
 def labels() -> list[str]:
-  """Returns the names of the lengths in a histogram."""
+  """Returns the labels of the histogram's bins."""
   starts = [0, *(bound + 1 for bound in BOUNDS)]
   ranges = [f'{a}-{b}' for a, b in zip(starts[1:], BOUNDS[1:], strict=False)]
   return ['0', *ranges, f'{starts[-1]} up']

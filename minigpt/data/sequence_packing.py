@@ -1,8 +1,8 @@
-"""Prompts and completions as sequences of tokens, several packed into each.
+"""Packs prompts and completions into sequences, several in each.
 
-An example is its prompt, its completion and an end of text. Only the last two
-count in the loss. No example sees another (`gpt` under `segments`), so a packed
-sequence gives what its examples would give alone, without their padding.
+An example is a prompt, its completion and an end of text; only the last two
+count in the loss. No example sees another (`segments` of `gpt`), so a packed
+sequence gives the same results as its examples alone, but with less padding.
 
 Shapes: N sequences, A accumulated gradients, B batch, T context.
 """
@@ -29,12 +29,12 @@ class PackedBatch(NamedTuple):
 
 
 class PackedExamples(NamedTuple):
-  """All sequences; what `Windows` is to running text."""
+  """All sequences; the counterpart of `Windows` for packed examples."""
 
   tokens: np.ndarray  # int32 [N, T + 1]
   segments: np.ndarray  # int32 [N, T + 1]
   is_target: np.ndarray  # bool [N, T + 1], completions and their ends
-  stride: int = 1  # between the starts of `window_order`
+  stride: int = 1  # for `window_order`: sequences are numbered from 0
 
   @property
   def n_examples(self) -> int:
@@ -57,10 +57,10 @@ class PackedExamples(NamedTuple):
   def at(
     self, starts: np.ndarray
   ) -> PackedBatch:  # [..., A, B] -> [..., T + 1]
-    """Returns the sequences with weights that make up a mean.
+    """Returns the sequences with weights that sum to a mean.
 
-    The sum of weighted losses over B, averaged over A, is the mean over all
-    targets, however they fall on the A batches.
+    The weighted losses, summed over B and averaged over A, are the mean over
+    all targets, even if the A batches have different numbers of targets.
     """
     packed = self.batch(starts)
     n_targets = packed.weights.sum((-3, -2, -1), keepdims=True)
@@ -69,7 +69,7 @@ class PackedExamples(NamedTuple):
 
 
 def ends_with_line(tokenizer: Tokenizer) -> bool:
-  """Tells whether completions end with a line feed, for want of another end."""
+  """Tells whether completions end with a line feed, without an end of text."""
   return tokenizer.end_of_text is None
 
 
@@ -84,7 +84,7 @@ def _end_token(tokenizer: Tokenizer) -> int:
 
 class _Example(NamedTuple):
   tokens: np.ndarray  # int32 [n]
-  n_prompt: int  # at least 1: nothing predicts the first token
+  n_prompt: int  # at least 1, as the first token cannot be a target
 
 
 def _encode(pair: Pair, tokenizer: Tokenizer, end: int) -> _Example:
@@ -103,7 +103,7 @@ def _encode(pair: Pair, tokenizer: Tokenizer, end: int) -> _Example:
 
 
 def _fit(example: _Example, pair: Pair, room: int, truncate: bool) -> _Example:
-  """Cuts an example at the left where it is too long and that is allowed."""
+  """Cuts the beginning of an example that is too long, or refuses it."""
   surplus = len(example.tokens) - room
   if surplus <= 0:
     return example
@@ -121,17 +121,17 @@ def pack(
   context_length: int,
   truncate: bool = False,
 ) -> PackedExamples:
-  """Encodes the pairs and lays them side by side.
+  """Encodes the pairs and packs them into sequences.
 
   Args:
     pairs: at least one.
-    tokenizer: encodes them, and says how a completion ends.
+    tokenizer: encodes the text; it must have a `boundary`.
     context_length: T.
-    truncate: cut an example that is too long; otherwise it is refused.
+    truncate: cut examples that are too long, instead of refusing them.
 
   Raises:
-    UnfitTextError: a pair is too long, or the tokenizer does not know its text.
-    InputError: the tokenizer knows nothing that could end a completion.
+    UnfitTextError: a pair is too long, or contains text outside the vocabulary.
+    InputError: the tokenizer has no token that could end a completion.
   """
   room = context_length + 1
   end = _end_token(tokenizer)
@@ -155,7 +155,7 @@ def pack(
 
 
 class Place(NamedTuple):
-  """Where an example lies."""
+  """The position of an example."""
 
   row: int
   start: int
@@ -163,12 +163,12 @@ class Place(NamedTuple):
 
 
 def best_fit(lengths: Sequence[int], room: int) -> list[Place]:
-  """Puts each length into the row that it fills best, the longest first.
+  """Puts each length into the fullest row with enough space, longest first.
 
-  Best-fit decreasing, a heuristic of bin packing (Johnson 1974).
+  This is best-fit decreasing, a heuristic for bin packing (Johnson 1974).
 
   Args:
-    lengths: none above `room`.
+    lengths: of the examples, none above `room`.
     room: the length of a row.
 
   Returns:
@@ -193,7 +193,7 @@ def best_fit(lengths: Sequence[int], room: int) -> list[Place]:
 def packed_eval_batches(
   examples: PackedExamples, batch_size: int, limit: int = 0
 ) -> Iterator[PackedBatch]:
-  """Yields all sequences in order; what fills up the last batch has no weight.
+  """Yields all sequences in order; padding of the last batch has weight 0.
 
   Args:
     examples: the sequences.

@@ -1,9 +1,9 @@
-"""Text to token shards, in bounded memory and by several processes.
+"""Writes token shards, in bounded memory and with several processes.
 
-Files are split where no token can span the boundary; a range of text, or
-several small ones, become one shard, written whole or not at all, with its
-description in a JSON file of the same name. A preparation that was killed
-continues with the shards that are missing.
+Files are split at places that no token spans. A range of text, or several small
+ones, becomes a shard, which is written atomically, with a JSON file of the same
+name that describes it. A preparation that was killed continues with the missing
+shards.
 """
 
 import functools
@@ -37,7 +37,7 @@ def fill_shards(
 ) -> list[list[TextRange]]:
   """Groups successive ranges into shards of up to about `size` bytes of text.
 
-  So a thousand small files make a few shards, not a thousand files again.
+  So a thousand small files become a few shards.
   """
   shards: list[list[TextRange]] = []
   room = 0
@@ -54,10 +54,11 @@ def fill_shards(
 def write_shard(
   ranges: Sequence[TextRange], folder: str | Path, number: int, dtype: str
 ) -> Shard:
-  """Tokenizes ranges into one shard; one that is there stays as it is.
+  """Tokenizes ranges into one shard, unless it exists already.
 
   Raises:
-    InputError: the text or the disk does not allow it; nothing is left behind.
+    InputError: the text cannot be read or tokenized, or the shard cannot be
+      written; nothing is left behind.
   """
   path = Path(folder) / f'{_SHARD}{number:05}.npy'
   sidecar = path.with_suffix('.json')
@@ -71,10 +72,10 @@ def write_shard(
 
 
 def _finished_shard(path: Path, sidecar: Path, dtype: str) -> Shard | None:
-  """Returns the description of a shard that is there, and fits it.
+  """Returns the description of an existing shard, or None.
 
-  The folder may be anybody's: a description that names another file, or does
-  not fit, counts as none, and the shard is made.
+  A description that names another file, or does not match the shard, does not
+  count, as other programs may write to the folder.
   """
   if not (sidecar.is_file() and path.is_file()):
     return None
@@ -88,12 +89,12 @@ def _finished_shard(path: Path, sidecar: Path, dtype: str) -> Shard | None:
 
 
 def delete_shards(folder: Path) -> None:
-  """Deletes the shards of a preparation that has not ended.
+  """Deletes the shards of an unfinished preparation.
 
   Raises:
-    InputError: one cannot be deleted.
+    InputError: a file cannot be deleted.
   """
-  # Descriptions first: a shard without one counts as none.
+  # Descriptions first, as a shard without one does not count.
   for kind in ('json', 'npy'):
     for path in folder.glob(f'{_SHARD}[0-9]*.{kind}'):
       try:
@@ -104,7 +105,7 @@ def delete_shards(folder: Path) -> None:
 
 @functools.cache
 def _load_tokenizer(folder: Path) -> Tokenizer:
-  """Reads it once for all shards that this process writes."""
+  """Loads the tokenizer, once for all shards of this process."""
   return tokenizers.load(folder / 'tokenizer.json')
 
 
@@ -131,16 +132,16 @@ def _write_tokens(
 def write_array(
   file: IO[bytes], parts: Iterable[np.ndarray], dtype: str, crc: int = 0
 ) -> tuple[int, int]:
-  """Writes a .npy file whose length is known only at its end.
+  """Writes a .npy file whose length is not known in advance.
 
   Args:
-    file: open for writing, and empty.
-    parts: ids, each int [n].
+    file: an empty file, open for writing.
+    parts: token ids, each int [n].
     dtype: of the file.
-    crc: the checksum of what came before.
+    crc: the checksum of preceding data.
 
   Returns:
-    How many there are, and their checksum.
+    The number of tokens, and the checksum.
   """
   n_tokens = 0
   _write_header(file, dtype, 0)
@@ -149,7 +150,7 @@ def write_array(
     crc = zlib.crc32(content, crc)
     file.write(content)
     n_tokens += len(ids)
-  # The header is as long as before: room for any count is padded.
+  # The header has the same length as before, as it is padded for any count.
   file.seek(0)
   _write_header(file, dtype, n_tokens)
   return n_tokens, crc
@@ -158,7 +159,7 @@ def write_array(
 def _token_ids(
   text_range: TextRange, tokenizer: Tokenizer
 ) -> Iterator[tuple[np.ndarray, bool]]:
-  """Yields token ids, and whether they end a document."""
+  """Yields (token ids, whether they end a document)."""
   end = np.array([tokenizer.boundary], np.int32)
   for document in documents(text_range, tokenizer.cuts):
     for text in document:
@@ -168,7 +169,7 @@ def _token_ids(
 
 
 def _write_header(file: IO[bytes], dtype: str, n_tokens: int) -> None:
-  # NumPy pads its header so that a first axis may grow to 21 digits.
+  # NumPy pads the header so that the first axis can grow to 21 digits.
   np.lib.format.write_array_header_1_0(
     file,
     {
@@ -182,7 +183,7 @@ def _write_header(file: IO[bytes], dtype: str, n_tokens: int) -> None:
 def write_manifest(
   folder: str | Path, shards: list[Shard], tokenizer: Tokenizer, dtype: str
 ) -> Manifest:
-  """Writes the manifest, which makes the directory complete."""
+  """Writes the manifest, which marks the directory as complete."""
   folder = Path(folder)
   manifest = Manifest(
     dtype, tokenizer.vocab_size, tuple(s for s in shards if s.n_tokens)

@@ -1,7 +1,7 @@
-"""Where text comes from: a data set's name becomes text, or token ids.
+"""Resolves the name of a data set to text or token ids.
 
-A data set is a name that is built in, a path or glob of UTF-8 text, a .npy
-file of token ids, or a token directory of `minigpt prepare`.
+A data set is a built-in name, a path or glob of UTF-8 text, a .npy file of
+token ids, or a token directory of `minigpt prepare`.
 """
 
 import glob
@@ -25,7 +25,7 @@ SAMPLE = (
 
 
 class UnfitTextError(InputError):
-  """Text that a tokenizer does not know, or that is too long for a model."""
+  """Reports text outside the vocabulary, or too long for the model."""
 
 
 class Split(NamedTuple):
@@ -39,8 +39,8 @@ def read_split(config: DataConfig) -> Split:
   """Reads the data set and splits it as `config` says.
 
   Raises:
-    UsageError: no such data set, or it has no splits of its own.
-    InputError: a file cannot be read, is not UTF-8, or holds nothing.
+    UsageError: there is no such data set, or it has no splits of its own.
+    InputError: a file cannot be read, is not UTF-8, or is empty.
   """
   if config.own_splits:
     if config.dataset != 'tiny_shakespeare':
@@ -61,15 +61,13 @@ def read_split(config: DataConfig) -> Split:
 
 
 def resolve_tokenizer(overrides: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the overrides with the tokenizer that the data set comes with.
-
-  Only a token directory comes with one.
+  """Adds the tokenizer of a token directory to the overrides.
 
   Args:
-    overrides: values that were set explicitly, by the names of their fields.
+    overrides: explicit values, by field name.
 
   Raises:
-    UsageError: another tokenizer was asked for.
+    UsageError: the overrides name another tokenizer.
     InputError: the directory's tokenizer cannot be read.
   """
   dataset = overrides.get('dataset', '')
@@ -92,17 +90,17 @@ def resolve_tokenizer(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def directory_tokenizer(dataset: str | Path) -> Tokenizer | None:
-  """Reads a token directory's tokenizer; None for any other data set."""
+  """Loads the tokenizer of a token directory; None for other data sets."""
   if not token_shards.is_token_directory(dataset):
     return None
   return tokenizers.load(Path(dataset) / 'tokenizer.json')
 
 
 def check_vocabulary(dataset: str | Path, tokenizer: Tokenizer) -> None:
-  """Raises InputError for a token directory of another vocabulary.
+  """Raises InputError for a token directory with another vocabulary.
 
-  Any other data set passes: text is encoded with the tokenizer itself, and a
-  .npy file says nothing of its own.
+  Other data sets pass: text is encoded with the tokenizer itself, and a .npy
+  file does not say which tokenizer made it.
   """
   own = directory_tokenizer(dataset)
   if own is not None and own.to_json() != tokenizer.to_json():
@@ -135,14 +133,14 @@ def _whole_text(paths: list[str], config: DataConfig) -> str:
   def read(path: str) -> str:
     return ''.join(text_files.joined([path], config.raw_text))
 
-  # As `joined` sets files apart.
+  # A line feed separates files, as in `joined`.
   if config.skip_bad_files:
     return '\n'.join(text for _, text in text_files.readable(paths, read))
   return '\n'.join(map(read, paths))
 
 
 def text_paths(config: DataConfig) -> list[str]:
-  """Returns the files of a data set of text; none for any other."""
+  """Returns the files of a text data set; an empty list for others."""
   dataset = config.dataset
   if (
     dataset in BUILT_IN
@@ -154,13 +152,13 @@ def text_paths(config: DataConfig) -> list[str]:
 
 
 def matching_files(pattern: str) -> list[str]:
-  """Returns the files that a path or glob names, sorted.
+  """Returns the files of a path, folder or glob, sorted.
 
-  A file of just that name is meant itself, though its name may be a pattern.
-  A folder stands for all files in it and below, without hidden ones.
+  An existing file is never treated as a glob. A folder stands for all files in
+  it and its subfolders, without hidden ones.
 
   Raises:
-    InputError: the folder is a preparation that has not ended.
+    InputError: the folder is an unfinished preparation.
   """
   if os.path.isfile(pattern):
     return [pattern]
@@ -172,8 +170,8 @@ def matching_files(pattern: str) -> list[str]:
 def _files_below(folder: str) -> list[str]:
   if os.path.isfile(os.path.join(folder, token_shards.PLAN)):
     raise InputError(
-      f'{folder} is a preparation that has not ended; give the same command of '
-      'minigpt prepare again'
+      f'{folder} is an unfinished preparation; run the same minigpt prepare '
+      'command again'
     )
   found = []
   for place, folders, names in os.walk(folder):
@@ -203,7 +201,7 @@ def _stdlib() -> str:
 
 
 def _tiny_shakespeare() -> dict[str, str]:
-  """Loads TFDS's three splits; joined in this order they are the original."""
+  """Loads TFDS's three splits; joined in this order, they are the original."""
   import tensorflow_datasets as tfds  # Slow to import, and rarely needed.
 
   try:
@@ -212,7 +210,7 @@ def _tiny_shakespeare() -> dict[str, str]:
       name: next(iter(parts[name]))['text'].numpy()[0].decode('utf-8')
       for name in ('train', 'validation', 'test')
     }
-  except Exception as error:  # TFDS lets every kind of network error through.
+  except Exception as error:  # TFDS may raise any kind of network error.
     raise InputError(
       'tiny_shakespeare could not be loaded by tensorflow_datasets '
       f'({type(error).__name__}); it needs a network once, or TFDS_DATA_DIR '

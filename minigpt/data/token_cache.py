@@ -1,13 +1,13 @@
-"""The tokens of a large text, kept in the work directory of its run.
+"""The token cache: the tokens of a large text, in the run's work directory.
 
 train.npy    token ids of the training part [N]
-val.npy      of the validation part; absent where there is none
-cache.json   what they were made of, and their fingerprint
+val.npy      those of the validation part, if there is one
+cache.json   the source of the tokens, and their fingerprint
 
-They are, to the bit, the tokens that the whole text has in memory: it is read
-in parts that end where no token does, and split at the same character. So it
-does not matter which of the two ways a run was begun. Who has no such
-directory has the same tokens in files without a name.
+The tokens are exactly those of the whole text encoded in memory: the text is
+read in parts that end at token boundaries, and is split at the same character.
+So it does not matter in which of the two ways a run was begun. Without a work
+directory, the same tokens go to unnamed temporary files.
 """
 
 import contextlib
@@ -45,14 +45,14 @@ from minigpt.tokenizers.base import json_text
 from minigpt.tokenizers.cuts import Cuts
 
 _DESCRIPTION = 'cache.json'
-_MOST_IN_MEMORY = 16 << 20  # Bytes; larger text is tokenized in parts.
-_PART = 1 << 20  # Characters that are tokenized at a time.
+_MOST_IN_MEMORY = 16 << 20  # Bytes; a larger text is tokenized in parts.
+_PART = 1 << 20  # Characters tokenized at a time.
 _NAMES = ('train.npy', 'val.npy')
 _OURS = {*_NAMES, _DESCRIPTION, CHECKED}
 
 
 class TokenizedText(NamedTuple):
-  """Both parts of a text, and what tells it from others."""
+  """The tokens of both parts of a text, and its fingerprint."""
 
   tokenizer: Tokenizer
   train: Tokens
@@ -61,23 +61,23 @@ class TokenizedText(NamedTuple):
 
 
 def large_text(config: DataConfig) -> list[str]:
-  """Returns the files of text that is too large for memory; else none."""
+  """Returns the files of a text too large for memory, or an empty list."""
   paths = [] if config.own_splits else text_paths(config)
   return paths if sum(map(text_size, paths)) > _MOST_IN_MEMORY else []
 
 
 class LargeText:
-  """A text in files, which is read in parts."""
+  """A text in files that is read in parts."""
 
   def __init__(self, paths: list[str], config: DataConfig):
-    """Reads it once, to count it, and to leave out what cannot be read.
+    """Reads the text once, to count characters and to skip bad files.
 
     Args:
-      paths: its files.
-      config: says how to read and to split it.
+      paths: the files.
+      config: how to read and to split the text.
 
     Raises:
-      InputError: it cannot be read, or holds nothing.
+      InputError: the text cannot be read, or is empty.
     """
 
     def count(path: str) -> int:
@@ -89,19 +89,19 @@ class LargeText:
       counted = [(path, count(path)) for path in paths]
     self.config = config
     self._paths = [path for path, _ in counted]
-    # A line feed sets files apart.
+    # A line feed separates files.
     n_characters = sum(n for _, n in counted) + len(counted) - 1
     if not n_characters:
       raise InputError(f'{config.dataset} holds no text; give one that does')
     self._n_train = int(n_characters * (1 - config.val_fraction))
 
   def parts(self, cuts: Cuts) -> Iterator[str]:
-    """Yields all of it, in parts that end at the places of `cuts`."""
+    """Yields the whole text, in parts that end at places of `cuts`."""
     text = joined(self._paths, self.config.raw_text)
     return recut(text, _PART, cuts)
 
   def split(self, cuts: Cuts) -> Iterator[tuple[bool, str]]:
-    """Yields whether a part is of the validation part, and its text."""
+    """Yields (whether it is validation text, text) for each part."""
     n_train = self._n_train
     for text in self.parts(cuts):
       for is_val, part in ((False, text[:n_train]), (True, text[n_train:])):
@@ -110,7 +110,7 @@ class LargeText:
       n_train = max(n_train - len(text), 0)
 
   def build(self, build: Callable[[Iterable[str]], Tokenizer]) -> Tokenizer:
-    """Makes a tokenizer of its vocabulary."""
+    """Builds a tokenizer with the vocabulary of the text."""
     config = self.config
     cuts = tokenizers.cuts_to_learn(config.tokenizer, config.special)
     return build(self.parts(cuts))
@@ -123,17 +123,17 @@ def open_tokens(
   tokenizer: Tokenizer | None,
   build: Callable[[Iterable[str]], Tokenizer],
 ) -> TokenizedText:
-  """Maps the tokens of text, which it makes where they are not there.
+  """Maps the cached tokens of a text; creates the cache if necessary.
 
   Args:
-    folder: where they are, or will be; None keeps none.
+    folder: of the cache; None uses unnamed files instead.
     paths: the files of the text.
-    config: says how to read and to split it.
-    tokenizer: of the run; None builds one of the text.
-    build: makes a tokenizer of a text in parts.
+    config: how to read and to split the text.
+    tokenizer: of the run; None builds one from the text.
+    build: builds a tokenizer from a text in parts.
 
   Raises:
-    UnfitTextError: the tokenizer does not know the text.
+    UnfitTextError: the text contains characters outside the vocabulary.
     InputError: the text cannot be read, or the tokens cannot be written.
   """
   made_of = _made_of(paths, config)
@@ -149,7 +149,7 @@ def open_tokens(
   found = _cached(folder, made_of, tokenizer)
   if found is None:
     raise InputError(
-      f'{folder} was changed while it was written; give the command again'
+      f'{folder} was changed while it was written; run the command again'
     )
   return found
 
@@ -157,7 +157,7 @@ def open_tokens(
 def cached(
   folder: Path, paths: list[str], config: DataConfig, tokenizer: Tokenizer
 ) -> TokenizedText | None:
-  """Returns what is in `folder`, if it was made of just that text."""
+  """Returns the tokens in `folder`, if they are those of this text."""
   return _cached(folder, _made_of(paths, config), tokenizer)
 
 
@@ -220,7 +220,7 @@ def _description(
 
 
 def _known(tokens: np.ndarray, tokenizer: Tokenizer) -> TokenShards:
-  """Returns an array as one whose ids are known to be the tokenizer's."""
+  """Wraps an array whose ids are known to be in the vocabulary."""
   return TokenShards(
     [len(tokens)], lambda _: tokens, tokens.dtype, 0, tokenizer.vocab_size
   )
@@ -241,7 +241,7 @@ def _make(
 
 
 def _unkept(text: LargeText, tokenizer: Tokenizer) -> TokenizedText:
-  """Returns the tokens in files that are gone with the process."""
+  """Returns the tokens in unnamed files, which end with the process."""
   files: list[IO[bytes]] = []
 
   def opened(is_val: bool) -> IO[bytes]:
@@ -257,7 +257,7 @@ def _unkept(text: LargeText, tokenizer: Tokenizer) -> TokenizedText:
 def _write(
   text: LargeText, tokenizer: Tokenizer, create: Callable[[bool], IO[bytes]]
 ) -> Fingerprint:
-  """Writes the tokens of each part into the file that is created for it."""
+  """Writes the tokens of each part to the file that `create` opens for it."""
   ids = _ids(text.split(tokenizer.cuts), tokenizer)
   dtype = token_dtype(tokenizer.vocab_size).name
   n_tokens = crc32 = 0
@@ -265,7 +265,7 @@ def _write(
     file = create(is_val)
     n, crc32 = write_array(file, (part for _, part in group), dtype, crc32)
     n_tokens += n
-    if not text.config.val_fraction:  # Both parts are all of it.
+    if not text.config.val_fraction:  # Both parts are the whole text.
       n_tokens += n
       while block := file.read(_PART):
         crc32 = zlib.crc32(block, crc32)

@@ -1,7 +1,8 @@
-"""A single .npy file of token ids, which a run maps.
+"""A single .npy file of token ids, memory-mapped.
 
-All of it is read to know its fingerprint, and that its ids are those of the
-vocabulary. What was found is remembered for as long as it is the same file.
+The whole file is read once, for its fingerprint and to check its ids against
+the vocabulary. The results are stored, and valid as long as the file is
+unchanged.
 """
 
 from pathlib import Path
@@ -24,16 +25,16 @@ def open_file(
 
   Args:
     path: the file.
-    val_fraction: of the tokens; of 0, both parts are all of them.
-    folder: where to remember what was found.
+    val_fraction: share of the validation part; 0: both parts are all tokens.
+    folder: where to store the results of the check.
 
   Raises:
-    InputError: it cannot be read, or holds no tokens.
+    InputError: the file cannot be read, or holds no tokens.
   """
   tokens = map_tokens(path)
   if not len(tokens):
     raise InputError(f'{path} holds no text; give one that does')
-  # As the training part and then the validation part are read.
+  # The fingerprint covers the training part, then the validation part.
   n_times = 1 if val_fraction else 2
   crc32, n_ids = _content(path, n_times, folder)
   whole = TokenShards(
@@ -47,7 +48,7 @@ def open_file(
 
 
 def _content(path: Path, n_times: int, folder: Path) -> tuple[int, float]:
-  """Returns the checksum of so many copies, and what the ids lie below."""
+  """Returns the checksum of `n_times` copies, and an upper bound of the ids."""
   findings = Findings(folder / CHECKED)
   n_ids: float
   match findings.get(path):

@@ -3,7 +3,7 @@
 manifest.json     counts, checksums, the names of the shards; written last
 tokenizer.json    the tokenizer that made them
 shard-00000.npy   token ids [N], one-dimensional and unsigned
-checked.json      what the shards were found to hold when they were last read
+checked.json      results of the last check of each shard
 """
 
 import copy
@@ -22,9 +22,9 @@ from minigpt.errors import InputError
 from minigpt.runtime.json_io import read_json
 
 MANIFEST = 'manifest.json'
-PLAN = 'plan.json'  # There until the manifest is.
+PLAN = 'plan.json'  # Exists until the manifest is written.
 CHECKED = 'checked.json'
-_CHUNK = 1 << 22  # Tokens read at a time where all are read.
+_CHUNK = 1 << 22  # Tokens read at a time.
 _MOST_MAPS = 256
 _DTYPES = ('uint8', 'uint16', 'uint32')
 
@@ -39,7 +39,7 @@ class Shard(NamedTuple):
 
 
 class Manifest(NamedTuple):
-  """What a token directory holds."""
+  """The description of a token directory."""
 
   dtype: str
   vocab_size: int
@@ -56,10 +56,10 @@ class Manifest(NamedTuple):
 
 
 class TokenShards:
-  """The arrays of several files as one [N] that is read where indexed.
+  """The arrays of several files as one array [N], read when indexed.
 
-  Takes integers, slices of step 1, and integer arrays of any shape; `part` is
-  a view of a range.
+  The index may be an integer, a slice of step 1, or an integer array of any
+  shape; `part` returns a view of a range.
   """
 
   ndim = 1
@@ -72,14 +72,14 @@ class TokenShards:
     crc32: int = 0,
     n_ids: float = math.inf,
   ):
-    """Reads nothing yet.
+    """Stores the arguments; reads nothing yet.
 
     Args:
-      lengths: of each array, in their order.
-      array: returns the array of a place in that order, [n].
+      lengths: the length of each array, in order.
+      array: returns the array [n] of an index in `lengths`.
       dtype: of all arrays.
-      crc32: a checksum of them.
-      n_ids: what all ids are known to lie below.
+      crc32: a checksum of all arrays.
+      n_ids: an upper bound: all ids are known to be below it.
     """
     self.dtype = np.dtype(dtype)
     self.n_ids = n_ids
@@ -100,9 +100,9 @@ class TokenShards:
 
   @property
   def crc32(self) -> int:
-    """Computes a checksum of the shards' checksums and of the range.
+    """Computes a checksum of the shards' checksums and the range.
 
-    It reads no tokens.
+    This reads no tokens.
     """
     return zlib.crc32(repr((self._crc32, self._start, self._stop)).encode())
 
@@ -149,7 +149,7 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def is_token_directory(path: str | Path) -> bool:
-  """Tells whether `minigpt prepare` has finished its work in `path`."""
+  """Tells whether `path` is a finished directory of `minigpt prepare`."""
   return (Path(path) / MANIFEST).is_file()
 
 
@@ -184,8 +184,8 @@ def parse_shard(fields: dict[str, Any]) -> Shard:
   """Reads the description of a shard.
 
   Raises:
-    TypeError: it has other fields.
-    ValueError: it names no file of the directory, or a count is none.
+    TypeError: the fields are wrong.
+    ValueError: the name is not a file in the directory, or a count is invalid.
   """
   shard = Shard(**fields)
   name = shard.name
@@ -201,21 +201,20 @@ def parse_shard(fields: dict[str, Any]) -> Shard:
 
 
 def open_tokens(folder: str | Path) -> TokenShards:
-  """Compares the shards with the manifest; maps those that are read.
+  """Checks the shards against the manifest, and maps them when indexed.
 
-  A shard that was read since it was last written is not read again, but for
-  the one whose turn it is: what a disk loses is found at one of the next
-  starts.
+  A shard that is unchanged since its last check is not read again, except for
+  one in turn: so the decay of a disk is found at one of the next starts.
 
   Raises:
-    InputError: a shard is missing, of another size, or its checksum is wrong.
-      A shard that is gone later raises it where it is read.
+    InputError: a shard is missing, or has a wrong size or checksum. If a shard
+      disappears later, indexing raises it.
   """
   folder = Path(folder)
   manifest = read_manifest(folder)
   shards = manifest.shards
 
-  # A map takes an open file, of which the system allows few.
+  # Each map keeps a file open, and the system limits their number.
   @functools.lru_cache(_most_maps())
   def array(place: int) -> np.ndarray:
     return _map_shard(folder, shards[place], manifest)
@@ -239,7 +238,7 @@ def open_tokens(folder: str | Path) -> TokenShards:
 def _check(
   folder: Path, shard: Shard, findings: Findings, is_due: bool
 ) -> float:
-  """Returns what a shard's ids lie below, or raises InputError for damage."""
+  """Returns an upper bound of a shard's ids; raises InputError for damage."""
   path = folder / shard.name
   n_ids: float
   match None if is_due else findings.get(path):
@@ -258,14 +257,14 @@ def _check(
 
 
 def read_content(path: Path, crc32: int = 0) -> tuple[int, float]:
-  """Returns the checksum of a file of tokens, and what its ids lie below.
+  """Returns the checksum of a file of tokens, and an upper bound of its ids.
 
-  Infinity where one is negative. The file is read and not mapped, as pages of
-  a map would count as this process's memory.
+  The bound is infinite if an id is negative. The file is read, not mapped, as
+  mapped pages would count as this process's memory.
 
   Args:
     path: the file.
-    crc32: the checksum of what came before.
+    crc32: the checksum of preceding data.
   """
   tokens = map_tokens(path)
   assert isinstance(tokens, np.memmap)
@@ -281,10 +280,10 @@ def read_content(path: Path, crc32: int = 0) -> tuple[int, float]:
 
 
 def _most_maps() -> int:
-  """Returns how many files stay mapped: some, of those that may be open."""
+  """Returns how many files may stay mapped, given the limit of open files."""
   try:
     import resource
-  except ImportError:  # Windows counts no file that is mapped.
+  except ImportError:  # Windows has no such limit.
     return _MOST_MAPS
   may_be_open, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
   if may_be_open == resource.RLIM_INFINITY:
@@ -307,8 +306,8 @@ def checksum(tokens: np.ndarray, crc: int = 0, chunk: int = _CHUNK) -> int:
   """Computes the CRC-32 of an array's bytes, read in bounded memory.
 
   Args:
-    tokens: [N], in any order of bytes that NumPy knows.
-    crc: the checksum of what came before.
+    tokens: [N], of any dtype.
+    crc: the checksum of preceding data.
     chunk: tokens read at a time.
   """
   for start in range(0, len(tokens), chunk):
@@ -321,7 +320,7 @@ def map_tokens(path: str | Path) -> np.ndarray:
   """Maps a .npy file of token ids [N].
 
   Raises:
-    InputError: it cannot be read, or holds something else.
+    InputError: the file cannot be read, or does not hold token ids.
   """
   try:
     tokens = np.load(path, mmap_mode='r', allow_pickle=False)
@@ -341,11 +340,11 @@ def map_tokens(path: str | Path) -> np.ndarray:
 
 
 def map_file(file: IO[bytes]) -> np.ndarray:
-  """Maps an open .npy file of our own, int [N]; it may be closed afterwards."""
+  """Maps an open .npy file, int [N]; the file may be closed afterwards."""
   file.flush()
   file.seek(0)
   np.lib.format.read_magic(file)
   shape, _, dtype = np.lib.format.read_array_header_1_0(file)
   if not shape[0]:
-    return np.zeros(shape, dtype)  # No system maps nothing.
+    return np.zeros(shape, dtype)  # An empty file cannot be mapped.
   return np.memmap(file, dtype, 'r', file.tell(), shape)

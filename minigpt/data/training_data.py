@@ -1,4 +1,4 @@
-"""What a run trains on and is evaluated on: its text, read and tokenized."""
+"""The training and validation data of a run."""
 
 import functools
 import math
@@ -29,14 +29,14 @@ from minigpt.tokenizers import Tokenizer
 
 
 class TrainingData(NamedTuple):
-  """Tokens for training and validation, and what made them."""
+  """Tokens for training and validation, and their tokenizer."""
 
   tokenizer: Tokenizer
   train: Windows | PackedExamples
   val: Tokens | PackedExamples
   fingerprint: Fingerprint
-  opening: str  # what samples continue
-  stop: tuple[str, ...] = ()  # what ends samples
+  opening: str  # the prompt of samples
+  stop: tuple[str, ...] = ()  # stop strings of samples
 
   @property
   def n_val_tokens(self) -> int:
@@ -55,15 +55,15 @@ class TrainingData(NamedTuple):
   def eval_batches(
     self, batch_size: int, context_length: int, stride: int, limit: int
   ) -> Iterator[EvalBatch | PackedBatch]:
-    """Yields the validation part; see `batches.eval_batches`."""
+    """Yields batches of the validation part; see `batches.eval_batches`."""
     return _eval_batches(self.val, batch_size, context_length, stride, limit)
 
   def train_eval_batches(
     self, batch_size: int, context_length: int, stride: int, limit: int
   ) -> Iterator[EvalBatch | PackedBatch]:
-    """Yields as many batches of the training part, evenly spread over it.
+    """Yields batches evenly spread over the training part.
 
-    As many as `eval_batches` yields, so that both take the same time.
+    They are as many as `eval_batches` yields, so both take the same time.
     """
     train = self.train
     part = train.tokens if isinstance(train, Windows) else train
@@ -89,9 +89,9 @@ def _eval_batches(
   return batches.eval_batches(part, context_length, batch_size, stride, limit)
 
 
-# Is called with the fingerprint of the text before it is looked at further.
+# Called with the fingerprint of the text, before further checks.
 CheckText: TypeAlias = Callable[[Fingerprint], object]
-# Makes a tokenizer of the vocabulary of a text.
+# Builds a tokenizer with the vocabulary of a text.
 Build: TypeAlias = Callable[[str | Iterable[str]], Tokenizer]
 
 
@@ -107,24 +107,23 @@ def read_training_data(
   vocab_size: int | None = None,
   cache: Path | None = None,
 ) -> TrainingData:
-  """Reads the data set, and builds a tokenizer where there is none yet.
+  """Reads the data set, and builds a tokenizer if there is none.
 
   Args:
-    config: names the data set, and says how to split it.
+    config: the data set and its split.
     context_length: of the model.
-    tokenizer: the tokenizer of the run that is continued or of the model to
-      start from; None takes that of a token directory, or builds one.
-    check: raises where a run that is continued was begun with other text.
-    vocab_size: of the tokenizer to build, where that may be chosen.
-    cache: a folder to keep the tokens of a large text in, and what was found in
-      a file of tokens; None keeps nothing.
+    tokenizer: of the run to continue or the model to start from; None takes
+      that of a token directory, or builds one.
+    check: raises an error if the text is not that of the run to continue.
+    vocab_size: of the tokenizer to build, if its size can be chosen.
+    cache: a folder for the tokens of a large text, or for the results of
+      checking a token file; None stores nothing.
 
   Raises:
     UsageError: there is no such data set, or it is too short.
-    UnfitTextError: the tokenizer does not know the text, or an example is too
-      long.
-    InputError: it cannot be read, holds what the tokenizer does not know, or
-      tokens of another vocabulary.
+    UnfitTextError: the text contains characters outside the vocabulary, or an
+      example is too long.
+    InputError: the data set cannot be read, or has another vocabulary.
   """
   if tokenizer is not None:
     sources.check_vocabulary(config.dataset, tokenizer)
@@ -147,7 +146,7 @@ def _tokenized(
   build: Build,
   cache: Path | None,
 ) -> TokenizedText:
-  """Reads the data set, and what is large in parts."""
+  """Reads and tokenizes the data set; a large text in parts."""
   if paths := large_text(config):
     return token_cache.open_tokens(cache, paths, config, tokenizer, build)
   if cache and config.dataset.endswith('.npy') and not config.own_splits:
@@ -164,7 +163,7 @@ def _read_text(
   split = sources.read_split(config)
   tokenizer = tokenizer or _build_tokenizer(config, build, split)
   train = _tokens(split.train, tokenizer)
-  # Without a validation part both are the same text: it is encoded once.
+  # Without a validation part, both are the same text; encode it once.
   val = train if split.val is split.train else _tokens(split.val, tokenizer)
   return TokenizedText(tokenizer, train, val, fingerprint(train, val))
 
@@ -172,7 +171,7 @@ def _read_text(
 def _windows_of(
   text: TokenizedText, context_length: int, stride: int, check: CheckText
 ) -> TrainingData:
-  """Checks a text, and cuts its training part into windows."""
+  """Checks the tokens, and makes windows of the training part."""
   tokenizer, train, val, found = text
   check(found)
   windows = make_windows(train, context_length, stride, tokenizer.vocab_size)

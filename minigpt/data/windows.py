@@ -1,8 +1,8 @@
-"""Training windows of running text, and the order in which a run reads them.
+"""Training windows of running text, and their order.
 
-Nothing is shuffled in memory: the window at place i of an epoch is the image
-of i under a keyed permutation, so any step's batch can be asked for again and
-a token file of any size is only ever read through its memory map.
+Nothing is shuffled in memory: window i of an epoch is the image of i under a
+keyed permutation. So the batch of any step can be computed directly, and a
+token file of any size is only read through its memory map.
 
 Shapes: N tokens in all, T context.
 """
@@ -16,11 +16,11 @@ import tensorflow as tf
 from minigpt.data.token_shards import Tokens, TokenShards, checksum
 from minigpt.errors import InputError, UsageError
 
-_CHUNK = 1 << 24  # Tokens that are looked at together where all are.
+_CHUNK = 1 << 24  # Tokens examined at a time.
 
 
 class Examples(Protocol):
-  """What training batches are made of: windows of text, or packed examples."""
+  """The examples of training batches: windows of text, or packed examples."""
 
   @property
   def n_examples(self) -> int:
@@ -38,12 +38,12 @@ class Examples(Protocol):
     ...
 
   def at(self, starts: np.ndarray) -> Any:  # int [..., A, B] -> [..., T + 1]
-    """Returns the examples that start there, as an array or nest of arrays."""
+    """Returns the examples at `starts`, as an array or a tree of arrays."""
     ...
 
 
 class Windows(NamedTuple):
-  """Every window of T + 1 tokens whose start is a multiple of the stride."""
+  """All windows of T + 1 tokens whose start is a multiple of the stride."""
 
   tokens: Tokens  # [N], in memory or memory-mapped
   context_length: int
@@ -60,7 +60,7 @@ class Windows(NamedTuple):
     return len(self.tokens)
 
   def at(self, starts: np.ndarray) -> np.ndarray:  # [...] -> int32 [..., T + 1]
-    """Reads the windows that start there."""
+    """Reads the windows at `starts`."""
     offsets = np.arange(self.context_length + 1)
     return self.tokens[starts[..., None] + offsets].astype(np.int32)
 
@@ -68,7 +68,7 @@ class Windows(NamedTuple):
 def make_windows(
   tokens: Tokens, context_length: int, stride: int, vocab_size: int
 ) -> Windows:
-  """Checks that the text fills a window; a stride of 0 is `context_length`.
+  """Returns the windows of a text; a stride of 0 means `context_length`.
 
   Raises:
     UsageError: the text is shorter than one window.
@@ -87,7 +87,7 @@ def make_windows(
 def check_ids(tokens: Tokens, vocab_size: int, chunk: int = _CHUNK) -> None:
   """Raises InputError for the first id outside [0, vocab_size)."""
   if isinstance(tokens, TokenShards) and tokens.n_ids <= vocab_size:
-    return  # They were all looked at when the shards were checked.
+    return  # All ids were checked together with the shards.
   for start in range(0, len(tokens), chunk):
     part = tokens[start : start + chunk]
     wrong = np.flatnonzero((part < 0) | (part >= vocab_size))
@@ -99,14 +99,14 @@ def check_ids(tokens: Tokens, vocab_size: int, chunk: int = _CHUNK) -> None:
 
 
 class Fingerprint(NamedTuple):
-  """Tells one text from another, without keeping either."""
+  """Identifies a text by its length and checksum."""
 
   n_tokens: int
   crc32: int
 
 
 def fingerprint(*parts: Tokens, chunk: int = _CHUNK) -> Fingerprint:
-  """Computes it over arrays [N], one after another, in bounded memory."""
+  """Computes the fingerprint of successive arrays [N], in bounded memory."""
   crc = 0
   for tokens in parts:
     if isinstance(tokens, TokenShards):
@@ -119,22 +119,22 @@ def fingerprint(*parts: Tokens, chunk: int = _CHUNK) -> Fingerprint:
 def window_order(
   windows: Examples, places: np.ndarray, seed: int
 ) -> np.ndarray:  # int64 [...] -> int64 [...]
-  """Returns the starts of windows by their places in a shuffled stream.
+  """Returns the starts of windows by their positions in a shuffled stream.
 
-  The stream is endless: each epoch is a fresh permutation of all windows.
+  The stream is endless: each epoch is another permutation of all windows.
 
   Args:
-    windows: the windows that are shuffled.
-    places: counted from 0 over all epochs.
-    seed: the run's.
+    windows: the windows to shuffle.
+    places: positions in the stream, counted from 0 over all epochs.
+    seed: of the run.
   """
   n = windows.n_examples
   epoch, place = np.divmod(places.reshape(-1), n)
   keys = _epoch_keys(seed, epoch)
-  # The kernel sizes its cipher by the logarithm of the highest index: a bit is
-  # missing where that is 2^16, 2^18, ..., and two places get the same image.
-  # With one index more it is right, and what falls on that one is permuted
-  # again, which makes a permutation of the rest.
+  # The kernel computes the width of its cipher from the highest index. If that
+  # is 2^16, 2^18, ..., a bit is missing, and two places get the same image.
+  # Permuting one more index avoids that; a place whose image is this index is
+  # permuted again, which gives a permutation of the rest.
   n_bits = (n - 1).bit_length() - 1
   lacks_a_bit = n_bits >= 16 and n_bits % 2 == 0 and n - 1 == 1 << n_bits
   index = _permute(place, keys, n + lacks_a_bit)
@@ -144,25 +144,25 @@ def window_order(
 
 
 def _permute(index: np.ndarray, keys: np.ndarray, n: int) -> np.ndarray:
-  """Returns the images under keyed permutations of the numbers below `n`.
+  """Returns the images of indices under keyed permutations of 0 to n - 1.
 
   Args:
     index: int64 [m].
-    keys: int64 [m, 3], one for each.
+    keys: int64 [m, 3], the key of each index.
     n: how many numbers are permuted.
   """
-  # The kernel of tf.random.experimental.index_shuffle, which itself fails on
-  # one key for each index.
+  # The kernel of tf.random.experimental.index_shuffle, which does not accept a
+  # key for each index.
   return tf.raw_ops.RandomIndexShuffle(
     index=index, seed=keys, max_index=np.int64(n - 1), rounds=8
   ).numpy()
 
 
 def _epoch_keys(seed: int, epochs: np.ndarray) -> np.ndarray:
-  """Hashes seed and epoch, as near keys would give near orders.
+  """Hashes seed and epoch, as similar keys would give similar orders.
 
   Args:
-    seed: the run's.
+    seed: of the run.
     epochs: int64 [n].
 
   Returns:
