@@ -165,7 +165,9 @@ def _delete(folder: Path) -> None:
   try:
     if not folder.exists():
       return
-    others = {path.name for path in folder.iterdir()} - _OURS
+    found = {path.name for path in folder.iterdir()} - _OURS
+    # Hidden are those of a file system, and what a killed writer has left.
+    others = [name for name in found if not name.startswith('.')]
     if others:
       raise InputError(
         f'{folder} is for the tokens of the run, and holds {min(others)}; '

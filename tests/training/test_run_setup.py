@@ -325,4 +325,6 @@ def test_a_new_run_that_is_refused_leaves_no_tokens(tmp_path, monkeypatch):
   (path / 'tokens' / 'manifest.txt').write_text('x')
   with pytest.raises(InputError, match=r'holds manifest\.txt; move it'):
     helpers.open_tiny_run(path, **given)
-  assert (path / 'tokens' / 'manifest.txt').exists()
+  (path / 'tokens' / 'manifest.txt').rename(path / 'tokens' / '.tmp-a-1')
+  helpers.open_tiny_run(path, **given).__exit__(None, None, None)
+  assert len(list(workdir.tokens(path).iterdir())) == 3
