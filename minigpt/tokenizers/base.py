@@ -15,6 +15,7 @@ if TYPE_CHECKING:
   from minigpt.tokenizers.in_graph_base import InGraphTokenizer
 
 N_CODE_POINTS = 0x110000
+_PART = 1 << 16  # Ids in a list at a time, as it takes many times their memory.
 
 
 class Tokenizer(Protocol):
@@ -76,7 +77,8 @@ class Tokenizer(Protocol):
       InputError: an id lies outside the vocabulary.
     """
     ids = _check_ids(ids, self.vocab_size)
-    return b''.join(map(self.tokens.__getitem__, ids.tolist()))
+    parts = (ids[i : i + _PART].tolist() for i in range(0, len(ids), _PART))
+    return b''.join(b''.join(map(self.tokens.__getitem__, p)) for p in parts)
 
   def decode(self, ids: Any) -> str:  # int [T] ->
     """Returns the text, with U+FFFD where the bytes are not valid UTF-8.

@@ -51,6 +51,11 @@ def test_cutting_long_text_changes_no_token(mixed, kind, request, monkeypatch):
   assert n_chunks[0] > 30
 
 
+def test_many_ids_are_decoded_in_parts():
+  ids = np.arange(70_000) % 3
+  assert tokenizers.build('char', 'abc').decode(ids) == 'abc' * 23_333 + 'a'
+
+
 @pytest.mark.parametrize('kind', ['char', 'word', 'gpt2'])
 def test_decode_refuses_ids_outside_the_vocabulary(sample, kind, request):
   if kind == 'gpt2':
