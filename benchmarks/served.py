@@ -5,7 +5,9 @@
 Exports GPT-2 with random weights, loads each export in a process of its own as
 TensorFlow Serving does, without XLA, and asks `generate_ids` for tokens after a
 short prompt, of one and of eight rows, and for one token after a long prompt.
-The format compute-bfloat16 is what `export --compute_dtype=bfloat16` writes.
+A format is one of --weights, but compute-bfloat16, which is what `export
+--compute_dtype=bfloat16` writes, and int8-in-float32, `--weights=int8
+--compute_dtype=float32`.
 --xla adds the same model in one XLA program, as `minigpt generate` runs it.
 """
 
@@ -30,23 +32,35 @@ from minigpt.model.transformer import GPT
 from minigpt.profiling import machine, workloads
 from minigpt.runtime import app, startup
 from minigpt.runtime.atomic_io import write_text
+from minigpt.serving import export as exporting
+from minigpt.serving.options import Options
 from minigpt.serving.sampling_inputs import sampling_inputs
 from minigpt.serving.signatures import Server
 from minigpt.tokenizers.char import CharTokenizer
 
-# The format of `export --compute_dtype=bfloat16`; others are of --weights.
+# Formats that take --compute_dtype; others are of --weights.
 PACKED = 'compute-bfloat16'
+CAST = 'int8-in-float32'
+
+
+def options(weights: str) -> Options:
+  """Returns how `export` is asked for a format."""
+  named = {
+    PACKED: Options(compute_dtype='bfloat16'),
+    CAST: Options(weights='int8', compute_dtype='float32'),
+  }
+  asked = named.get(weights, Options(weights=weights)).check()
+  return asked._replace(compute_dtype=asked.chosen_dtype(has_int8=True))
 
 
 def stored(gpt: GPT, weights: str) -> Params:
   """Returns the weights as an export keeps them."""
-  kept = 'bfloat16' if weights == PACKED else weights
-  return quantize(gpt.params, kept, exported=True, compiled=False)
+  return exporting.stored(gpt.params, options(weights))
 
 
 def write(folder: Path, gpt: GPT, config: GPTConfig, weights: str, n_new: int):
   """Writes the signatures of an export, without its warm-up and its card."""
-  dtype = 'bfloat16' if weights == PACKED else 'float32'
+  dtype = options(weights).compute_dtype
   # Any vocabulary of the size will do, and this one needs no file.
   tokenizer = CharTokenizer(''.join(map(chr, range(config.vocab_size))))
   p = stored(gpt, weights)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import programs
 import tensorflow as tf
-from served import PACKED, exports, stored
+from served import PACKED, exports, options, stored
 
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.generation.request import Request
@@ -118,7 +118,8 @@ def main() -> int:
     gpt, config, folders = stack.enter_context(exports(args))
     sides = {}
     for weights, folder in folders.items():
-      mode = 'graph-onednn' if weights == PACKED else 'graph'
+      dtype = options(weights).compute_dtype
+      mode = 'graph' if dtype == 'float32' else 'graph-onednn'
       sides[weights] = (
         stack.enter_context(contextlib.closing(Wire(folder))),
         workloads.prefill(

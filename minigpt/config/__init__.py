@@ -21,6 +21,7 @@ from minigpt.config.training import (
   COMPUTE_DTYPES,
   OPTIMIZERS,
   SCHEDULES,
+  SERVED_DTYPES,
   TrainConfig,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
   'OPTIMIZERS',
   'PRESETS',
   'SCHEDULES',
+  'SERVED_DTYPES',
   'STORED_WEIGHTS',
   'WEIGHTS',
   'DataConfig',

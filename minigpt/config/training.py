@@ -14,6 +14,7 @@ from minigpt.errors import unknown
 # How functions are compiled; see `compiler.backend`.
 COMPILE_MODES = ('xla', 'hybrid', 'graph')
 COMPUTE_DTYPES = ('float32', 'bfloat16')
+SERVED_DTYPES = (*COMPUTE_DTYPES, 'int8')  # of exports
 OPTIMIZERS = ('adamw', 'muon')
 SCHEDULES = ('cosine', 'wsd')
 

@@ -42,7 +42,8 @@ def live_grammars(model: ModelUnderTest) -> str:
   """Compares answers under each grammar with those of the trained model."""
   ref = model.reference
   if model.files.compute_dtype != 'float32':
-    raise NotApplicableError('texts can differ in bfloat16')
+    dtype = model.files.compute_dtype
+    raise NotApplicableError(f'texts can differ in {dtype}')
   requests = _requests(model)
   known = [each for each, _ in requests]
   live = Generator(

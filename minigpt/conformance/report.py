@@ -119,12 +119,13 @@ def _checks(files: ModelFiles) -> dict[str, CheckFunction]:
 
 
 def _reason(error, files):
-  """Returns why an export does not run, and a remedy for bfloat16."""
-  if files.compute_dtype == 'float32':
+  """Returns why an export does not run, and a remedy where it needs more."""
+  dtype = files.compute_dtype
+  if dtype not in server_config.NEEDS:
     return str(error)
   return (
-    f'{str(error).split(". ")[0]}; it computes in {files.compute_dtype}, which '
-    f'needs {server_config.BFLOAT16_NEEDS}: else export without --compute_dtype'
+    f'{str(error).split(". ")[0]}; it computes in {dtype}, which needs '
+    f'{server_config.NEEDS[dtype]}: else export with --compute_dtype=float32'
   )
 
 

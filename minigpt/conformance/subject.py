@@ -36,14 +36,20 @@ def tolerance(compute_dtype: str, n_layers: int) -> float:
   inputs and outputs by at most half of 2^-8. Errors have random signs, so n of
   them add up to about sqrt(n) times one. The largest of the thousands of such
   sums in a row is about four times as large.
+
+  In int8, they round inputs only, by at most 2^-14 of the row's largest number,
+  which may be sixteen times as large as the row's standard deviation.
   """
-  if compute_dtype != 'bfloat16':
-    return FLOAT32_TOLERANCE
-  return 2**-7 * math.sqrt(2 * (4 * n_layers + 1))
+  n_matmuls = 4 * n_layers + 1
+  if compute_dtype == 'bfloat16':
+    return 2**-7 * math.sqrt(2 * n_matmuls)
+  if compute_dtype == 'int8':
+    return 2**-8 * math.sqrt(n_matmuls)
+  return FLOAT32_TOLERANCE
 
 
 def size_of(x: Any) -> float:
-  """Returns the scale of errors in bfloat16: the standard deviation."""
+  """Returns the scale of rounding errors: the standard deviation."""
   return max(1.0, float(np.std(x) if np.ndim(x) else np.abs(x)))
 
 
@@ -116,7 +122,7 @@ class ModelUnderTest(NamedTuple):
 
     Returns:
       The largest error of a float; relative to values above 1 in float32, and
-      to the row's standard deviation in bfloat16.
+      else to the row's standard deviation.
 
     Raises:
       CheckError: something differs.

@@ -46,7 +46,8 @@ class Quantized(NamedTuple):
 
   values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
   scale: Leaf = ABSENT  # f32 [out] or [V]
-  sums: Leaf = ABSENT  # int32 [out] or [V], sums of the rows of `values`
+  # int32 [out] or [V], sums of the rows of `values`; for `digit_matmul` f32
+  sums: Leaf = ABSENT
   packed: Leaf = ABSENT  # int8, a copy of `values` in oneDNN's layout
 
 
@@ -136,30 +137,30 @@ def quantize(
   if compute_dtype == 'float32':
     store = _STORE[weights]
     if not exported:
-      return _map_matrices(p, lambda w: _packed(store(w)))
-    return _map_matrices(p, store, store if compiled else _in_out(store))
+      return map_matrices(p, lambda w: _packed(store(w)))
+    return map_matrices(p, store, store if compiled else in_out(store))
   if weights in ('int8', 'w8a8'):
     raise UsageError(
       f'compute_dtype={compute_dtype}: weights={weights} compute in float32; '
       'leave one of them out'
     )
   stored = tf.nest.map_structure(tf.Variable, cast(p, compute_dtype))
-  return _map_matrices(stored, lambda w: w)
+  return map_matrices(stored, lambda w: w)
 
 
-def _in_out(
+def in_out(
   store: Callable[[tf.Tensor], Quantized],
 ) -> Callable[[tf.Tensor], InOut]:
   """Makes `store` return its result in the `[in, out]` layout."""
 
   def store_in_out(w: tf.Tensor) -> InOut:
     stored = store(w)
-    return InOut(tf.Variable(tf.transpose(stored.values)), stored.scale)
+    return InOut(tf.Variable(tf.transpose(stored.values)), *stored[1:])
 
   return store_in_out
 
 
-def _map_matrices(
+def map_matrices(
   tree: Any,
   store: Callable[[tf.Tensor], Any],
   store_linear: Callable[[tf.Tensor], Any] | None = None,
@@ -173,7 +174,7 @@ def _map_matrices(
   if isinstance(tree, LayerNorm) or is_absent(tree):
     return tree
   if isinstance(tree, tuple):
-    parts = [_map_matrices(part, store, store_linear) for part in tree]
+    parts = [map_matrices(part, store, store_linear) for part in tree]
     return tree._make(parts) if hasattr(tree, '_make') else tuple(parts)
   return store(tree)
 

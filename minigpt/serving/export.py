@@ -12,7 +12,7 @@ from minigpt.checkpoints.loading import Trained
 from minigpt.data import measured_text
 from minigpt.errors import InputError, UsageError
 from minigpt.generation.grammar import Grammar
-from minigpt.kernels import prepacked_matmul
+from minigpt.kernels import digit_matmul, prepacked_matmul
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.profiling import workloads
@@ -57,13 +57,10 @@ def export(
     InputError: the version exists, or cannot be written; nothing of it is left
       behind.
   """
-  options = options.check()
-  _check_kernels(options)
+  options = _with_kernels(options.check())
   versions.check_base(base)
   versions.check_keep(keep)
-  p = quantize(
-    trained.model.params, options.weights, exported=True, compiled=options.xla
-  )
+  p = stored(trained.model.params, options)
   cost = loss_change(trained, p, options, report)
   card = {}
 
@@ -75,12 +72,23 @@ def export(
   return Exported(path, card)
 
 
-def _check_kernels(options):
-  if options.compute_dtype == 'bfloat16' and not prepacked_matmul.available():
+def _with_kernels(options):
+  """Returns the options with their dtype chosen, or raises UsageError."""
+  dtype = options.chosen_dtype(has_int8=digit_matmul.available())
+  kernels = {'bfloat16': prepacked_matmul, 'int8': digit_matmul}
+  if dtype in kernels and not kernels[dtype].available():
     raise UsageError(
-      f'compute_dtype={options.compute_dtype}: this TensorFlow lacks the '
-      'kernels of oneDNN; export on x86, or leave it out'
+      f'compute_dtype={dtype}: this TensorFlow lacks the kernels of oneDNN; '
+      'export on x86, or leave it out'
     )
+  return options._replace(compute_dtype=dtype)
+
+
+def stored(p: Params, options: Options) -> Params:
+  """Returns the parameters as an export with these options keeps them."""
+  if options.compute_dtype == 'int8':
+    return digit_matmul.stored(p)
+  return quantize(p, options.weights, exported=True, compiled=options.xla)
 
 
 def export_stablehlo(
@@ -154,8 +162,8 @@ def _write(scratch, trained, p, options, about, report) -> dict[str, Any]:
   except InputError as error:
     report(f'no warm-up requests: {error}')
   about |= {'bytes': folder_size(scratch), **options._asdict()}
-  if options.compute_dtype == 'bfloat16':
-    about['server'] = server_config.BFLOAT16_NEEDS
+  if options.compute_dtype in server_config.NEEDS:
+    about['server'] = server_config.NEEDS[options.compute_dtype]
   about |= _listed(about.pop('grammars'), server.least_tokens())
   card = model_card.card(trained, signatures, **about)
   model_card.write(extra, card)
@@ -191,7 +199,9 @@ def loss_change(
   if options.weights == 'float32':
     return {}
   config = trained.run.model
-  sides = (trained.model.params, 'float32'), (p, options.compute_dtype)
+  # Matmuls in int8 take a row nearly as it is.
+  dtype = 'bfloat16' if options.compute_dtype == 'bfloat16' else 'float32'
+  sides = (trained.model.params, 'float32'), (p, dtype)
   try:
     tokens = workdir.tokens(trained.path)
     val = measured_text.read(trained.run.data, trained.tokenizer, tokens).tokens

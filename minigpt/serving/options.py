@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from minigpt.config import COMPUTE_DTYPES, STORED_WEIGHTS
+from minigpt.config import SERVED_DTYPES, STORED_WEIGHTS
 from minigpt.errors import UsageError, unknown
 from minigpt.generation.grammar import Grammar
 from minigpt.generation.request import Request
@@ -23,7 +23,7 @@ class Options(NamedTuple):
   eval_batches: int = 20  # to measure the loss of smaller weights; 0: all
   xla: bool = False
   attention: bool = False  # also export the signature `attention`
-  compute_dtype: str = 'float32'  # of the matmuls with weights
+  compute_dtype: str = 'auto'  # of the matmuls with weights; see `chosen_dtype`
   grammars: tuple[Grammar, ...] = ()  # those that requests can name
 
   def check(self) -> 'Options':
@@ -49,19 +49,30 @@ class Options(NamedTuple):
     # In normal form, a single stop string is a tuple, and weights are stored in
     # the dtype of the matmuls.
     stop = Request(stop=self.stop).check().stop
-    is_wide = self.compute_dtype == 'float32'
-    weights = self.weights if is_wide else self.compute_dtype
+    is_free = self.compute_dtype in ('auto', 'float32')
+    weights = self.weights if is_free else self.compute_dtype
     return self._replace(stop=tuple(stop), weights=weights)
 
+  def chosen_dtype(self, has_int8: bool) -> str:
+    """Returns the dtype of matmuls: 'auto' is int8 where the weights are.
+
+    Args:
+      has_int8: whether TensorFlow's kernels multiply int8 here.
+    """
+    if self.compute_dtype != 'auto':
+      return self.compute_dtype
+    is_int8 = self.weights == 'int8' and not self.xla
+    return 'int8' if is_int8 and has_int8 else 'float32'
+
   def _check_compute_dtype(self):
-    if self.compute_dtype not in COMPUTE_DTYPES:
-      raise unknown('compute_dtype', self.compute_dtype, COMPUTE_DTYPES)
-    if self.compute_dtype == 'float32':
+    if self.compute_dtype not in ('auto', *SERVED_DTYPES):
+      raise unknown('compute_dtype', self.compute_dtype, SERVED_DTYPES)
+    if self.compute_dtype in ('auto', 'float32'):
       return
-    if self.weights not in COMPUTE_DTYPES:
+    if self.weights not in ('float32', self.compute_dtype):
       raise UsageError(
         f'compute_dtype={self.compute_dtype}: weights={self.weights} compute '
-        'in float32; leave one of them out'
+        f'in {self.weights} or float32; leave one of them out'
       )
     if self.xla:
       raise UsageError(

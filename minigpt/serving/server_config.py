@@ -14,10 +14,13 @@ _ENQUEUED = 256  # Batches in the server's queue.
 # version's folder (kBatchingParamsFilename in tensorflow_serving's
 # bundle_factory_util.cc).
 BATCHING_FILE = 'batching_params.pbtxt'
-# On other servers, an export in bfloat16 does not load, or its requests fail.
-BFLOAT16_NEEDS = (
-  'TensorFlow for x86 and a processor with AVX-512, best AVX512-BF16 or AMX'
-)
+# What exports need, by the dtype of their matmuls. On other servers, an export
+# does not load, or its requests fail.
+NEEDS = {
+  'bfloat16': 'TensorFlow for x86 and a processor with AVX-512, best '
+  'AVX512-BF16 or AMX',
+  'int8': 'TensorFlow for x86, best on a processor with VNNI or AMX',
+}
 
 
 def write_serving_config(

@@ -73,7 +73,8 @@ class Server(ForwardSignatures):
       stop: stop strings, each of which ends an answer.
       xla: compile the decoding loop with XLA, and pad prompts to the context.
       attention: add the signature `attention`.
-      compute_dtype: dtype of matmuls; bfloat16 needs oneDNN's kernels.
+      compute_dtype: dtype of matmuls; bfloat16 and int8 need oneDNN's kernels,
+        and weights in that format.
       grammars: grammars that rows can name, in signatures of their own.
 
     Raises:

@@ -122,4 +122,4 @@ def test_a_server_that_cannot_compute_in_bfloat16_is_told_so(copy):
   (check,) = found.checks
   assert check.status == 'fail'
   assert "not registered 'BatchMatMulV9'" in check.detail
-  assert check.detail.endswith('else export without --compute_dtype')
+  assert check.detail.endswith('else export with --compute_dtype=float32')

@@ -14,7 +14,7 @@ import tensorflow as tf
 from minigpt.compiler import backend, dispatch, jit, remat
 from minigpt.config import WEIGHTS, GPTConfig
 from minigpt.kernels import attention as attention_kernels
-from minigpt.kernels import fused_linear_cross_entropy, quantize
+from minigpt.kernels import digit_matmul, fused_linear_cross_entropy, quantize
 from minigpt.model import attention, kv_cache, layers, loss, transformer
 from minigpt.model.hooks import no_hook
 from minigpt.model.params import LayerNorm, Linear, init_params
@@ -49,6 +49,8 @@ ALLOWED_BY_KERNEL = {
   'bfloat16_linear': 2e-2,
   'bfloat16_logits': 2e-2,
   'bfloat16_mlp': 2e-2,
+  # Each row is rounded to 16,255 levels.
+  'digit_linear': 3e-4,
 }
 # A rounded row has no gradient, a gradient is not differentiated, and that of
 # embeddings is no tensor.
@@ -56,12 +58,16 @@ UNGRADED = {
   'bfloat16_linear',
   'bfloat16_logits',
   'bfloat16_mlp',
+  'digit_linear',
   'gpt_of_one_token',
   'int8_linear',
   'tied_value_and_grad',
 }
 IMPOSSIBLE = {
-  ('int8_linear', 'bfloat16'): 'int8 weights compute in float32 alone',
+  **{
+    (f'{kind}_linear', 'bfloat16'): 'int8 weights compute in float32 alone'
+    for kind in ('digit', 'int8')
+  },
   **{
     (f'bfloat16_{what}', 'bfloat16'): 'it is given float32'
     for what in ('linear', 'logits', 'mlp')
@@ -123,6 +129,10 @@ EXAMPLES = {
       for weights in ('bfloat16', 'int8')
     ]
     + [[normal(3, 24), Linear(quantize.quantize(normal(10, 24), 'bfloat16'))]]
+    + [
+      [normal(3, 24), digit_matmul.stored(Linear(normal(24, 10), normal(10)))],
+      [normal(2, 3, 24), Linear(digit_matmul.stored(normal(10, 24)))],
+    ]
     if c.dtype == 'float32'
     else [[c(normal(3, 24)), quantized('float32', c(normal(1, 1)).dtype.name)]]
   ),

@@ -76,6 +76,9 @@ def test_the_card_tells_what_was_exported(int8, trained):
   assert card['name'] == 'sun'
   assert card['version'] == 1
   assert card['weights'] == 'int8'
+  if exporting.digit_matmul.available():
+    assert card['compute_dtype'] == 'int8'
+    assert card['server'].startswith('TensorFlow for x86, best on')
   assert card['val_loss'] == trained.checkpoint.info['val_loss']
   assert card['model']['emb_dim'] == trained.run.model.emb_dim
   assert card['data']['dataset'] == 'sample'
@@ -162,6 +165,10 @@ def test_without_the_serving_protos_the_export_goes_on(monkeypatch, tmp_path):
     ({'eval_batches': -1}, 'eval_batches'),
     ({'compute_dtype': 'float61'}, 'compute_dtype'),
     ({'compute_dtype': 'bfloat16', 'weights': 'int8'}, 'weights=int8 compute'),
+    (
+      {'compute_dtype': 'int8', 'weights': 'bfloat16'},
+      'in bfloat16 or float32',
+    ),
     ({'compute_dtype': 'bfloat16', 'xla': True}, 'leave --xla out'),
   ],
 )
@@ -171,13 +178,31 @@ def test_options_out_of_range(trained, tmp_path, wrong, said):
   assert not (tmp_path / 'm').exists()
 
 
-def test_without_its_kernels_nothing_is_exported_in_bfloat16(
-  trained, tmp_path, monkeypatch
+@pytest.mark.parametrize('dtype', ['bfloat16', 'int8'])
+def test_without_its_kernels_nothing_is_exported(
+  dtype, trained, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(exporting.prepacked_matmul, 'available', lambda: False)
+  for kernel in (exporting.prepacked_matmul, exporting.digit_matmul):
+    monkeypatch.setattr(kernel, 'available', lambda: False)
   with pytest.raises(UsageError, match='lacks the kernels of oneDNN'):
-    export(trained, tmp_path / 'm', Options(compute_dtype='bfloat16'))
+    export(trained, tmp_path / 'm', Options(compute_dtype=dtype))
   assert not (tmp_path / 'm').exists()
+
+
+@pytest.mark.parametrize(
+  'options, has_int8, chosen',
+  [
+    (Options(), True, 'float32'),
+    (Options('int8'), True, 'int8'),
+    (Options('int8'), False, 'float32'),
+    (Options('int8', xla=True), True, 'float32'),
+    (Options('int8', compute_dtype='float32'), True, 'float32'),
+    (Options('bfloat16'), True, 'float32'),
+    (Options(compute_dtype='bfloat16'), True, 'bfloat16'),
+  ],
+)
+def test_int8_multiplies_in_int8_where_a_server_can(options, has_int8, chosen):
+  assert options.chosen_dtype(has_int8) == chosen
 
 
 def test_functions_of_tokens_leave_for_other_runtimes(trained, tmp_path):

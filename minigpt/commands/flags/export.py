@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from minigpt.config import COMPUTE_DTYPES, STORED_WEIGHTS
+from minigpt.config import SERVED_DTYPES, STORED_WEIGHTS
 from minigpt.serving.options import Options
 
 _DEFAULT = Options()
@@ -44,8 +44,8 @@ WEIGHTS = flags.DEFINE_string(
 COMPUTE_DTYPE = flags.DEFINE_string(
   'compute_dtype',
   _DEFAULT.compute_dtype,
-  f'one of {", ".join(COMPUTE_DTYPES)}; bfloat16: for servers on x86 with '
-  'AVX512-BF16 or AMX, and faster there',
+  f'one of {", ".join(SERVED_DTYPES)}; int8: for servers on x86, and what auto '
+  'is for --weights=int8; bfloat16: for those with AVX512-BF16 or AMX',
   flag_values=FLAGS,
 )
 STOP = flags.DEFINE_multi_string(

@@ -1,4 +1,4 @@
-"""An export in bfloat16 may differ by rounding, and by no more."""
+"""An export in bfloat16 or int8 may differ by rounding, and by no more."""
 
 import math
 
@@ -9,7 +9,8 @@ from spoiled_exports import answering, failure, outcome
 from minigpt.compiler import jit
 from minigpt.conformance import parity_checks, subject
 from minigpt.kernels import prepacked_matmul
-from minigpt.kernels.quantize import quantize
+from minigpt.serving import export
+from minigpt.serving.options import Options
 from minigpt.serving.sampling_inputs import base_name
 from minigpt.serving.signatures import Server
 
@@ -20,14 +21,14 @@ pytestmark = pytest.mark.skipif(
 LOGITS, TOKENS = 'logits, live', 'sampled tokens, live'
 
 
-class InBfloat16:
-  """An export that computes in bfloat16."""
+class Rounded:
+  """An export whose matmuls round."""
 
-  def __init__(self, reference, signatures):
+  def __init__(self, reference, signatures, dtype):
     self.signatures = signatures
-    p = quantize(reference.weights, 'bfloat16', exported=True, compiled=False)
+    p = export.stored(reference.weights, Options(dtype, compute_dtype=dtype))
     how = reference.config, reference.tokenizer, 9
-    self._server = Server(p, *how, compute_dtype='bfloat16')
+    self._server = Server(p, *how, compute_dtype=dtype)
     self._functions = {}
 
   def predict(self, name, inputs):
@@ -40,22 +41,35 @@ class InBfloat16:
     return {key: value.numpy() for key, value in answer.items()}
 
 
-@pytest.fixture(scope='module')
-def rounding(checked, model):
+def rounded(checked, model, dtype):
   reference = checked.reference._replace(weights=model.params)
-  endpoint = InBfloat16(reference, checked.endpoint.signatures)
+  endpoint = Rounded(reference, checked.endpoint.signatures, dtype)
   files = checked.files._replace(
-    compute_dtype='bfloat16',
-    tolerance=subject.tolerance('bfloat16', reference.config.n_layers),
-    reference=parity_checks.as_exported(reference, 'bfloat16'),
+    compute_dtype=dtype,
+    tolerance=subject.tolerance(dtype, reference.config.n_layers),
+    reference=parity_checks.as_exported(reference, dtype),
   )
   return checked._replace(endpoint=endpoint, files=files)
+
+
+@pytest.fixture(scope='module')
+def rounding(checked, model):
+  return rounded(checked, model, 'bfloat16')
 
 
 @pytest.mark.parametrize('name', [LOGITS, TOKENS])
 def test_rounding_is_allowed(rounding, name):
   check = outcome(name, rounding)
   assert check.status == 'pass', check
+
+
+def test_int8_rounds_a_little(checked, model):
+  in_int8 = rounded(checked, model, 'int8')
+  check = outcome(LOGITS, in_int8)
+  assert check.status == 'pass', check
+  # It is not what bfloat16 rounds, and not nothing.
+  files = in_int8.files._replace(tolerance=1e-5)
+  assert 'is off by 0.000' in failure(LOGITS, in_int8._replace(files=files))
 
 
 def test_float32_allows_none(rounding):
@@ -93,6 +107,7 @@ def test_what_is_no_rounding_is_found(rounding):
 
 def test_the_tolerance_grows_with_the_layers():
   assert subject.tolerance('float32', 12) == 1e-4
+  assert subject.tolerance('int8', 12) == pytest.approx(7 / 256)
   assert subject.tolerance('bfloat16', 12) == pytest.approx(math.sqrt(98) / 128)
 
 

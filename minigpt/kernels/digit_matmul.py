@@ -1,0 +1,168 @@
+"""Matmuls of an export with int8 weights, on a server that compiles nothing.
+
+Why: a decoded token takes as long as reading the weights, and in int8 they are
+a quarter as many bytes. TensorFlow casts such weights to floats in each call,
+which takes longer than the matmul; one kernel of oneDNN multiplies bytes. So
+each row is rounded to levels of two digits, and the digits are what it
+multiplies. A digit has 7 bits: without VNNI the kernel adds products in pairs,
+and two of 8 bits would not fit (oneDNN, "Nuances of int8 computations").
+
+For: `graph-onednn`, with int8 weights and float32 activations. A server must be
+built for x86; any processor will do, and VNNI or AMX makes it fast.
+
+Measured on 2 cores of Zen 5: docs/performance.md; `benchmarks/served.py`.
+
+Shapes: `...` any leading dimensions, N rows, D features, V vocabulary.
+"""
+
+import functools
+
+import tensorflow as tf
+
+from minigpt.kernels.elementwise import add_bias
+from minigpt.kernels.quantize import (
+  InOut,
+  Quantized,
+  in_out,
+  int8,
+  map_matrices,
+  quantized_linear,
+)
+from minigpt.model.layers import sizes
+from minigpt.model.params import Linear, Params, is_absent
+
+_KERNEL = '_QuantizedMatMul'
+_BASE = 128
+# Levels run from -_HIGHEST to _HIGHEST. Added to them, it makes both digits
+# larger by _SHIFT, so that what it adds to a sum is the same for both.
+_SHIFT = 63
+_HIGHEST = _SHIFT * (_BASE + 1)
+_SMALLEST = 1e-30  # A row of zeros has levels, too.
+
+
+@functools.cache
+def available() -> bool:
+  """Tells whether this TensorFlow has the kernel; builds for x86 do."""
+  w = _store(tf.constant([[2.0]]))
+  try:
+    multiply = tf.function(lambda x: digit_matmul(x, w))
+    return bool(tf.abs(multiply(tf.ones([1, 1])) - 2) < 1e-3)
+  except (tf.errors.OpError, RuntimeError):  # It is not registered.
+    return False
+
+
+def stored(p: Params) -> Params:
+  """Returns the tree with its matrices in int8, for `digit_linear`.
+
+  Those of linear layers lie `[in, out]`. `sums` are float32, and what is added
+  to sums of products because no digit is negative.
+  """
+  return map_matrices(p, _store, in_out(_store))
+
+
+def _store(w):  # f32 [out, in] or [V, D]
+  levels = int8(w)
+  sums = tf.reduce_sum(tf.cast(levels.values, tf.float32), 1)
+  return levels._replace(sums=tf.Variable(-_SHIFT * sums))
+
+
+def _supports(p, **_) -> bool:
+  return not is_absent(p.w.sums) and p.w.sums.dtype == tf.float32
+
+
+@quantized_linear.implementation('graph-onednn', supports=_supports)
+def digit_linear(
+  x: tf.Tensor, p: Linear
+) -> tf.Tensor:  # [..., in] -> [..., out]
+  """Computes x w + b, or x w' + b, with x rounded to 16,255 levels a row."""
+  # A prompt needs each matrix once, so that a packed copy would not pay.
+  is_step = x.shape.rank == 2 or x.shape[-2] == 1
+  y = digit_matmul(tf.reshape(x, [-1, x.shape[-1]]), p.w, packs=is_step)
+  return add_bias(_with_leading(y, x), p.b)
+
+
+def _with_leading(y, x):  # [N, out], [..., in] -> [..., out]
+  leading = x.shape[:-1].as_list()
+  if leading.count(None) > 1:
+    leading = sizes(x)[:-1]
+  # The size of one dimension need not be computed.
+  leading = [-1 if n is None else n for n in leading]
+  return tf.reshape(y, [*leading, y.shape[-1]])
+
+
+def digit_matmul(
+  x: tf.Tensor, w: Quantized, packs: bool = True
+) -> tf.Tensor:  # f32 [N, in] -> f32 [N, out]
+  """Multiplies rows by int8 weights; a row does not depend on the others.
+
+  Args:
+    x: rows; each has levels of its own, from its largest number to minus that.
+    w: weights that `stored` made.
+    packs: keep the weights in oneDNN's order; see `prepacked_matmul`.
+  """
+  largest = tf.reduce_max(tf.abs(x), 1, keepdims=True)
+  per_unit = _HIGHEST / tf.maximum(largest, _SMALLEST)
+  # A cast cuts off, so that adding a half rounds.
+  levels = tf.cast(x * per_unit + (_HIGHEST + 0.5), tf.uint16)
+  seven, mask = (tf.constant(n, tf.uint16) for n in (7, _BASE - 1))
+  digits = tf.concat(
+    [
+      tf.bitwise.right_shift(levels, seven),
+      tf.bitwise.bitwise_and(levels, mask),
+    ],
+    0,
+  )
+  high, low = tf.split(_multiply(tf.cast(digits, tf.uint8), w, packs), 2)
+  return (_BASE * high + low) / per_unit * w.scale
+
+
+def _multiply(digits, w, packs):  # uint8 [2 N, in] -> f32 [2 N, out]
+  """Computes `(digits - 63) w`: integers, exact up to 2^24."""
+  values = tf.convert_to_tensor(w.values)
+  tensors = [
+    tf.bitcast(digits, tf.quint8),
+    tf.bitcast(values, tf.qint8),
+    tf.convert_to_tensor(w.sums),
+  ]
+  # Of the numbers that 0, 255 and -127, 127 stand for: as they are.
+  ranges = [tf.constant(bound) for bound in (0.0, 255.0, -127.0, 127.0)]
+  transposes = not isinstance(w, InOut)
+  made = tf.compat.v1.get_default_graph().create_op(
+    _KERNEL,
+    tensors + ranges,
+    [tf.float32],
+    name='digits',
+    attrs=_attributes(transposes, packs),
+  )
+  y = made.outputs[0]
+  y.set_shape([digits.shape[0], values.shape[0 if transposes else 1]])
+  return y
+
+
+def _attributes(transpose_b, is_weight_const):
+  attribute = tf.compat.v1.AttrValue
+
+  def types(*dtypes):
+    numbers = [dtype.as_datatype_enum for dtype in dtypes]
+    return attribute(list=attribute.ListValue(type=numbers))
+
+  of_one = {
+    'T1': tf.quint8,
+    'T2': tf.qint8,
+    **dict.fromkeys(('Tbias', 'U', 'Tout'), tf.float32),
+  }
+  fused = attribute.ListValue(s=[b'BiasAdd', b'Dequantize'])
+  return {
+    **{name: attribute(type=t.as_datatype_enum) for name, t in of_one.items()},
+    'Tdevice_inputs': types(tf.quint8, tf.qint8, tf.float32),
+    'Thost_inputs': types(*[tf.float32] * 4),
+    'Tdevice_outputs': types(tf.float32),
+    'Thost_outputs': types(),
+    'transpose_a': attribute(b=False),
+    'transpose_b': attribute(b=transpose_b),
+    'is_weight_const': attribute(b=is_weight_const),
+    'is_bias_const': attribute(b=True),
+    'fused_ops': attribute(list=fused),
+    'input_quant_mode': attribute(s=b'SCALED'),
+    'output_quant_mode': attribute(s=b'SCALED'),
+  }
