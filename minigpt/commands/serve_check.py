@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minigpt.commands.flags import serve_check as flags
-from minigpt.config import COMPUTE_DTYPES
+from minigpt.config import SERVED_DTYPES
 from minigpt.conformance import load_test, report, subject
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.conformance.serving_session import read_saved_model
@@ -64,8 +64,8 @@ def _check_compute_dtype() -> None:
   dtype = flags.COMPUTE_DTYPE.value
   if dtype is None:
     return
-  if dtype not in COMPUTE_DTYPES:
-    raise unknown('compute_dtype', dtype, COMPUTE_DTYPES)
+  if dtype not in SERVED_DTYPES:
+    raise unknown('compute_dtype', dtype, SERVED_DTYPES)
   if flags.EXPORT_DIR.value:
     raise UsageError(
       f'--compute_dtype={dtype}: the model card in --export_dir says it; leave '

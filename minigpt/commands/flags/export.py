@@ -44,8 +44,9 @@ WEIGHTS = flags.DEFINE_string(
 COMPUTE_DTYPE = flags.DEFINE_string(
   'compute_dtype',
   _DEFAULT.compute_dtype,
-  f'one of {", ".join(SERVED_DTYPES)}; int8: for servers on x86, and what auto '
-  'is for --weights=int8; bfloat16: for those with AVX512-BF16 or AMX',
+  f'one of {", ".join(SERVED_DTYPES)}; auto: int8 for --weights=int8 where '
+  'this machine is x86, else float32; bfloat16: for servers on x86 with '
+  'AVX512-BF16 or AMX',
   flag_values=FLAGS,
 )
 STOP = flags.DEFINE_multi_string(
