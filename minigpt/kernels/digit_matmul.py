@@ -19,7 +19,7 @@ import functools
 
 import tensorflow as tf
 
-from minigpt.kernels.elementwise import add_bias
+from minigpt.kernels.elementwise import add_bias, with_leading
 from minigpt.kernels.quantize import (
   InOut,
   Quantized,
@@ -28,7 +28,6 @@ from minigpt.kernels.quantize import (
   map_matrices,
   quantized_linear,
 )
-from minigpt.model.layers import sizes
 from minigpt.model.params import Linear, Params, is_absent
 
 _KERNEL = '_QuantizedMatMul'
@@ -78,16 +77,7 @@ def digit_linear(
   # A prompt needs each matrix once, so that a packed copy would not pay.
   is_step = x.shape.rank == 2 or x.shape[-2] == 1
   y = digit_matmul(tf.reshape(x, [-1, x.shape[-1]]), p.w, packs=is_step)
-  return add_bias(_with_leading(y, x), p.b)
-
-
-def _with_leading(y, x):  # [N, out], [..., in] -> [..., out]
-  leading = x.shape[:-1].as_list()
-  if leading.count(None) > 1:
-    leading = sizes(x)[:-1]
-  # The size of one dimension need not be computed.
-  leading = [-1 if n is None else n for n in leading]
-  return tf.reshape(y, [*leading, y.shape[-1]])
+  return add_bias(with_leading(y, x), p.b)
 
 
 def digit_matmul(
