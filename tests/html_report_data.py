@@ -11,7 +11,7 @@ def read_data(page):
   [data] = re.findall(
     '<script id="data" type="application/json">(.*)</script>', page
   )
-  assert '<' not in data  # Or a token could end the element.
+  assert '<' not in data  # Otherwise a token could end the script element.
   return json.loads(data)
 
 

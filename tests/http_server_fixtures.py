@@ -33,12 +33,12 @@ def serve(
   context_length=12,
   **more,
 ):
-  """Serves a model until the block ends, by default that of the session."""
+  """Serves a model, by default the session's, until the block ends."""
   tokenizer = tokenizer or CharTokenizer('\0\n abcdefghijkl\u00df\u0301')
   model = Model(MODEL, endpoint, tokenizer, context_length, **more)
   service = Service(model, limits, bounds)
   listening = run.listen('127.0.0.1', 0)
-  # So that an answer that nobody reads soon has no room on the way.
+  # A small buffer, so that an unread answer soon blocks the server.
   listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)
   server = run.server(service, max_connections, grace_seconds=10)
   thread = threading.Thread(target=server.run, args=([listening],))
@@ -52,7 +52,7 @@ def serve(
 
 
 class Gate:
-  """An endpoint whose chunks wait for a turn; it notes who was in each."""
+  """An endpoint whose chunks wait to be released; it records their rows."""
 
   def __init__(self, endpoint):
     self._endpoint = endpoint

@@ -161,12 +161,7 @@ def read_files(
       stop=export_files.stops(card, path),
       grammars=card.get('grammars', {}),
     )
-  if limit := card.get('max_new_tokens_limit'):
-    known = known._replace(max_new_tokens=limit)
-  if sizes := card.get('batch_sizes'):
-    known = known._replace(largest_batch=max(sizes))
-  if 'compute_dtype' in card:
-    known = known._replace(compute_dtype=card['compute_dtype'])
+  known = _with_limits(known, card)
   if workdir is None:
     return known._replace(
       tokenizer=_read_tokenizer(path) if path else None,
@@ -181,6 +176,17 @@ def read_files(
     context_length=model.config.context_length,
     reference=parity_checks.as_exported(model, card.get('weights', 'float32')),
   )
+
+
+def _with_limits(known: ModelFiles, card: dict[str, Any]) -> ModelFiles:
+  """Adds the limits and the dtype of a model card."""
+  if limit := card.get('max_new_tokens_limit'):
+    known = known._replace(max_new_tokens=limit)
+  if sizes := card.get('batch_sizes'):
+    known = known._replace(largest_batch=max(sizes))
+  if 'compute_dtype' in card:
+    known = known._replace(compute_dtype=card['compute_dtype'])
+  return known
 
 
 def _read_tokenizer(export_dir: Path) -> Tokenizer | None:

@@ -491,7 +491,7 @@ def test_nothing_is_written_over(model, tmp_path):
   before = (model / WEIGHTS).read_bytes()
   (tmp_path / 'file').write_text('')
   for target in (model, tmp_path / 'file'):
-    with pytest.raises(InputError, match='there already'):
+    with pytest.raises(InputError, match='exists already'):
       write(target, *huggingface.read(model))
   assert (model / WEIGHTS).read_bytes() == before
 

@@ -50,7 +50,7 @@ def test_a_run_is_loaded_as_it_was_saved(tmp_path, char61):
 
 def test_runs_are_not_written_over(tmp_path, char61):
   config, weights = huggingface.read(GOLDEN)
-  with pytest.raises(InputError, match='there already'):
+  with pytest.raises(InputError, match='exists already'):
     workdir.write(tmp_path, config, weights, char61)
   assert not list(tmp_path.iterdir())
 

@@ -18,7 +18,7 @@ from minigpt.data import sources
     (['--tokenizer=bpo', '--workdir=w'], 2, "did you mean 'bpe'"),
     (['--tokenizer=bpe', '--workdir=w'], 2, 'give --vocab_size'),
     (['--tokenizer=no.json', '--workdir=w'], 1, 'no.json: No such file'),
-    (['--special=<a>', '--workdir=w'], 2, '--special: only a bpe'),
+    (['--special=<a>', '--workdir=w'], 2, '--special is for the bpe'),
     (['--compute_dtype=float23', '--workdir=w'], 2, 'compute_dtype'),
     (['--emb_dim=10', '--n_heads=3', '--workdir=w'], 2, 'emb_dim=10'),
     (['--batch_size=0', '--workdir=w'], 2, 'batch_size=0'),

@@ -39,7 +39,7 @@ def corpus_paths(corpus):
 
 @pytest.fixture(scope='session')
 def documents():
-  """The texts of the corpus, in the order of its files."""
+  """The texts of the corpus, in the order of the files."""
   return [STORY, '', *LINES, *LINES, STORY]
 
 

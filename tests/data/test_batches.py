@@ -52,7 +52,7 @@ def test_limited_evaluation_is_spread_over_the_text():
 
 
 def test_the_end_of_the_batches_waits_for_nobody(monkeypatch):
-  """A thread that tunes would hold it for up to a minute."""
+  """The thread that autotunes would delay it for up to a minute."""
   made = []
   iterate = tf.data.Dataset.as_numpy_iterator
 

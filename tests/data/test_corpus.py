@@ -59,7 +59,7 @@ def test_a_killed_preparation_goes_on(story, tokenizer, tmp_path):
       assert time.monotonic() < deadline and first.poll() is None
       time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
-  time.sleep(1)  # Its workers notice and leave.
+  time.sleep(1)  # The workers notice that their parent has ended.
   made = {p: os.stat(p).st_mtime_ns for p in folder.glob('shard-*.npy')}
   assert made and not (folder / 'manifest.json').exists()
   prepare([str(big)], tokenizer, folder, 2, 1 << 16)
@@ -92,7 +92,7 @@ def test_what_another_layout_has_begun_is_made_again(
   monkeypatch.setattr(corpus, '_LAYOUT', 3)
   corpus._begin(corpus_paths, tokenizer, tmp_path, 300)
   monkeypatch.undo()
-  # It seems finished, and is of another range of the text.
+  # It looks finished, but is of another range of the text.
   ranges = [text_files.whole_file(path) for path in corpus_paths]
   stale = [
     shard_writer.write_shard(ranges, tmp_path, i, 'uint8') for i in (0, 99)
@@ -122,7 +122,7 @@ def test_a_vocabulary_is_learned_in_a_pass_of_its_own(
   options = {'vocab_size': 270} if kind == 'bpe' else {}
   tokenizer = make_tokenizer(kind, corpus_paths, **options)
   whole = tokenizers.build(kind, '\n'.join(documents), **options)
-  if kind != 'bpe':  # Which learns from line feeds, too.
+  if kind != 'bpe':  # The vocabulary includes the line feeds.
     assert tokenizer.to_json() == whole.to_json()
   prepare(corpus_paths, tokenizer, tmp_path, 1, 1 << 20)
   found = token_shards.open_tokens(tmp_path)
@@ -151,7 +151,7 @@ def test_a_tokenizer_must_be_able_to_end_a_text(tmp_path):
 
 
 def test_preparing_does_without_tensorflow():
-  """Half a gigabyte in each process, and seconds before the first line."""
+  """TensorFlow would take half a gigabyte in each process, and seconds."""
   code = (
     'import sys, minigpt.commands.prepare\n'
     'sys.exit("tensorflow" in sys.modules)'

@@ -58,14 +58,14 @@ def test_the_tokens_of_a_run_are_taken_where_they_are(
   folder = tmp_path / 'tokens'
   training_data.read_training_data(config, 4, tokenizer, cache=folder)
   with monkeypatch.context() as patch:
-    patch.setattr(measured_text, 'LargeText', None)  # It is not read.
+    patch.setattr(measured_text, 'LargeText', None)  # The text is not read.
     found = measured_text.read(config, tokenizer, folder)
   assert isinstance(found.tokens, TokenShards) and found.n_bytes is None
   assert_same(found, wanted)
   (folder / 'val.npy').unlink()
   found = measured_text.read(config, tokenizer, folder)
   assert_same(found, wanted)
-  assert not (folder / 'val.npy').exists()  # Nor is it written.
+  assert not (folder / 'val.npy').exists()  # The cache is not written.
 
 
 def test_a_disk_without_room_for_a_while_gets_one_line(

@@ -41,7 +41,7 @@ def model():
 
 
 def alone(pair, p):
-  """Losses of the completion and its end, without any packing."""
+  """Returns the losses of a completion and its end, without packing."""
   tokens = TOKENIZER.encode(f'{pair.prompt}{pair.completion}\n')[None]
   losses = cross_entropy(gpt(tokens[:, :-1], p, CONFIG), tokens[:, 1:])
   return losses.numpy()[0, len(pair.prompt) - 1 :]
@@ -53,7 +53,7 @@ def test_a_packed_row_by_hand():
   assert rows.segments.tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 0, 0]]
   batch = rows.batch(np.array([0]))
   assert batch.windows.shape == (1, 10)
-  # Predicted are b, a, end of the first and b, end of the second.
+  # The targets are b, a, end of the first and b, end of the second.
   assert batch.weights.tolist() == [[0, 1, 1, 1, 0, 1, 1, 0, 0]]
   assert batch.segments.tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 0]]
 
@@ -119,7 +119,7 @@ def test_rows_are_filled_without_overlap(lengths):
     numbers = sorted(number for r, _, number in places if r == row)
     assert numbers == list(range(1, len(numbers) + 1))
   fill = [sum(r == row for r, _ in slots) for row in range(n_rows)]
-  assert n_rows == 1 or sum(sorted(fill)[:2]) > 9  # No two rows fit into one.
+  assert n_rows == 1 or sum(sorted(fill)[:2]) > 9  # No two would fit.
 
 
 def test_batches_are_the_same_for_the_same_seed_and_cover_all_rows():
@@ -206,7 +206,7 @@ def test_a_run_learns_pairs_with_and_without_accumulation(tmp_path):
   with open_run(path, overrides, preset='mini', say=say_nothing) as run:
     run.train()
     assert run.history.best_loss < 0.3
-    # It continues the first prompt, which is empty.
+    # The sample continues the first prompt, which is empty.
     assert 0 < len(run.sample()) < 10
 
 

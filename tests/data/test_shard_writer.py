@@ -46,7 +46,7 @@ def test_faults_of_the_text_name_the_file(
   ],
 )
 def test_a_sidecar_is_not_trusted(tokenizer, tmp_path, sidecar):
-  """Of a folder of someone else, or one that is written by half."""
+  """It may be another program's, or written by half."""
   (tmp_path / 'precious.npy').write_text('x')
   folder = tmp_path / 'out'
   folder.mkdir()

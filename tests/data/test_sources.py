@@ -97,7 +97,7 @@ def test_a_folder_stands_for_all_files_below_it(tmp_path):
   config = dataclasses.replace(config, raw_text=True)
   assert sources.read_split(config).train == 'A\nB\r\n'
   (tmp_path / 'plan.json').touch()
-  with pytest.raises(InputError, match='has not ended'):
+  with pytest.raises(InputError, match='unfinished preparation'):
     sources.read_split(config)
 
 

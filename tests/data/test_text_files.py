@@ -28,7 +28,7 @@ def test_files_are_split_where_no_token_is(kind, tmp_path, monkeypatch):
   tokenizer = _tokenizer(kind, text)
   path = tmp_path / 'text.txt'
   path.write_text(text, encoding='utf-8', newline='')
-  for size in range(3, 40, 4):  # Most of these bytes lie within a character.
+  for size in range(3, 40, 4):  # Most of these offsets lie within a character.
     found = text_files.split_file(str(path), size, tokenizer.cuts)
     stops = [0, *(part.stop for part in found)]
     assert [part.start for part in found] == stops[:-1]
@@ -75,7 +75,7 @@ def test_text_that_cannot_be_cut_is_refused_before_it_fills_the_memory(
 
 
 def compress(content, *sizes):
-  """As one Zstandard frame, or as several."""
+  """Compresses to one Zstandard frame, or to several."""
   zstandard = pytest.importorskip('zstandard')
   cut = [0, *sizes, len(content)]
   return b''.join(

@@ -15,7 +15,7 @@ from minigpt.data.token_shards import TokenShards
 from minigpt.errors import InputError
 from minigpt.tokenizers.cuts import BEFORE_BLANKS
 
-# Texts begin and end with white space, which tokens of GPT-2 span.
+# Texts begin and end with white space, across which GPT-2's tokens reach.
 TEXTS = [
   'The sun \u65e5\u672c\n \n',
   '\n  sets.\r\n\tIt <|user|> is',
@@ -25,7 +25,7 @@ TEXTS = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-  """Text that counts as large, in files and lines of JSON."""
+  """A text that counts as large, in plain files and JSON lines."""
   monkeypatch.setattr(token_cache, '_MOST_IN_MEMORY', 0)
   monkeypatch.setattr(token_cache, '_PART', 5)
   for i, text in enumerate(TEXTS * 3):
@@ -103,11 +103,11 @@ def test_a_text_that_has_not_changed_is_not_read_again(folder, passes):
   assert passes() == 3
   np.testing.assert_array_equal(again.val[:], first.val[:])
   assert again.fingerprint == first.fingerprint
-  # Another date, and the same text: the same tokens are made once more.
+  # With another date but the same text, the same tokens are made again.
   os.utime(folder / 'text' / '0.txt', ns=(1, 1))
   assert read(folder, 'char', first.tokenizer).fingerprint == first.fingerprint
   assert passes() == 5
-  # The pass that counts the characters finds the files that are bad.
+  # The pass that counts characters finds the bad files.
   read(folder, skip_bad_files=True)
   assert passes() == 8
   read_in_memory(folder, skip_bad_files=True)
@@ -116,7 +116,7 @@ def test_a_text_that_has_not_changed_is_not_read_again(folder, passes):
 
 def test_a_cache_that_was_changed_is_made_again(folder, passes):
   first = read(folder)
-  val = first.val[:]  # Its file is about to be cut short.
+  val = first.val[:]  # The test truncates this file below.
   for name in ('train.npy', 'val.npy', 'cache.json'):
     for content in (b'', b'\0' * 9, None):
       path = folder / 'tokens' / name

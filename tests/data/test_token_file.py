@@ -17,7 +17,7 @@ TOKENIZER = tokenizers.build('char', 'abcdefg')
 
 @pytest.fixture
 def reads(monkeypatch):
-  """Collects what is read through."""
+  """Collects the files that are read as a whole."""
   found, read = [], token_file.read_content
   monkeypatch.setattr(
     token_file, 'read_content', lambda *a: (found.append(a), read(*a))[1]
@@ -45,14 +45,14 @@ def test_a_file_that_has_not_changed_is_not_read_again(
     np.testing.assert_array_equal(found.val[:], wanted.val)
   n_times = 1 if val_fraction else 2
   assert len(reads) == n_times
-  # The same size and date, and another content.
+  # The same size and date, but another content.
   before = os.stat(path)
   np.save(path, IDS[::-1].astype(dtype))
   os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
   found = read(path, cache, val_fraction)
   assert found.fingerprint == read(path, None, val_fraction).fingerprint
   assert len(reads) == 2 * n_times
-  # What was found for one copy does not stand for two.
+  # The result for one copy is not valid for two.
   read(path, cache, 0.1 - val_fraction)
   assert len(reads) > 2 * n_times
 

@@ -52,7 +52,7 @@ def test_windows_and_fingerprints_of_a_token_directory(tokens):
 
 @contextlib.contextmanager
 def few_open_files(n):
-  """Lets this process open only `n` files more."""
+  """Lets this process open only `n` more files."""
   limits = resource.getrlimit(resource.RLIMIT_NOFILE)
   most = max(map(int, os.listdir('/proc/self/fd'))) + 1 + n
   resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
@@ -84,7 +84,7 @@ def test_more_shards_than_files_may_be_open(many_shards):
     found = token_shards.open_tokens(folder)
     np.testing.assert_array_equal(found[:], ids)
     np.testing.assert_array_equal(found[places], ids[places])
-    # Room is left for whatever else a run opens.
+    # The run must be able to open further files.
     with contextlib.ExitStack() as stack:
       for _ in range(20):
         stack.enter_context(open(os.devnull))
@@ -124,7 +124,7 @@ def test_damaged_directories_are_refused(tokens, tmp_path):
 
 @contextlib.contextmanager
 def shards_read(monkeypatch):
-  """Collects the names of the shards that are read through."""
+  """Collects the names of shards that are read as a whole."""
   names, read = [], token_shards.read_content
   with monkeypatch.context() as patch:
     patch.setattr(
@@ -145,7 +145,7 @@ def test_shards_are_read_again_one_at_a_time_or_when_written(
       tokens = token_shards.open_tokens(folder)
     assert found == turn
     assert tokens.n_ids == 1800
-  # The same size and date, and another byte.
+  # The same size and date, but another byte.
   changed = folder / names[300]
   before = os.stat(changed)
   with changed.open('r+b') as file:

@@ -21,9 +21,9 @@ def test_as_much_of_the_training_text_is_scored_as_of_the_validation_text():
   first, *_, last = (window for batch in train for window in batch.windows)
   tokens = data.train.tokens
   np.testing.assert_array_equal(first, tokens[:5])
-  # Spread over the whole of it.
+  # The batches are spread over the whole part.
   np.testing.assert_array_equal(last, tokens[-5:])
-  # More windows where they overlap, and a limit is one for both.
+  # Overlapping windows are more; a limit holds for both parts.
   overlapping = list(data.train_eval_batches(2, 4, 1, 0))
   assert len(overlapping) == len(list(data.eval_batches(2, 4, 1, 0)))
   assert len(list(data.train_eval_batches(2, 4, 0, 2))) == 2

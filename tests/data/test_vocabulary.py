@@ -18,13 +18,13 @@ def test_a_share_is_taken_evenly():
   found = list(vocabulary.sampled(texts, 0.25))
   assert found[:3] == ['0000', '0004', '0008'] and len(found) == 250
   assert list(vocabulary.sampled(texts, 1.0)) == texts
-  # Long ones count as what they are.
+  # A long special token is still one token.
   found = list(vocabulary.sampled(['a' * 100, *['b'] * 900], 0.5))
   assert 400 <= sum(map(len, found)) - 100 <= 401
 
 
 def test_a_long_corpus_is_sampled(tmp_path):
-  """The first half says nothing of the second, which is not forgotten."""
+  """The sample includes the second half, which differs from the first."""
   for name, word in (('a', 'sun '), ('b', 'moon ')):
     (tmp_path / f'{name}.txt').write_text(word * 500_000)
   paths = [str(tmp_path / f'{name}.txt') for name in 'ab']

@@ -35,21 +35,21 @@ def test_an_epoch_visits_every_window_once_and_each_in_another_order():
 
 @pytest.mark.parametrize('n', [65_537, 262_145, 65_536, 65_538, 131_073])
 def test_an_epoch_of_any_length_visits_every_window_once(n):
-  """The kernel itself repeats one of 4^k + 1 windows, and leaves one out."""
+  """With 4^k + 1 windows, the kernel repeats one and omits another."""
   windows = Windows(np.empty([n + 4], np.uint8), 4, 1)
   assert windows.n_examples == n
   first, second = window_order(windows, np.arange(2 * n), seed=3).reshape(2, n)
   for epoch in (first, second):
     np.testing.assert_array_equal(np.bincount(epoch, minlength=n), 1)
   assert (first != second).mean() > 0.99
-  # A batch is asked for by itself.
+  # Any batch can be computed directly.
   places = np.array([[n - 1, 0], [n, 5]])
   expected = np.concatenate([first, second])[places]
   np.testing.assert_array_equal(window_order(windows, places, 3), expected)
 
 
 def test_order_is_shuffled_evenly_for_every_seed():
-  """Each window comes first in an epoch about equally often."""
+  """Each window is the first of an epoch about equally often."""
   windows = windows_of(8)  # four windows
   for seed in range(2):
     firsts = window_order(windows, np.arange(0, 4000, 4), seed)

@@ -12,7 +12,7 @@ strings = st.lists(st.text('abc', min_size=1, max_size=4), max_size=4)
 
 
 def stop(text, stops):
-  """Start and end of the stop that completes first, the longest of several."""
+  """Returns start and end of the first stop to complete, or the longest."""
   for end in range(len(text) + 1):
     starts = [end - len(s) for s in stops if text[:end].endswith(s)]
     if starts:
@@ -23,7 +23,7 @@ def stop(text, stops):
 @pytest.mark.parametrize(
   ('text', 'stops', 'before'),
   [
-    ('xabcd', ['abcd', 'bc'], 'xa'),  # bc completes before abcd does.
+    ('xabcd', ['abcd', 'bc'], 'xa'),  # bc completes before abcd.
     ('xabcd', ['bcd', 'abcd', 'd'], 'x'),  # All at once: the longest.
     ('aaab', ['aab'], 'a'),
     ('x\u00e9\u00e9.', ['\u00e9.', '.\u00e9'], 'x\u00e9'),
@@ -43,7 +43,7 @@ def test_until_is_the_search_of_every_end(text, stops):
 
 @given(st.lists(st.integers(0, 7), max_size=12), strings)
 def test_tokens_stop_where_the_text_does(ids, stops):
-  """The last token is the end of text, of which no byte counts."""
+  """The last token is the end of text, whose bytes do not count."""
   end = len(PIECES)
   table = automaton.stop_table(stops, [*PIECES, b'abc'], end)
   state, text = 0, ''

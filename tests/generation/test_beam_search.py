@@ -156,7 +156,7 @@ def test_no_penalty_makes_a_beam_lose_against_none(complete):
   prompts = ['ABCD', 'EFGH']
   request = dataclasses.replace(GREEDY, max_new_tokens=28, num_beams=4)
   usual = complete(prompts, request)
-  # All beams are of one length, so that no penalty changes their order.
+  # All beams have the same length, so no penalty changes their order.
   for penalty in (-5.0, 5.0):
     changed = dataclasses.replace(request, length_penalty=penalty)
     assert complete(prompts, changed) == usual

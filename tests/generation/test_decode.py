@@ -13,7 +13,7 @@ from minigpt.model.transformer import gpt
 LONGEST = 30
 
 
-@tf.function(autograph=False)  # Eagerly, each operation would be a call.
+@tf.function(autograph=False)  # Compiled, as eager operations would be slow.
 def generate(state, n_new, how, model, stop_token):
   return decode.generate(
     state, n_new, LONGEST, how, model.params, model.config, stop_token
@@ -46,7 +46,7 @@ def run(model, prompts, n_new, how, n_slots=None, stop_token=None):
 
 
 def uncached(model, prompt, n_new):
-  """Greedy text by full forward passes over the window."""
+  """Generates greedily with full forward passes over the window."""
   context = model.config.context_length
   window, new = list(prompt), []
   for _ in range(n_new):

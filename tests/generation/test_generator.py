@@ -70,12 +70,12 @@ def test_a_prompt_beyond_the_context_keeps_its_end(complete):
 
 
 def test_speculation_writes_the_same_text(complete):
-  """In chunks of other lengths, past the context, up to a stop string."""
+  """Across chunks of other lengths, past the context, to a stop string."""
   prompts = ['abcabcabc', 'k']
   greedy = Request(max_new_tokens=100, temperature=0.0)
   free = complete(prompts, greedy)
   assert complete(prompts, dataclasses.replace(greedy, speculate=4)) == free
-  # The short one completes first, though the long one begins before it.
+  # The short one completes first, although the long one begins earlier.
   stops = free[0][20:24], free[0][21:23]
   stopped = dataclasses.replace(greedy, stop=stops)
   texts = complete(prompts, stopped)

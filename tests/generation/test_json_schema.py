@@ -45,7 +45,7 @@ def accepts(schema, text):
     (NUMBERS, '[-1.5e+9, null,0]', True),
     (NUMBERS, '[]', True),
     (NUMBERS, '[1.]', False),
-    (NUMBERS, '[\u0661]', False),  # A digit, but none of JSON.
+    (NUMBERS, '[\u0661]', False),  # A digit in Unicode, but not in JSON.
     ({**NUMBERS, 'minItems': 2}, '[1]', False),
     ({**NUMBERS, 'minItems': 2}, '[1,2,3]', True),
     (WORDS, '["abc","c"]', True),

@@ -20,7 +20,7 @@ def test_each_row_has_its_own_rules():
   found = logits_processors.apply(
     logits, rules, window, tf.constant([2, 2]), tf.constant([2, 2]), 1
   )
-  # Token 2 lies beyond the length and is not seen.
+  # Token 2 is beyond the length, so it does not count as seen.
   assert found.numpy().tolist() == [[1.0, -2.0, 0.5], [2.0, -np.inf, 1.5]]
 
 

@@ -63,7 +63,7 @@ def start(model, n_slots=None):
 
 
 def check_same(found, wanted):
-  """Tokens, their probabilities, and where the generation stands."""
+  """Compares tokens, their probabilities, and the state of generation."""
   (state, sampled), (plain_state, plain_sampled) = found, wanted
   np.testing.assert_array_equal(sampled.tokens, plain_sampled.tokens)
   np.testing.assert_allclose(
@@ -85,7 +85,7 @@ def any_model(request):
 
 @pytest.fixture(scope='module')
 def free(any_model):
-  """Plain greedy text of 40 tokens, past the context of 32."""
+  """40 tokens of plain greedy decoding, past the context of 32."""
   return plain(start(any_model), tf.constant(LONGEST), any_model, None)
 
 
@@ -104,7 +104,7 @@ def test_the_tokens_are_those_of_plain_decoding(any_model, free, n_drafted):
 
 
 def test_stop_tokens_and_limits_of_rows_are_kept(any_model, free):
-  """The stop token stands inside of drafts, and the limits cut them."""
+  """The stop token occurs within drafts, and the limits cut them."""
   stop = int(free[1].tokens[0, 5])
   n_new = tf.constant([40, 3, 17, 0])
   wanted = plain(start(any_model), n_new, any_model, stop)
@@ -116,7 +116,7 @@ def test_stop_tokens_and_limits_of_rows_are_kept(any_model, free):
 
 
 def test_going_on_in_parts_equals_going_on_at_once(any_model, free):
-  """Also with few slots, none of which a draft may leave."""
+  """Also with few slots, beyond which no draft may reach."""
   state, parts = start(any_model, n_slots=20), []
   for n_new in (4, 7):
     state, sampled, _ = speculative(

@@ -19,7 +19,7 @@ TEXTS = [
 @pytest.mark.parametrize(
   'regex',
   [
-    'a|ab',  # Whoever takes the first that fits never reads the b.
+    'a|ab',  # Not only the first alternative that matches.
     'a*?b?',
     '^ab|a$',
     r'a\.\$',

@@ -6,19 +6,19 @@ import tensorflow as tf
 
 from minigpt.generation import automaton, row_stops
 
-# Tokens of one byte and of many, some cut within a character, one without any.
+# Tokens of one byte, many bytes, parts of characters, and no bytes.
 TOKENS = [b'a', b'b', b'ab', b'ba', b'aab', b'\xe6\xbc', b'\xa2', b'\0', b'end']
 END = 8
 STOPS = [['aba', 'bb'], ['\u6f22', ''], ['', ''], ['a\0', 'abababab']]
 
 
 def ends_of(tokens, stops):
-  """Whether each token completes a string, by bytes on the host."""
+  """Returns whether each token completes a string, computed on the host."""
   machine = automaton.build([s.encode() for s in stops if s])
   state, found = 0, []
   for token in tokens:
     data = b'' if token == END else TOKENS[token]
-    # The state after a string has completed is of no text that goes on.
+    # The text ends where a string completes, so that state is not compared.
     state, at = automaton.feed(machine, state, data)
     found.append(at is not None)
     if at is not None:

@@ -71,7 +71,7 @@ def test_min_p_leaves_rows_alone_that_do_not_ask_for_it():
 def test_samples_follow_the_softmax():
   n = 4000
   logits = tf.tile(tf.math.log([[0.1, 0.6, 0.3]]), [n, 1])
-  compiled = tf.function(sample)  # Eagerly, each row would be a call.
+  compiled = tf.function(sample)  # Compiled, as eager rows would be slow.
   sampled = compiled(logits, options(n), tf.zeros([n], tf.int32))
   shares = np.bincount(sampled, minlength=3) / n
   np.testing.assert_allclose(shares, [0.1, 0.6, 0.3], atol=0.03)
@@ -104,7 +104,7 @@ def test_options_that_are_not_given_have_their_defaults():
 
 
 def test_each_row_is_filtered_by_its_own_options():
-  """Row 0 by top_k, row 1 by top_p, row 2 by nothing."""
+  """Row 0 uses top_k, row 1 top_p, row 2 no filter."""
   logits = tf.math.log([[0.3, 0.4, 0.3]] * 3)
   how = options(3, top_k=[1, 0, 0], top_p=[1.0, 0.2, 1.0])
   found = {

@@ -40,7 +40,7 @@ def test_ranges_of_numbers_and_of_tensors(name):
 
 
 def test_every_option_with_a_range_is_in_this_file():
-  """A new option must say here what it accepts."""
+  """A new option must be added here, with accepted values."""
   limited = {name for name, field in SAMPLING_FIELDS.items() if field.range}
   assert limited == set(RANGES)
 

@@ -70,7 +70,7 @@ def greedy(model: GPT2LMHeadModel, prompts: torch.Tensor) -> torch.Tensor:
 
 
 def sliding_loss(model: GPT2LMHeadModel, text: torch.Tensor) -> float:
-  """Mean loss of a text [N] as transformers' guide to perplexity has it.
+  """Computes the mean loss of a text [N] as in transformers' guide.
 
   https://huggingface.co/docs/transformers/perplexity
   """
@@ -120,7 +120,7 @@ def ruled(model: GPT2LMHeadModel, prompts: torch.Tensor, stop: int):
 
 
 def is_telling(model: GPT2LMHeadModel, tokens: torch.Tensor) -> bool:
-  """Varied, and no choice so close that rounding could turn it."""
+  """Tells whether tokens are varied, and no choice depends on rounding."""
   best = model(tokens[:, :-1]).logits[:, 3:].topk(2).values
   margin = (best[..., 0] - best[..., 1]).min().item()
   distinct = min(len(set(row[4:].tolist())) for row in tokens)

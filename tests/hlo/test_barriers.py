@@ -26,7 +26,7 @@ def test_a_loop_reads_the_weights_in_few_bits():
 
   hlo = loop.experimental_get_compiler_ir(tf.ones([1, 128]))('optimized_hlo')
   products = re.findall(r'convert_dot_fusion\S* = \S+ fusion\(([^)]*)\)', hlo)
-  # Each casts as it multiplies, a vector that is there and not made again.
+  # Each casts as it multiplies; its vector is in memory, not recomputed.
   assert [len(given.split(', ')) for given in products] == [2, 2]
 
 
@@ -44,7 +44,7 @@ def test_a_loop_does_not_round_its_bfloat16_weights_anew():
 
 
 def test_heads_are_put_together_before_the_product_that_reads_them():
-  """Within its loop each number would cost a division of indices."""
+  """Inside the matmul's loop, each number would cost an index division."""
   w = Linear(quantize.int8(tf.random.stateless_normal([128, 128], [0, 0])))
 
   @jit.compiled

@@ -42,7 +42,7 @@ def test_every_product_of_a_training_step_is_left_to_the_units():
   dtypes = dict(re.findall(r'(%\S+) = (\w+)\[', hlo))
   left = re.findall(r' dot\((%\S+), (%\S+)\)', hlo)
   assert {dtypes[factor] for pair in left for factor in pair} <= {'f32'}
-  # Six a block, the logits, and two for the gradient of each.
+  # Six in each block, the logits, and two for the gradient of each.
   assert hlo.count('__onednn$matmul') == 3 * (2 * 6 + 1)
 
 

@@ -13,7 +13,7 @@ RNG = tf.constant([5, 6])
 
 
 def n_matmuls(state, batch, config) -> int:
-  """In one block, compiled."""
+  """Counts the matmuls of one block, compiled."""
 
   @jit.compiled
   def step(batch):
@@ -27,7 +27,7 @@ def n_matmuls(state, batch, config) -> int:
 
 
 def test_xla_does_not_undo_it(model, tokens):
-  """Common subexpressions would be merged, and nothing saved."""
+  """Merging common subexpressions would undo rematerialization."""
   config = dataclasses.replace(model.config, n_layers=1)
   state = TrainState(GPT(config))
   plain = n_matmuls(state, tokens, config)

@@ -33,7 +33,7 @@ def post(served, body, path='/v1/completions'):
 
 
 def error(answer):
-  """The parts of an error, once it has the form of the API."""
+  """Returns the fields of an error, after checking its format."""
   about = answer.json()['error']
   assert set(about) == {'message', 'type', 'param', 'code'}
   assert about['message'] and '\n' not in about['message']
@@ -209,7 +209,7 @@ def test_beyond_the_connections_and_at_a_bug_errors_have_their_form(session):
       raise AssertionError
 
     served.service.metrics.text = broken
-    # The first connection may not have been missed yet.
+    # The server may not have noticed yet that the first connection is gone.
     wait_until(lambda: httpx.get(f'{served.url}/health').status_code == 200)
     answer = httpx.get(f'{served.url}/metrics')
     assert answer.status_code == 500
@@ -253,7 +253,7 @@ def test_requests_that_are_there_together_share_batches(gate, session):
       waits = (1, len(others))
       wait_until(lambda: served.service.scheduler.counts() == waits)  # noqa: B023
     gate.turns.release(100)
-    # One row joins in the place of the one that has left.
+    # One row joins in place of the one that has left.
     for n, answer in zip((8, 4, 4), others, strict=True):
       (alone,) = serving_client.generate(
         session, ['abc'], Request(n, temperature=1.0, seed=n)
@@ -345,7 +345,7 @@ def test_a_model_that_gives_no_answer(session, kind, status):
 
 
 def raw(served, body, size=None, room=None):
-  """A connection that has sent a request; `room` bytes are received unread."""
+  """Opens a connection and sends a request; buffers only `room` bytes."""
   host = urllib.parse.urlsplit(served.url)
   connection = socket.socket()
   if room:
@@ -398,7 +398,7 @@ def test_a_slow_reader_holds_nobody_up(session):
     ask = ASK | {'max_tokens': 1000, 'stream': True, 'n': 2, 'logprobs': 5}
     slow = raw(served, ask, room=4096)
     slow.recv(10)
-    # It has to wait for both rows, whose text has no room on the way.
+    # It must wait for both rows, whose text does not fit into the buffers.
     assert post(served, ASK).status_code == 200
     counted = httpx.get(f'{served.url}/metrics').text
     assert 'requests_total{path="/v1/completions",status="200"} 1' in counted

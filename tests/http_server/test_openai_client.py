@@ -127,7 +127,7 @@ def test_a_chat_is_its_template(client, session):
 def test_embeddings_are_those_of_the_signature(client, session):
   texts = ['abc', 'd']
   vectors = session.predict('embed', {'text': texts})['embedding']
-  for form in ('float', openai.omit):  # The client asks for base64 by itself.
+  for form in ('float', openai.omit):  # The client requests base64 by default.
     answer = client.embeddings.create(
       model=MODEL, input=texts, encoding_format=form
     )
