@@ -85,11 +85,13 @@ def _bias(text: str) -> tuple[int, float]:
 
 def _stream(generator: Generator, prompt: str, request: Request) -> None:
   """Prints the text while it is generated."""
+  pending = prompt  # Not shown before the generator has accepted it.
 
   def show(_: int, text: str) -> None:
-    sys.stdout.write(text)
+    nonlocal pending
+    sys.stdout.write(pending + text)
     sys.stdout.flush()
+    pending = ''
 
-  show(0, prompt)
   generator([prompt], request, show)
-  print()
+  print(pending)

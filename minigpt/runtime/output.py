@@ -23,8 +23,10 @@ _NO_READER = (errno.EPIPE, errno.EIO)
 
 def program() -> str:
   """Returns what starts another command the way this one was started."""
-  name = 'minigpt'
-  return name if Path(sys.argv[0]).name == name else f'python -m {name}'
+  # A console script is started by its path, and `-m` by the bare name.
+  script = next((a for a in sys.orig_argv[1:] if not a.startswith('-')), '')
+  is_script = os.sep in script and Path(script).name == 'minigpt'
+  return 'minigpt' if is_script else 'python -m minigpt'
 
 
 def guard() -> None:

@@ -65,6 +65,6 @@ def test_constraints_reach_the_model(generate):
   ],
 )
 def test_bad_input_gets_one_line(generate, flags, code, words):
-  found, _, err = generate(*flags)
-  assert found == code
+  found, out, err = generate(*flags)
+  assert (found, out) == (code, '')
   assert err.count('\n') == 1 and words in err

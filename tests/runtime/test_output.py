@@ -100,13 +100,15 @@ def test_help_ends_when_its_reader_has_left(command):
 
 
 @pytest.mark.parametrize(
-  ('script', 'found'),
+  ('started', 'found'),
   [
-    ('/home/me/.venv/bin/minigpt', 'minigpt'),
-    ('/src/minigpt/__main__.py', 'python -m minigpt'),
-    ('train.py', 'python -m minigpt'),
+    ('/v/bin/python /v/bin/minigpt train', 'minigpt'),
+    ('/v/bin/python -I .venv/bin/minigpt train', 'minigpt'),
+    ('python -m minigpt train', 'python -m minigpt'),
+    ('python train.py --steps=2', 'python -m minigpt'),
+    ('python', 'python -m minigpt'),
   ],
 )
-def test_other_commands_are_named_as_this_one_was(script, found, monkeypatch):
-  monkeypatch.setattr('sys.argv', [script, 'train'])
+def test_other_commands_are_named_as_this_one_was(started, found, monkeypatch):
+  monkeypatch.setattr('sys.orig_argv', started.split())
   assert output.program() == found
