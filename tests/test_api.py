@@ -18,7 +18,7 @@ from minigpt.model.params import init_params
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-  """The specification's run, which repeats its text."""
+  """A run of the preset mini, whose model repeats its text."""
   path = tmp_path_factory.mktemp('runs') / 'mini'
   return minigpt.train(
     dataset='sample', preset='mini', workdir=str(path), quiet=True
@@ -113,7 +113,7 @@ def test_int8_weights_generate_the_same_text(trained, model):
 
 
 def test_the_functions_take_what_was_loaded(model):
-  """The most likely next character is the one that greedy decoding takes."""
+  """The most likely next character is that of greedy decoding."""
   tokens = model.tokenizer.encode('the ')[None]
   logits = minigpt.gpt(tokens, model.params, model.config)
   best = model.tokenizer.decode([int(np.argmax(logits[0, -1]))])

@@ -44,7 +44,7 @@ TEXT = f'{string.ascii_letters} :,.\n' * 20
 SMALL = (
   '--context_length=16 --emb_dim=8 --n_heads=2 --n_layers=1 --batch_size=2'
 )
-# What cuts a program to size, after the flags that the document gives it.
+# Flags that reduce a command to toy size, after those of the document.
 TOY = {
   'minigpt train': [
     '--steps=2',
@@ -77,7 +77,7 @@ TOY = {
     '--speculate=4',
   ],
 }
-# Scripts at the top, and the commands that they run; other tests start both.
+# The scripts in the root, and the commands that they run.
 STUBS = {
   'train.py': 'train',
   'export.py': 'export',
@@ -100,9 +100,9 @@ INSTEAD = {
   '--context_length=1024': '--context_length=16',
   '--prompt_length=512': '--prompt_length=8',
   '--batch_sizes=1,8': '--batch_sizes=1',
-  '--xla': '--rounds=1',  # Compiling takes longest; `minigpt bench` does it.
+  '--xla': '--rounds=1',  # Without XLA, as compiling takes longest.
 }
-# Commands that may stand in a block; anything else fails it.
+# Commands that a block may contain.
 RECORD = """
 record() { printf '%s\\0' $# "$@"; }
 python() { record "$@"; }
@@ -120,7 +120,7 @@ class Block(NamedTuple):
 
 
 def blocks(document):
-  """The blocks of code of a document."""
+  """Returns the blocks of code of a document."""
   text = (ROOT / document).read_text(encoding='utf-8')
   found = [Block(*match.groups()) for match in FENCED.finditer(text)]
   assert 2 * len(found) == text.count('\n```')
@@ -139,7 +139,7 @@ SHELL = [
   for i, block in enumerate(blocks(document))
   if block.language == 'sh'
 ]
-# Pages of Python but the lesson's; the blocks of each continue each other.
+# Pages with Python, except the lesson; the blocks of a page share names.
 PYTHON = {
   document: code
   for document in DOCUMENTS
@@ -158,7 +158,7 @@ SMALL_RUN = dict(
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """What the documents take for granted."""
+  """The files that the documents take for granted."""
   path = tmp_path_factory.mktemp('docs')
   (path / 'data').mkdir()
   (path / 'data' / 'a.txt').write_text(TEXT)
@@ -176,12 +176,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def ran():
-  """Commands that another block had, too."""
+  """The commands that have run already."""
   return []
 
 
 def commands(code, folder):
-  """The arguments of each command, as the shell finds them."""
+  """Returns the arguments of each command, as a shell parses them."""
   done = subprocess.run(
     ['bash', '-euc', RECORD + code], cwd=folder, capture_output=True, text=True
   )
@@ -192,7 +192,7 @@ def commands(code, folder):
 
 
 def cut(command):
-  """The command at toy size; scripts by their full path."""
+  """Returns the command at toy size, with full paths of scripts."""
   program, *flags = command
   if program in STUBS:
     command = ['-m', 'minigpt', STUBS[program], *flags]
@@ -221,7 +221,7 @@ def test_a_shell_block_runs(code, folder, ran):
 
 @pytest.mark.parametrize('document', PYTHON)
 def test_python_blocks_run(document, folder, monkeypatch):
-  """With the run that the shell blocks have made, and without XLA."""
+  """Uses the run that the shell blocks have made, without XLA."""
   monkeypatch.chdir(folder)
   small = functools.partial(minigpt.train, **SMALL_RUN)
   monkeypatch.setattr(minigpt, 'train', small, raising=False)
@@ -241,7 +241,7 @@ MARKED = [
 
 @pytest.mark.parametrize(('document', 'block'), MARKED)
 def test_a_block_is_run_by_the_test_that_it_names(document, block):
-  """Which reads it from its page, so that it can't be another's."""
+  """That test reads the block from its page."""
   source = (ROOT / 'tests' / block.why).read_text(encoding='utf-8')
   assert f"'{document}'" in source
 
@@ -254,7 +254,7 @@ def assert_all_pass(report):
 
 @pytest.mark.parametrize('document', DOCUMENTS)
 def test_every_block_says_what_it_is(document):
-  """Or a command could hide in one that says nothing, and never be run."""
+  """A block without a language could hide commands that never run."""
   found = {block.language for block in blocks(document)}
   assert found <= {'sh', 'python', 'text'}
 
@@ -311,7 +311,7 @@ def test_every_named_fault_has_its_test():
 
 
 def written_by(script):
-  """The names that a script of the documents defines."""
+  """Returns the names that a script of the documents defines."""
   return runpy.run_path(str(ROOT / script))
 
 
@@ -328,7 +328,7 @@ def test_pages_made_by_scripts_are_as_these_make_them():
     assert tables['fill'](text) == text, 'run `make update`'
 
 
-# Words of the code base's early days, for which the field has others.
+# Words of the code base's early days, with standard terms instead today.
 PRIVATE = r"""likeliest|thrifty|\btapped\b|\banew\b|\bwhatever\b|is to be\b"""
 
 

@@ -25,7 +25,7 @@ ROOT = helpers.ROOT
 
 
 def train_commands(example, runs):
-  """The flags of each train.py in an example's script."""
+  """Returns the flags of each `train` in an example's script."""
   script = (ROOT / 'examples' / example / 'run.sh').read_text('utf-8')
   script = script.replace('\\\n', '').replace('$runs', str(runs))
   return [
@@ -36,7 +36,7 @@ def train_commands(example, runs):
 
 
 def describe(argv):
-  """Prints what train.py says of a run without making it."""
+  """Returns the description of a run, with --dry_run."""
   assert helpers.run_here('train', *argv, '--dry_run') == 0
 
 
@@ -130,7 +130,7 @@ def test_ngrams_follow_the_longest_context_that_was_seen():
   assert model.following('xab') == {'a': 0, 'b': 0, 'c': 1, 'd': 2}
   assert model.most_likely('ab') == 'd'
   assert model.most_likely('xxb') == 'd'  # Of b alone: c once, d twice.
-  assert set(model.following('x').values()) == {3, 1, 2}  # Of nothing.
+  assert set(model.following('x').values()) == {3, 1, 2}  # Nothing is compared.
 
 
 def test_sqlite_tells_valid_queries_from_others():
@@ -208,7 +208,7 @@ def test_completions_are_exact_or_at_least_parse():
 def test_models_write_lines(run_dir, monkeypatch):
   monkeypatch.setattr(queries, 'LONGEST', 20)
   monkeypatch.setattr(code, 'LONGEST', 20)
-  tf.config.run_functions_eagerly(True)  # Sooner done than compiled.
+  tf.config.run_functions_eagerly(True)  # Faster than compiling.
   try:
     found = queries.by_model(run_dir, 3)
     found += code.by_model(loading.load_trained(run_dir), ['abc', 'abcd'])

@@ -39,7 +39,7 @@ ERRORS = (UsageError, InputError)
 
 
 def fuzz(n):
-  """The same `n` examples in every run and in every process."""
+  """Runs the same `n` examples each time, in every process."""
   return settings(
     max_examples=n,
     deadline=None,
@@ -99,7 +99,7 @@ def test_flags_of_any_value_settle_or_are_refused(preset, values):
 
 @st.composite
 def damaged_json(draw, valid):
-  """The document with another value somewhere in it, or without it."""
+  """Changes or removes a value somewhere in the document."""
   fields = json.loads(json.dumps(valid))
   place, key = None, None
   node = fields
@@ -120,7 +120,7 @@ def damaged_json(draw, valid):
 
 @st.composite
 def damaged_bytes(draw, valid):
-  """The file cut short, with bytes changed, or grown."""
+  """Truncates, changes or extends the file."""
   content = bytearray(valid)
   for _ in range(draw(st.integers(1, 3))):
     at = draw(st.integers(0, len(content)))
@@ -167,7 +167,7 @@ def folder(tmp_path_factory):
   [piece] = text_files.split_file(str(root / 'a.txt'), 1 << 20, cuts.ANYWHERE)
   shard = shard_writer.write_shard([piece], root / 'tokens', 0, 'uint8')
   shard_writer.write_manifest(root / 'tokens', [shard], tokenizer, 'uint8')
-  token_shards.open_tokens(root / 'tokens')  # Which leaves checked.json.
+  token_shards.open_tokens(root / 'tokens')  # This writes checked.json.
   (root / 'pairs.jsonl').write_text('{"prompt": "a", "completion": "b"}\n' * 2)
   (root / 'info').mkdir()
   return root
@@ -182,7 +182,7 @@ def hf_folder(folder, model):
 
 
 def check(root, name, content, read):
-  """Reads the damaged file; it is put back, and nothing else has changed."""
+  """Reads the damaged file; checks that no other file changes."""
   path = root / name
   whole, before = path.read_bytes(), sorted(root.rglob('*'))
   path.write_bytes(content)

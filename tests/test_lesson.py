@@ -22,7 +22,7 @@ def blocks(path, language):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-  """What `python docs/lesson/SCRIPT` sees, in a folder that may be written."""
+  """A writable copy of what `python docs/lesson/SCRIPT` needs."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(LESSON)
   return tmp_path
@@ -41,7 +41,7 @@ def test_a_script_prints_what_its_chapter_shows(script, folder, monkeypatch):
   monkeypatch.setattr('sys.argv', [str(script), '--figure=figure.svg'])
   assert blocks(script.with_suffix('.md'), 'text') == [printed_by(script)]
   assert [path.name for path in folder.iterdir()] == ['figure.svg']
-  # Of the same picture, though other versions of matplotlib write other files.
+  # Compares pictures, as versions of matplotlib write different files.
   title = '<svg xmlns:xlink='
   shown = LESSON / 'images' / f'{script.stem}.svg'
   assert title in (folder / 'figure.svg').read_text(encoding='utf-8')
@@ -50,13 +50,13 @@ def test_a_script_prints_what_its_chapter_shows(script, folder, monkeypatch):
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.stem)
 def test_a_chapter_teaches(script):
-  """A formula or two, quoted code as it is now, a figure, two exercises."""
+  """Each has a formula, up-to-date quotes, a figure and two exercises."""
   import update
 
   text = script.with_suffix('.md').read_text(encoding='utf-8')
   assert update.with_quotes(text) == text
   assert '<!-- quote: minigpt/' in text
-  # Each of which is tested where it is: the package, or a solution.
+  # Quoted code is tested at its source: the package, or a solution.
   assert text.count('```python') == text.count('<!-- quote: ')
   assert text.count('$$') >= 2 and text.count('$') % 2 == 0
   assert f'](images/{script.stem}.svg)' in text
@@ -67,7 +67,7 @@ def test_a_chapter_teaches(script):
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.stem)
 def test_the_solutions_are_right(script, folder):
-  """They assert what they claim."""
+  """The solutions contain assertions."""
   source = LESSON / f'solutions_{script.stem[0]}.py'
   assert source.read_text(encoding='utf-8').count('assert') >= 2
   printed_by(source)

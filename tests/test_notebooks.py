@@ -14,7 +14,7 @@ NOTEBOOKS = helpers.ROOT / 'docs' / 'notebooks'
 
 @pytest.fixture(scope='module')
 def update():
-  """The script that makes them; the lesson has one of the same name."""
+  """The script that makes the notebooks."""
   path = NOTEBOOKS / 'update.py'
   spec = importlib.util.spec_from_file_location('notebooks_update', path)
   module = importlib.util.module_from_spec(spec)
@@ -32,7 +32,7 @@ def test_a_notebook_is_its_script_and_runs(name, update):
   assert cells[0] == cells[1], 'run `make notebooks`'
   printed = update.printed(update.run(fresh))
   shown = update.printed(stored)
-  # Another processor may round otherwise, so another text may be sampled.
+  # Other processors may round differently, and so sample another text.
   assert [text.count('\n') for text in printed] == [
     text.count('\n') for text in shown
   ]
@@ -41,7 +41,7 @@ def test_a_notebook_is_its_script_and_runs(name, update):
 
 
 def check_characters(printed):
-  """What the specification expects of its model."""
+  """Checks the accuracy that the preset mini promises."""
   assert '82 characters' in printed and '38,528' in printed
   epochs = [line for line in printed.splitlines() if 'epoch' in line]
   assert len(epochs) == 10

@@ -32,13 +32,13 @@ LAYERS = (
   'http_server',
   'commands',
 )
-# These stand above all packages.
+# Modules that may import every package.
 ABOVE = ([], ['__main__'], ['api'])
-# Words of how a program is made, which have no place in an equation.
+# Words about compilation, which have no place in the equations.
 NOT_IN_MODEL = (
   'xla|onednn|cuda|lowering|backend|barrier|chunk|remat|packed|int8'
 )
-# Each is imported in one module alone.
+# Each of these libraries is imported in only one module.
 CONFINED = {
   'tiktoken',
   'tensorflow_datasets',
@@ -58,7 +58,7 @@ def name_of(path):
 
 
 def imports(tree):
-  """Full names of what a module imports, wherever it does."""
+  """Yields the full names of all imports of a module."""
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -67,7 +67,7 @@ def imports(tree):
 
 
 def ours(tree):
-  """Names of this package's modules that a module imports."""
+  """Yields the modules of this package that a module imports."""
   known = {name_of(path) for path in MODULES}
   for name in imports(tree):
     for candidate in (name, name.rpartition('.')[0]):
@@ -78,7 +78,7 @@ def ours(tree):
 
 @pytest.mark.parametrize('path', MODULES, ids=name_of)
 def test_no_keras(path):
-  """Not as a name, an attribute, an import or a word in a string."""
+  """Keras occurs in no name, attribute, import or string."""
   for node in ast.walk(MODULES[path]):
     for field in ('id', 'attr', 'name', 'module', 'arg', 'value'):
       word = getattr(node, field, None)
@@ -94,7 +94,7 @@ def test_a_package_imports_only_from_those_before_it():
       continue
     for imported in ours(tree):
       if imported == 'minigpt':
-        continue  # Its version.
+        continue  # For its version.
       if LAYERS.index(imported.split('.')[1]) > LAYERS.index(importer[1]):
         wrong.append(f'{".".join(importer)} imports {imported}')
   assert not wrong, '\n'.join(wrong)
@@ -124,7 +124,7 @@ def test_no_function_is_longer_than_forty_lines():
 
 
 def test_the_model_is_its_equations():
-  """No word in it is about how a program is made, and it is short."""
+  """`model/` is short, and has no word about compilation."""
   files = sorted(ROOT.glob('minigpt/model/*.py'))
   texts = {file: file.read_text(encoding='utf-8') for file in files}
   for file, text in texts.items():

@@ -22,7 +22,7 @@ TINY = [f'--{name}={value}' for name, value in helpers.TINY.items()]
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-  """The folder of a wheel's content; building must not write into ours."""
+  """The content of a wheel; built from a copy of the checkout."""
   pytest.importorskip('setuptools')
   copy, wheels, site = map(tmp_path_factory.mktemp, ('copy', 'wheels', 'site'))
   for name in SOURCES:

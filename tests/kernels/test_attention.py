@@ -18,7 +18,7 @@ def n_operations(f, spec, *kinds):
 
 
 def test_an_unobserved_model_attends_in_blocks_of_queries():
-  """Half of all scores are of hidden keys: what is made is near a half."""
+  """Half of all scores are hidden, so about half are computed."""
   n = 4 * kernels.N_QUERIES
   config = GPTConfig(7, n, 4, n_heads=1, n_layers=1)
   p = init_params(config)
@@ -44,7 +44,7 @@ def p():
 
 
 def test_training_keeps_no_weights_of_attention(p, monkeypatch):
-  """The gradient multiplies q k' again, and takes exponentials once more."""
+  """The gradient recomputes q k' and the exponentials."""
 
   def n_exponentials(attend):
     def f(q):
@@ -58,7 +58,7 @@ def test_training_keeps_no_weights_of_attention(p, monkeypatch):
   def one_head(q):
     return dot_product_attention(q, q, q)
 
-  # Few enough are kept.
+  # So few weights are kept.
   monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4)
   assert n_exponentials(one_head) == 1
   monkeypatch.setattr(remat, 'FREE_BYTES', 4 * 2 * 4 * 4 - 1)

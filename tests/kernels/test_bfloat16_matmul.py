@@ -36,7 +36,7 @@ def logits_of(table):
 
 
 def packing(f, shape):
-  """For each matmul of `f`, whether it keeps packed weights."""
+  """Returns for each matmul of `f` whether it keeps packed weights."""
   made = f.get_concrete_function(tf.TensorSpec(shape))
   return [
     op.get_attr('is_filter_const')
@@ -63,9 +63,9 @@ def test_other_weights_and_other_backends_are_left_alone():
 
 
 def test_large_logits_keep_their_differences():
-  """Near 200 two numbers of bfloat16 lie 1 apart."""
+  """Near 200, adjacent numbers of bfloat16 differ by 1."""
   x, table = normal(2, 24), 0.1 * normal(150, 24)
-  # All logits of a row share a part; nothing here is lost by rounding weights.
+  # All logits of a row share a large part; the weights are exact in bfloat16.
   table = tf.cast(
     tf.cast(tf.concat([table, 10 * tf.ones([150, 1])], 1), tf.bfloat16),
     tf.float32,

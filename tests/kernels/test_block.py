@@ -22,7 +22,7 @@ def packed(tokens) -> PackedBatch:
 
 
 def step(state, config, dtype):
-  """A program for the loss of a batch and its gradients."""
+  """Returns a program for the loss of a batch and its gradients."""
 
   def gradients(batch):
     loss, grads = loss_and_grads(

@@ -30,7 +30,7 @@ def test_a_cache_is_written_in_place_on_the_stock_server():
   )
   kinds = {op.type for op in step.graph.get_operations()}
   assert 'ScatterNdNonAliasingAdd' in kinds
-  assert 'TensorScatterUpdate' not in kinds  # It copies the cache each time.
-  # So would the first write if it did not wait for the keys of its own turn.
+  assert 'TensorScatterUpdate' not in kinds  # It copies the cache.
+  # So would the first write if it did not wait for this iteration's keys.
   (first,) = (op for op in step.graph.get_operations() if op.type == 'GatherNd')
   assert [op.name for op in first.control_inputs] == ['new']

@@ -23,7 +23,7 @@ CONFIG = GPTConfig(
   vocab_size=17,
   context_length=12,
   emb_dim=16,
-  n_heads=4,  # Of a size that is none of cuDNN's.
+  n_heads=4,  # A head size that cuDNN does not support.
   n_layers=1,
   drop_rate=0.3,
   qkv_bias=True,
@@ -40,12 +40,12 @@ TOKENS = tf.random.stateless_uniform([2, 12], [1, 2], 0, 17, tf.int32)
 CAUSAL = attention.causal_mask(12)[None, None]
 SEGMENTS = attention.segment_mask(tf.constant([[1] * 5 + [2] * 6]))
 
-# Share of the largest number by which others may differ.
+# Tolerance, relative to the largest number.
 ALLOWED = {'float32': 2e-5, 'bfloat16': 4e-2}
-# Each row of bytes is rounded to 255 levels.
+# Each row is rounded to 255 levels.
 ALLOWED_BY_KERNEL = {
   'int8_linear': 2e-2,
-  # What they multiply is rounded, for any input.
+  # The factors are rounded, for any input.
   'bfloat16_linear': 2e-2,
   'bfloat16_logits': 2e-2,
   'bfloat16_mlp': 2e-2,
@@ -82,7 +82,7 @@ def normal(*shape, seed=0):
 
 
 class Cast(NamedTuple):
-  """Rounds to a dtype; `exact`, and widens again what it has rounded."""
+  """Rounds to a dtype; `exact` widens the rounded values again."""
 
   dtype: str
   exact: bool
@@ -138,7 +138,7 @@ EXAMPLES = {
   ),
   attention.dot_product_attention: lambda c: [
     [*map(c, qkv(2, 3, 11, 4)), None, True],
-    # Without `causal`: each block of queries drops other weights.
+    # Without `causal`, as dropout differs for each block of queries.
     [*map(c, qkv(2, 3, 11, 4)), SEGMENTS, False, 0.3, RNG],
     [*map(c, qkv(2, 3, 11, 4))],
     [c(normal(1, 3, 1, 4)), *map(c, qkv(1, 3, 5, 4)[1:])],
@@ -203,20 +203,20 @@ def matrices(c, tree):
 
 @pytest.fixture(autouse=True)
 def thresholds(monkeypatch):
-  """Small arguments take the paths of large ones."""
+  """Makes small arguments take the paths of large ones."""
   monkeypatch.setattr(remat, 'FREE_BYTES', 0)
   monkeypatch.setattr(attention_kernels, 'N_QUERIES', 4)
   monkeypatch.setattr(fused_linear_cross_entropy, 'LOGITS_BYTES', 4 * 17 * 5)
 
 
 def is_input(leaf):
-  """What a program is given, and differentiated by."""
+  """Tells whether a leaf is an input of the program, with a gradient."""
   is_tensor = tf.is_tensor(leaf) and not isinstance(leaf, tf.Variable)
   return is_tensor and leaf.dtype.is_floating
 
 
 def value_and_gradients(f, args, differentiates):
-  """Returns a function of the float tensors of `args`, and those."""
+  """Returns a function of the float tensors of `args`, and these tensors."""
   leaves = tf.nest.flatten(args)
   floats = [x for x in leaves if is_input(x)]
 
@@ -240,12 +240,12 @@ def value_and_gradients(f, args, differentiates):
 
 
 def waves(x):
-  """An upstream gradient that tells one entry from another."""
+  """Returns an upstream gradient whose entries all differ."""
   return tf.cos(tf.reshape(tf.range(tf.cast(tf.size(x), tf.float32)), x.shape))
 
 
 def settings(op, implementation, name, args):
-  """How a program must be compiled for the implementation; None: no way."""
+  """Returns how to compile for an implementation; None if impossible."""
   mode = name if name in ('hybrid', *backend.GRAPH) else 'xla'
   device = {v: k for k, v in backend.DEVICES.items()}.get(name, '')
   for how in ({}, {'inference': True}, {'inference': True, 'frozen': True}):
@@ -261,7 +261,7 @@ def compiled(f, mode, device, how):
 
 
 def tried(backends):
-  """Some are traced like others, but for what only one of them has."""
+  """Leaves out backends that are traced like others."""
   alike = {'xla-portable', 'cuda'} if 'xla' in backends else set()
   alike |= {'graph-onednn'} if 'graph' in backends else set()
   return [name for name in backends if name not in alike]

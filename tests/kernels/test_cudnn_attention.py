@@ -25,7 +25,7 @@ SHAPE = [2, 3, 8, 16]
 
 
 def product(a, b, config, name):
-  """A product over the dimensions that `config` names."""
+  """Multiplies over the dimensions that `config` names."""
   about = config[f'{name}_dot_dimension_numbers']
   [left], [right] = (
     map(int, about[f'{side}_contracting_dimensions']) for side in ('lhs', 'rhs')
@@ -39,7 +39,7 @@ def product(a, b, config, name):
 
 
 def cudnn(operands, call_target_name, backend_config, result_shapes, **_):
-  """In f32; the workspace is the last of the results."""
+  """Emulates the kernels in f32; the last result is the workspace."""
   config = json.loads(backend_config)['cudnn_fmha_backend_config']
   assert config['mask_type'] == 'CAUSAL' and config['dropout_rate'] == 0
   q, k, v, *rest = (tf.cast(x, tf.float32) for x in operands)
@@ -77,7 +77,7 @@ def cudnn(operands, call_target_name, backend_config, result_shapes, **_):
 
 @pytest.fixture
 def played(monkeypatch):
-  """The names of the kernels of cuDNN's that were called."""
+  """The names of the cuDNN kernels that were called."""
   calls, real = [], gen_xla_ops.xla_custom_call_v2
 
   def call(operands, call_target_name, result_dtypes, **other):
@@ -96,7 +96,7 @@ def played(monkeypatch):
 
 
 def on_cuda(f, *args):
-  """`f` as it is traced for the device, run here."""
+  """Traces `f` for the device, and runs it here."""
   return jit.retraced(jit.compiled(f), 'cuda')(*args)
 
 
@@ -124,7 +124,7 @@ def test_the_kernel_is_told_what_attention_is(played):
 
 
 def test_a_model_for_cuda_is_the_same_model(config, tokens, played):
-  """Its MLP, too, which keeps more there."""
+  """Including its MLP, which has an implementation of its own."""
   config = dataclasses.replace(config, emb_dim=32, n_heads=2)
   params = cast(GPT(config, seed=1).params, tf.bfloat16)
 

@@ -45,7 +45,7 @@ def test_gelu_rounds_once(mode):
   exact = tf.cast(layers.gelu(tf.cast(x, tf.float32)), tf.bfloat16)
   found = jit.compiled(layers.gelu, mode)(x)
   a, b = (np.array(tf.cast(y, tf.float32)) for y in (found, exact))
-  np.testing.assert_allclose(a, b, rtol=2**-7)  # A bfloat16 apart at most.
+  np.testing.assert_allclose(a, b, rtol=2**-7)  # Adjacent in bfloat16.
 
 
 @pytest.mark.parametrize('leading', [[2, 3], [2, 20], [0]])

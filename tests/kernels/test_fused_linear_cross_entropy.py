@@ -12,7 +12,7 @@ from minigpt.kernels.fused_linear_cross_entropy import chunked_loss
 from minigpt.model.loss import linear_cross_entropy
 from minigpt.model.transformer import GPT
 
-N_BYTES = 4 * 17 * 5  # Logits of five tokens; of 3 x 12, the last has one.
+N_BYTES = 4 * 17 * 5  # Logits of five of the 3 x 12 tokens: one is left.
 
 
 def loss_and_gradients(config, tokens):
@@ -32,7 +32,7 @@ def loss_and_gradients(config, tokens):
 
 @pytest.fixture
 def n_kept(monkeypatch):
-  """How often a gradient of all scores was kept."""
+  """Counts how often the gradient of all scores was kept."""
   made, real = [], fused_linear_cross_entropy._kept
   monkeypatch.setattr(
     fused_linear_cross_entropy,
@@ -52,7 +52,7 @@ def test_chunks_change_nothing(
   tokens = tokens[:n_texts]
   monkeypatch.setattr(fused_linear_cross_entropy, 'LOGITS_BYTES', N_BYTES)
   both, given = loss_and_gradients(config, tokens)
-  # Eager code runs the definition, which makes all logits at a time.
+  # Eager code runs the definition, which makes all logits at once.
   expected, found = both(*given), jit.compiled(both, mode)(*given)
   # Gradients of 12 rows of scores are smaller than two of the head's, those of
   # 36 are not.
@@ -84,7 +84,7 @@ def test_gradients_of_chunks_are_added_in_float32():
 def test_no_chunk_holds_more_logits_than_it_may(
   config, tokens, n_bytes, monkeypatch
 ):
-  """Or than an eighth of all: more than eight parts would be slower."""
+  """Unless there would be more than eight chunks, which are slower."""
   monkeypatch.setattr(fused_linear_cross_entropy, 'LOGITS_BYTES', n_bytes)
   parts, given = loss_and_gradients(config, tokens)
   made = jit.compiled(parts, 'graph').get_concrete_function(*given)

@@ -16,7 +16,7 @@ from minigpt.training.state import TrainState
 
 
 def by_hand(x, w):
-  """Weights in 255 levels about 0, rows of x in 256 from their lowest up."""
+  """Rounds weights to 255 levels about 0, rows of x to 256 from the lowest."""
   scale = np.abs(w).max(0) / 127
   lowest = x.min(1, keepdims=True)
   unit = (x.max(1, keepdims=True) - lowest) / 255
@@ -81,7 +81,7 @@ def test_rounding_what_weights_multiply_costs_next_to_nothing(trained):
 
 @pytest.fixture(scope='module')
 def trained():
-  """Windows of a text that repeats itself, and a model that has learned it."""
+  """Windows of a repetitive text, and a model that has learned it."""
   text = np.tile(np.random.default_rng(0).integers(0, 20, 40), 30)
   starts = np.random.default_rng(1).integers(0, len(text) - 33, 60 * 8)
   windows = np.stack([text[i : i + 33] for i in starts]).astype(np.int32)
@@ -99,7 +99,7 @@ def trained():
 def test_two_bytes_for_a_number_are_next_to_exact(n_rows):
   rng = np.random.default_rng(0)
   x = rng.standard_normal([n_rows, 768]).astype(np.float32)
-  x[0, :3] = 60  # As activations of GPT-2 have it.
+  x[0, :3] = 60  # As in GPT-2's activations.
   x[1] = 0.7  # Nothing to round.
   w = rng.standard_normal([768, 200]).astype(np.float32)
   w[:, 3] = 0

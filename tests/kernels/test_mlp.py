@@ -10,7 +10,7 @@ from minigpt.model.transformer import mlp
 
 
 def mlp_gradients(p, mode):
-  """A program of x that returns the output of the MLP and all gradients."""
+  """Returns a program for the output of the MLP and all gradients."""
 
   def run(x):
     with tf.GradientTape() as tape:
@@ -40,7 +40,7 @@ def test_it_keeps_no_output_of_gelu(model, monkeypatch):
     graph = mlp_gradients(p, 'graph').get_concrete_function(x).graph
     return sum(op.type == 'Tanh' for op in graph.get_operations())
 
-  assert n_tanh() == 1  # Few units are kept twice.
+  assert n_tanh() == 1  # A small hidden layer is kept twice.
   monkeypatch.setattr(remat, 'FREE_BYTES', 0)
   assert n_tanh() == 2
 

@@ -35,7 +35,7 @@ def drawn(shape, seed, dtype='bfloat16'):
 
 
 def with_gradients(multiply, *sides):
-  """A function of two factors to their product and both gradients."""
+  """Returns a function of two factors to their product and gradients."""
 
   def f(a, b, dy):
     with tf.GradientTape() as tape:
@@ -51,7 +51,7 @@ def with_gradients(multiply, *sides):
   [
     pytest.param(
       'bfloat16', 2**-8, marks=needs_bfloat16
-    ),  # Rounded at the end.
+    ),  # Only the result is rounded.
     pytest.param('float32', 1e-4, marks=needs_onednn),
   ],
 )
@@ -152,14 +152,14 @@ def test_a_product_of_floats(transpose_b, transpose_a, leading):
 
 
 def levels(rng, n_rows, n_out, n_in):
-  """Bytes that a row is rounded to, and weights."""
+  """Returns the bytes of a rounded row, and of weights."""
   x = rng.integers(256, size=[n_rows, n_in]).astype(np.uint8)
   w = rng.integers(-127, 128, [n_out, n_in]).astype(np.int8)
   return x, w
 
 
 def test_weights_lie_as_onednn_describes_its_order():
-  # Blocks of 64 columns; in them, four numbers of each column side by side.
+  # Blocks of 64 columns, with four numbers of each column side by side.
   n_out, n_in = 70, 9
   w = np.arange(n_out * n_in).reshape(n_out, n_in) % 251 - 125
   packed = onednn_matmul.pack(tf.constant(w, tf.int8)).numpy()
@@ -228,7 +228,7 @@ def test_without_onednn_nothing_is_packed(spoil, monkeypatch):
 
 
 def custom_calls(f):
-  """How many operations of a traced function are known by a name alone."""
+  """Counts the custom calls of a traced function."""
   return sum(op.type == 'XlaCustomCallV2' for op in f.graph.get_operations())
 
 

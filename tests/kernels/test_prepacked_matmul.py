@@ -31,7 +31,7 @@ def config():
 
 
 def kinds(f):
-  """Types of all operations of a traced function and those it calls."""
+  """Returns the types of all operations, also of called functions."""
   graph = f.graph.as_graph_def()
   nodes = [
     *graph.node,
@@ -58,7 +58,7 @@ def test_a_packed_product_is_the_product(
   layer = Linear(tf.Variable(w), bias)
   if transpose_w:
     layer = Linear(Quantized(tf.Variable(tf.transpose(w))), bias)
-  # An MLP that ends with its GELU is what fuses it.
+  # An MLP that ends with GELU fuses it.
   identity = Linear(tf.eye(10, dtype=dtype))
 
   def compute(x):
@@ -75,7 +75,7 @@ def test_a_packed_product_is_the_product(
     inner = np.sqrt(2 / np.pi) * (wanted + 0.044715 * wanted**3)
     wanted = 0.5 * wanted * (1 + np.tanh(inner))
   allowed = 1e-5 if dtype == 'float32' else 0.1
-  for _ in range(2):  # It packs, and then reads what it has packed.
+  for _ in range(2):  # First it packs, then reads the packed weights.
     found = made(x)
     assert found.dtype == dtype
     np.testing.assert_allclose(tf.cast(found, tf.float64), wanted, atol=allowed)

@@ -26,7 +26,7 @@ def p():
 
 
 def by_hand(x, p, mask, n_heads=1):
-  """Attention written out in NumPy, a query at a time."""
+  """Computes attention in NumPy, one query at a time."""
   w, b, w_out, b_out = (np.array(leaf) for part in p for leaf in part)
   out = np.zeros_like(x)
   for row in range(x.shape[0]):
@@ -74,7 +74,7 @@ def test_dropout_falls_on_weights_and_output(x, p):
   wet = att.attention(x, p, 2, drop_rate=0.5, rng=rng)
   assert (wet.numpy() == 0).any()
   kept = wet.numpy() != 0
-  # What output dropout kept still differs by the dropout of the weights.
+  # Entries kept by the output's dropout still differ by that of the weights.
   assert not np.allclose(wet[kept], 2 * dry[kept])
 
 

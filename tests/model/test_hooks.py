@@ -116,7 +116,7 @@ def test_a_loss_on_an_intermediate_has_a_gradient(params):
     loss, penalty = penalized(TOKENS)
   weight = params.blocks[1].mlp.c_fc.w
   assert tf.reduce_max(tf.abs(tape.gradient(penalty, weight))) > 1e-3
-  # The penalty of a layer says nothing to what comes after it.
+  # The penalty of a layer does not depend on later layers.
   assert tape.gradient(penalty, params.blocks[1].mlp.c_proj.w) is None
   assert loss == loss_fn(TOKENS, params, CONFIG)
 

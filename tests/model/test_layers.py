@@ -15,7 +15,7 @@ def test_gelu_is_the_tanh_form_of_gpt2():
   inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
   expected = 0.5 * x * (1 + np.tanh(inner))
   np.testing.assert_allclose(layers.gelu(tf.constant(x)), expected, 1e-4)
-  # The exact form differs in the fourth digit.
+  # The exact form of GELU differs in the fourth digit.
   assert abs(layers.gelu(tf.constant(2.0)).numpy() - 1.9545977) < 1e-6
 
 

@@ -57,7 +57,7 @@ def adapters():
 
 @pytest.fixture(scope='module')
 def busy(adapters):
-  """Adapters as training might leave them."""
+  """Adapters with values as after training."""
   return tf.nest.map_structure(
     lambda x: x + tf.random.stateless_normal(x.shape, [1, 2]), adapters
   )
@@ -163,7 +163,7 @@ def test_a_checkpoint_holds_only_adapters(trained):
     if name.startswith('params')
   ]
   assert sum(np.prod(shape) for shape in shapes) == 512
-  assert [9, 8] not in shapes  # No token embeddings.
+  assert [9, 8] not in shapes  # Adapters leave out the token embeddings.
 
 
 def test_a_run_reads_back_merged_and_continues(trained, source):

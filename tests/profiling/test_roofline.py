@@ -52,9 +52,9 @@ def test_the_slower_of_operations_and_bytes_is_the_limit():
   assert (found.gflop_per_unit, found.gbyte_per_unit) == (3e-9, 2e-9)
   assert found.compile_s == 117
   assert found.peak_mib == 2
-  assert found.share_of_roofline == pytest.approx(4 / 9)  # Bytes bind.
+  assert found.share_of_roofline == pytest.approx(4 / 9)  # Bound by bytes.
   found = roofline.compare(workload, timing, roofline.Roofline(1.0, 1.0))
-  assert found.share_of_roofline == pytest.approx(6 / 9)  # Operations do.
+  assert found.share_of_roofline == pytest.approx(6 / 9)  # Bound by operations.
   assert found.note == ''
 
 

@@ -28,6 +28,6 @@ def test_the_time_of_the_prompt_is_taken_off(monkeypatch):
     before={'n': 0},
   )
   found = timing.measure(workload, 3)
-  # 130 until the first result, less what the two calls take when compiled.
+  # 130 until the first result, minus the time of both calls once compiled.
   assert found[:-1] == (130 - 9 - 2 * 2, 9, 7, 16)
   assert found.peak_kib > 0

@@ -31,7 +31,7 @@ def test_weights_are_read_in_the_form_they_are_kept(
 def test_decoding_counts_tokens_of_all_rows(config, model):
   work = workloads.decode(model.params, config, 3, 4, 6, mode='graph')
   assert (work.unit, work.n_units, work.n_tokens) == ('token', 6, 18)
-  # A token sees 4 + 3 keys and values of width 16, in two layers, of 4 bytes.
+  # A token reads 4 + 3 keys and values of width 16, 4 bytes, in two layers.
   cache = 3 * 2 * 2 * 7 * 16 * 4
   assert work.bytes == 6 * (4 * count(model.params) + cache)
   assert work.flops == 6 * flops.forward_flops(config, 3, 7, 3)

@@ -87,9 +87,9 @@ def test_the_size_of_a_folder_is_that_of_all_its_files(tmp_path):
 
 
 def test_writers_of_one_process_number_do_not_meet(tmp_path, monkeypatch):
-  """As in two containers that share a volume: each is process 1."""
+  """In two containers that share a volume, each is process 1."""
   monkeypatch.setattr(os, 'getpid', lambda: 1)
-  (tmp_path / '.tmp-a-1').mkdir()  # One was killed here.
+  (tmp_path / '.tmp-a-1').mkdir()  # One writer was killed here.
   refused = pytest.raises(InputError, match='could not be written')
   with refused, atomic_io.new_folder(tmp_path / 'a') as first:
     (first / 'part').write_text('first')
@@ -106,7 +106,7 @@ def test_writers_of_one_process_number_do_not_meet(tmp_path, monkeypatch):
 
 
 def test_what_is_written_may_be_read_by_others(tmp_path):
-  """The server of a model is another user; temporary names are secret."""
+  """A model's server is another user; temporary files are private."""
   before = os.umask(0o022)
   try:
     atomic_io.write_text(tmp_path / 'a', 'x')

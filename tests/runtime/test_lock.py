@@ -28,7 +28,7 @@ def test_a_second_holder_is_told_of_the_first(tmp_path):
 
 @pytest.mark.parametrize('name', ['link', 'pipe', 'folder'])
 def test_a_lock_that_is_no_file_is_refused_and_left_alone(tmp_path, name):
-  """As somebody else's folder may hold it."""
+  """Another user's folder may contain such a thing."""
   target = tmp_path / 'target'
   target.write_text('precious')
   path = tmp_path / 'run' / 'lock'

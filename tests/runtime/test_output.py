@@ -14,7 +14,7 @@ START = 'import sys\nfrom minigpt.runtime import app, atomic_io, signals\n'
 
 
 def start(code, **options):
-  """A program whose `main` is `code`, as a command would be."""
+  """Starts a program whose `main` is `code`, as a command would be."""
   lines = [f'  {line}' for line in code.splitlines()]
   program = [START, 'def main():', *lines, 'sys.exit(app.exit_code(main))']
   return subprocess.Popen(
@@ -27,7 +27,7 @@ def start(code, **options):
 
 
 def closed_pipe():
-  """Something to write to whose reader has left."""
+  """A pipe whose reader has closed it."""
   reader, writer = os.pipe()
   os.close(reader)
   return writer

@@ -15,7 +15,7 @@ ROOT = helpers.ROOT
 
 
 def wait_for(stop):
-  """Returns when the thread has read a signal, or has had time enough."""
+  """Waits until the thread has read a signal, or for some time."""
   for _ in range(1000):
     if stop.number:
       return
@@ -46,7 +46,7 @@ def test_an_ignored_signal_stays_ignored():
 
 
 def started(code):
-  """A program that has printed 'ready'."""
+  """Starts a program, and waits until it has printed 'ready'."""
   program = subprocess.Popen(
     [sys.executable, '-c', code],
     cwd=ROOT,
@@ -58,13 +58,13 @@ def started(code):
   return program
 
 
-# One native call: Python's own handlers never run.
+# One native call, during which Python's own handlers never run.
 BUSY = 'import hashlib; hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)\n'
 
 
 def stop_twice(code):
   """Runs `code`; the second signal must end it, whatever it is busy with."""
-  # Not SIGINT: a shell starts what runs in the background deaf to it.
+  # Not SIGINT, which a shell makes background jobs ignore.
   with started(code) as program:
     try:
       program.send_signal(signal.SIGTERM)

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope='module')
 def configured():
-  """The process of a command, and what it would make of other XLA_FLAGS."""
+  """Returns the settings of a command's process, with other XLA_FLAGS."""
   given = '--xla_cpu_prefer_vector_width=256'
   code = f"""
 import gc, json, logging, os
@@ -45,13 +45,13 @@ def test_commands_steer_xla_where_the_user_does_not(configured):
 
 
 def test_xla_gets_no_flag_that_it_does_not_know(configured):
-  """It would end the process."""
+  """An unknown flag would abort the process."""
   assert configured['older'].count('--') == 1
   assert configured['candidate'].count('--') == 2
 
 
 def test_what_was_imported_is_not_searched_for_garbage(configured):
-  """Else a second goes by at the end, and most of one before."""
+  """Otherwise it costs a second at the end, and most of one at the start."""
   assert configured['n_frozen'] > 100_000
   assert configured['is_collected']
 

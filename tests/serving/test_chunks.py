@@ -40,7 +40,7 @@ def rows(**more):
 
 @pytest.fixture(scope='module')
 def whole(model):
-  """Tokens and log p of each row, int and f32 [LONG], by one loop."""
+  """Returns tokens and log p of each row, [LONG] each, from one loop."""
   generate = tf.function(autograph=False)(decode.generate)
   context = model.config.context_length
   found = []
@@ -143,7 +143,7 @@ def test_an_option_that_came_later_is_refused(session, monkeypatch):
     chunks.predict(session, rows(), 1)
 
 
-# Stop strings of each row's own.
+# Stop strings by row.
 
 
 def stopping(session_rows, stops):
@@ -161,7 +161,7 @@ def test_a_stop_string_ends_its_row_wherever_chunks_are_cut(
 ):
   tokenizer = tokenizers.load(run_dir / 'tokenizer.json')
   (first, _), (second, _), (third, _) = whole
-  # One over several chunks, one that never comes, one at once.
+  # One spans several chunks, one never occurs, one occurs at once.
   stops = [
     [tokenizer.decode(first[7:13]), 'never'],
     [],
@@ -215,7 +215,7 @@ def test_a_batch_has_a_size_that_is_compiled(n_rows, compiled, n_sent):
 
 
 class Noting:
-  """An endpoint that notes the shapes of `ids` and `stop`."""
+  """An endpoint that records the shapes of `ids` and `stop`."""
 
   def __init__(self, endpoint):
     self._endpoint, self.shapes = endpoint, []

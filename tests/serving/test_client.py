@@ -92,7 +92,7 @@ def test_generate_gives_each_row_its_own_seed(server, protocol):
 
 @pytest.mark.parametrize('protocol', PROTOCOLS)
 def test_min_p_reaches_the_server(server, protocol):
-  """With 1, nothing but the most likely token is left to sample."""
+  """With 1, only the most likely token is left to sample."""
   greedy, one, many = (
     client.generate(
       connect(server, protocol), ['abc'] * 3, Request(max_new_tokens=6, **how)
@@ -109,7 +109,7 @@ def test_min_p_reaches_the_server(server, protocol):
 
 
 class OldExport:
-  """Signatures of a model that was exported before there was min_p."""
+  """Signatures of an export that is older than min_p."""
 
   def __init__(self, endpoint):
     self._endpoint = endpoint
@@ -277,7 +277,7 @@ def test_numbers_beyond_their_type_are_refused_before_they_are_sent(
 
 
 def score(**outputs):
-  """The body of an answer of `score` to one text, with other outputs."""
+  """Returns the body of an answer of `score`, with outputs changed."""
   sound = {
     'log_prob': [-1.0],
     'num_tokens': [1],
@@ -395,7 +395,7 @@ def test_bytes_that_are_no_message_are_said_to_be(server, faults, capfd):
 
 
 def metadata(signature):
-  """The body of an answer that has one signature."""
+  """Returns the body of a metadata answer with one signature."""
   signatures = {'signature_def': {'signature_def': {'score': signature}}}
   return json.dumps({'metadata': signatures})
 

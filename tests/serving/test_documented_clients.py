@@ -20,7 +20,7 @@ from serving_emulator import emulator
 
 @pytest.fixture(scope='module')
 def here(export_dir, session):
-  """What stands for the addresses and prompts of the documents."""
+  """Replacements of the documents' addresses and prompts."""
   pytest.importorskip('starlette', reason='no starlette')
   with emulator(export_dir, session) as served, serve(session) as door:
     yield {
@@ -39,7 +39,7 @@ def here(export_dir, session):
 
 
 def blocks(document, language, here):
-  """The code of a page, with addresses and prompts of this test."""
+  """Returns the code of a page, with this test's addresses and prompts."""
   text = (helpers.ROOT / document).read_text(encoding='utf-8')
   marked = (
     r'<!-- run by: serving/test_documented_clients.py -->\n'
@@ -60,7 +60,7 @@ def answer_of(*command):
 
 
 def printed_by(blocks):
-  """What Python prints in blocks that continue each other."""
+  """Runs blocks that continue each other; returns their output."""
   printed, names = io.StringIO(), {}
   with contextlib.redirect_stdout(printed):
     for code in blocks:

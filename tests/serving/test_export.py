@@ -94,7 +94,7 @@ def test_the_card_tells_what_was_exported(int8, trained):
   assert tokenizer['characters'] == trained.tokenizer.characters
 
 
-# Rows of the table that say no more than what is different.
+# Rows of the table that only list differences.
 REFERS_TO = {
   'generate_ids': ['generate'],
   'generate_v2': ['generate'],
@@ -107,7 +107,7 @@ def test_a_lone_string_is_one_that_ends_answers():
 
 
 def test_documented_signatures_are_those_of_the_graph(int8):
-  """The table of the reference against the card, name for name."""
+  """Compares the table of the reference with the card, by name."""
   card = json.loads((int8.path / 'assets.extra' / 'model.json').read_text())
   text = (ROOT / 'docs/reference/signatures.md').read_text()
   rows = {

@@ -60,7 +60,7 @@ FILES = ExportFiles('shakespeare', CHARACTERS, 16, stop=('e',))
 
 @pytest.fixture(scope='module')
 def model():
-  # As wide a distribution as it needs to try many ways.
+  # A wide distribution, to try many ways.
   config = GPTConfig(95, 16, 8, 2, 1, drop_rate=0.0, init_std=0.2)
   return GPT(config)
 
@@ -74,7 +74,7 @@ def server(model):
 
 @pytest.fixture(scope='module')
 def saved(server, tmp_path_factory):
-  """An export of the signatures that are asked for here, as a server has it."""
+  """An export with the signatures that these tests need."""
   path = tmp_path_factory.mktemp('grammars') / '1'
   inputs = signature_inputs(server._config, grammars=True, attention=False)
   names = 'generate_grammar', 'generate_chunk', 'generate_chunk_grammar'
@@ -92,14 +92,14 @@ def endpoint(saved):
 
 @pytest.fixture(scope='module')
 def live(model):
-  # One program serves every test: the compiled loop is the same for all.
+  # All tests share one program, as the compiled loop is the same.
   return Generator(
     model.params, model.config, CHARACTERS, 'graph', grammars=GRAMMARS
   )
 
 
 def fits(name, text):
-  """Reads an answer by other means than the automaton."""
+  """Checks an answer by other means than the automaton."""
   if name == 'plan':
     value = json.loads(text)
     assert {*value} <= {*PLAN['properties']} and len(value['name']) <= 6
@@ -121,7 +121,7 @@ def test_every_answer_fits_its_grammar(name, endpoint, live):
 
 
 def test_the_last_tokens_are_kept_for_what_must_come(endpoint, live):
-  for n in 11, 12, 14:  # {"name":""} has 11.
+  for n in 11, 12, 14:  # {"name":""} has 11 characters.
     request = Request(n, temperature=1.0, grammar='plan')
     answers = client.generate(endpoint, ['a'] * 5, request)
     assert all(fits('plan', a.text) for a in answers)
@@ -305,7 +305,7 @@ def test_a_finished_form_is_a_stop(endpoint, name, n, reason):
 
 @pytest.fixture(scope='module', params=['embedded', 'grpc', 'rest'])
 def door(request, saved):
-  """The client of OpenAI's API, in front of each kind of endpoint."""
+  """The `openai` client, with each kind of endpoint behind the server."""
   pytest.importorskip('starlette', reason='no starlette')
   openai = pytest.importorskip('openai', reason='no openai')
   from http_server_fixtures import MODEL, serve, template
@@ -406,7 +406,7 @@ def test_serve_check_reads_the_answers(model, endpoint, monkeypatch):
 
 
 def test_the_documented_request_is_answered(endpoint, monkeypatch, capsys):
-  """All but its connection, of which other tests are."""
+  """Without its connection, which other tests cover."""
   page = (helpers.ROOT / 'docs/grammars.md').read_text('utf-8')
   [code] = re.findall(r'run by: .*\n```python\n(.*?)```', page, re.DOTALL)
   monkeypatch.setattr(client, 'connect', lambda address, model: endpoint)

@@ -11,7 +11,7 @@ from minigpt.conformance.serving_session import read_saved_model
 from minigpt.generation.request import Request
 from minigpt.serving.client import sampling_inputs
 
-# In the order in which the program feeds them.
+# In the order of the program's inputs.
 OPTIONS = (
   'max_new_tokens',
   'temperature',
@@ -49,7 +49,7 @@ def program(tmp_path_factory):
 
 
 def operations(export_dir):
-  """Names of the signature's operations, as the program wants them."""
+  """Returns the names of the signature's operations, for the program."""
   signature = read_saved_model(export_dir).signature_def['generate']
   inputs = {k: v.name.split(':')[0] for k, v in signature.inputs.items()}
   text = signature.outputs['text_bytes'].name.split(':')

@@ -27,7 +27,7 @@ TEXTS = {
 
 @pytest.fixture(scope='module')
 def own(tmp_path_factory):
-  """A run on texts of one's own, and its export as a server holds it."""
+  """A run on own texts, and its export as a server loads it."""
   folder = tmp_path_factory.mktemp('own')
   for name, (text, _) in TEXTS.items():
     (folder / f'{name}.txt').write_text(text, encoding='utf-8')
@@ -45,7 +45,7 @@ def own(tmp_path_factory):
   )
   with helpers.open_tiny_run(folder / 'run', **given) as run:
     run.train()
-  # The same command again finds the run that it made.
+  # The same command again continues that run.
   helpers.open_tiny_run(folder / 'run', **given).__exit__(None, None, None)
   trained = load_trained(folder / 'run')
   options = Options(max_new_tokens_limit=8, batch_sizes=(1,))
@@ -77,7 +77,7 @@ def test_the_server_counts_the_tokens_of_each_language(own, language):
   _, prompt = TEXTS[language]
   ids = trained.tokenizer.encode(prompt)
   assert trained.tokenizer.decode(ids) == prompt
-  # What all three share were few merges: each has some of its own.
+  # The texts share few merges, so each has some of its own.
   assert len(ids) < len(prompt.encode())
   scores = session.predict('score', {'text': [prompt]})
   assert scores['num_tokens'].tolist() == [len(ids) - 1]

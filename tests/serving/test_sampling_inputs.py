@@ -7,7 +7,7 @@ from minigpt.generation.request import Request
 from minigpt.generation.sampling_fields import SAMPLING_FIELDS
 from minigpt.serving import sampling_inputs
 
-# What clients of each version send; a server refuses one more or one less.
+# The inputs of clients of each version; a server accepts no others.
 INPUTS = {
   1: {
     'max_new_tokens': 'int32',
@@ -18,7 +18,7 @@ INPUTS = {
     'repetition_penalty': 'float32',
     'min_new_tokens': 'int32',
   },
-  2: {'min_p': 'float32'},  # and all before
+  2: {'min_p': 'float32'},  # and those of earlier versions
 }
 
 

@@ -82,7 +82,7 @@ MIXED = {
 
 
 def live(model, ids, n_new, sampling, params=None, rules=None):
-  """Tokens and log-probabilities of one row, by the functions of training."""
+  """Returns one row's tokens and log p, with the functions of training."""
   state = decode.start(
     tf.constant([ids]),
     tf.constant([len(ids)]),
@@ -95,7 +95,7 @@ def live(model, ids, n_new, sampling, params=None, rules=None):
   return drawn.tokens.numpy()[0, :n_new], drawn.log_prob.numpy()[0, :n_new]
 
 
-@tf.function(autograph=False)  # Eagerly, each operation would be a call.
+@tf.function(autograph=False)  # Compiled, as eager operations would be slow.
 def generate(state, n_new, sampling, params, config, rules):
   _, drawn = decode.generate(
     state, n_new, LIMIT, sampling, params, config, rules=rules
@@ -395,7 +395,7 @@ print(json.dumps([answer['tokens'].tolist(),
 
 
 def stock(path, inputs):
-  """Runs `generate` as the stock server does: v1 loader, XLA switched off."""
+  """Runs `generate` as an unmodified server does: v1 loader, XLA off."""
   library = Path(tf.sysconfig.get_lib()) / 'libtensorflow_cc.so.2'
   try:
     ctypes.CDLL(str(library))['_ZN10tensorflow21DisableXlaCompilationEv']
@@ -417,7 +417,7 @@ def test_the_stock_server_gives_the_same_text(path, call):
 
 @pytest.fixture(scope='module')
 def words(model):
-  """A server whose tokenizer has an end of text, called eagerly."""
+  """A `Server` whose tokenizer has an end of text, called eagerly."""
   tokenizer = WordTokenizer([*'abcdefghijklmn ', '<|unk|>', '<|eos|>'])
   return Server(model.params, model.config, tokenizer, LIMIT)
 
@@ -482,10 +482,10 @@ def test_an_empty_prompt_that_nothing_stands_for_is_refused(config):
 
 @pytest.mark.parametrize('xla', [False, True])
 def test_a_row_ends_at_its_first_stop(model, tokenizer, call, xla):
-  """Tokens, their number and log p are those up to the stop's last token."""
+  """Tokens, their number and log p end with the stop's last token."""
   free = call('generate', prompt=PROMPTS, **MIXED)
   ids = free['tokens'][0]
-  # The second completes first, though the first begins before it.
+  # The second completes first, although the first begins earlier.
   stops = tokenizer.decode(ids[5:9]), tokenizer.decode(ids[6:8])
   server = Server(model.params, model.config, tokenizer, LIMIT, stops, xla=xla)
   answer = server.generate(tf.constant(PROMPTS), **tensors(MIXED))
@@ -565,7 +565,7 @@ def test_smaller_weights_compute_what_they_stand_for(
 
 
 def expand(tree):
-  """The float32 tree that a compact one stands for, by hand."""
+  """Dequantizes a tree by hand."""
   if isinstance(tree, Quantized):
     values = tf.cast(tree.values, tf.float32)
     if isinstance(tree, InOut):

@@ -23,7 +23,7 @@ from minigpt.serving import stablehlo
 
 
 def run(folder, function, **other):
-  """Results by name, from nothing but the files."""
+  """Returns results by name, computed from the files alone."""
   arguments = [
     np.zeros(a['shape'], a['dtype'])
     if a['file'] is None
@@ -88,7 +88,7 @@ def test_a_call_can_stop_at_the_prompt(folder):
 
 
 def test_a_step_hands_back_its_state_under_the_names_it_came_by(folder):
-  """All of it, so that results can be the next step's arguments."""
+  """So the results of a step can be the arguments of the next."""
   folder = folder / 'train'
   f = function(folder, 'train')
   found = run(folder, f)
@@ -118,7 +118,7 @@ def test_arguments_are_files_named_by_the_model(folder, config, model):
 
 
 def test_weights_that_are_drawn_are_in_no_file(config, tmp_path):
-  """Each is what the manifest says, and the results are of those."""
+  """They are as the manifest describes, and the results are theirs."""
   recipe = TrainConfig(batch_size=2, steps_per_call=1, grad_accum=1)
   call = workloads.train(config, recipe)
   stablehlo.write(
@@ -140,7 +140,7 @@ def test_weights_that_are_drawn_are_in_no_file(config, tmp_path):
 
 @pytest.fixture(scope='module')
 def make_step(config):
-  """Returns what makes a step in bfloat16; it changes what it trains."""
+  """Returns a function that makes a training step in bfloat16."""
   config = dataclasses.replace(config, emb_dim=32, n_layers=1)
   recipe = TrainConfig(batch_size=2, compute_dtype='bfloat16')
   return lambda: workloads.train(config, recipe)
@@ -177,7 +177,7 @@ def test_a_folder_that_is_there_stays_as_it_is(folder):
 
 
 def test_it_runs_under_another_runtime(folder, config):
-  """JAX's, which knows nothing of TensorFlow."""
+  """JAX's runtime, which is independent of TensorFlow."""
   if importlib.util.find_spec('jax') is None:
     pytest.skip('no jax')
   drawn = folder / 'drawn'

@@ -99,7 +99,7 @@ for n_killed in range(100):
 
 
 def incomplete(base):
-  """The versions in sight that are not whole, as a server would list them."""
+  """Returns the incomplete versions that a server would list."""
   for version in versions.versions(base) if base.exists() else []:
     path = base / str(version)
     try:
@@ -121,5 +121,5 @@ def test_a_poller_never_sees_part_of_a_version(tmp_path):
   assert versions.versions(base)[-1] >= 6
   assert len(seen) >= 3
   assert len(versions.versions(base)) >= 2
-  # It was killed at work, and what it left is nothing a server looks at.
+  # The writer was killed; a server ignores what it left.
   assert any(path.name.startswith('.tmp-') for path in base.iterdir())

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope='session')
 def mixed():
-  """Accents, a joined emoji, CJK, odd white space, a NUL, apostrophes."""
+  """A text with accents, a joined emoji, CJK, odd white space, a NUL."""
   return (
     "Don't stop!  It\u2019s 'fine'\r\n\tna\u00efve cafe\u0301 \u6f22\u5b57"
     '\u3000\u00a0\U0001f469\u200d\U0001f680 \x00 1\u00bd \u2028end \n'

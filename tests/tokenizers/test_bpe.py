@@ -25,7 +25,7 @@ def test_special_tokens_that_text_spells_are_one_token(tokenizer):
   )
   found = [i for i in ids.tolist() if i >= 397]
   assert found == [user, bot, bot]
-  # The end of a text is nothing that text can say.
+  # Text cannot express the end-of-text token.
   assert tokenizer.end_of_text == 397
   assert tokenizer.boundary == 397
   assert tokenizer.decode([397]) == '<|endoftext|>'

@@ -27,7 +27,7 @@ def test_one_text_has_one_vocabulary():
   assert one.to_json() == again.to_json()
   assert one.vocab_size == 500
   assert one.tokens[-2:] == [b'<|endoftext|>', b'<|user|>']
-  # And a smaller one is its beginning.
+  # A smaller vocabulary is the beginning of this one.
   small = bpe_trainer.train([TEXT], 400)
   assert small.tokens[:399] == one.tokens[:399]
 

@@ -40,7 +40,7 @@ def tokenizer(request):
 
 
 def parts_of(tokenizer, text):
-  """The text, cut at each place, a better one or not."""
+  """Returns the text, cut at each place of any kind."""
   found = {m.end() for cut in tokenizer.cuts for m in cut.finditer(text)}
   ends = [0, *sorted(found), len(text)]
   return [text[a:b] for a, b in itertools.pairwise(ends)]
@@ -53,7 +53,7 @@ def test_parts_have_the_tokens_of_the_whole(tokenizer):
     n_parts += len(parts)
     ids = np.concatenate([tokenizer.encode(part) for part in parts])
     np.testing.assert_array_equal(ids, tokenizer.encode(text))
-    # Reading makes one line feed of the two.
+    # Reading turns the two into one line feed.
     for before, after in itertools.pairwise(parts):
       assert not (before.endswith('\r') and after.startswith('\n'))
   assert n_parts > 4000

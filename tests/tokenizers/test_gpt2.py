@@ -70,7 +70,7 @@ def test_long_white_space_apart_gives_the_same_tokens(
 
 @pytest.mark.parametrize('space', [' ', '\n', '\u00a0', ' \n'])
 def test_a_million_blanks_are_no_panic(gpt2_tokenizer, space):
-  """tiktoken alone ends in a PanicException of Rust, not an Exception."""
+  """tiktoken alone raises Rust's PanicException, which is no Exception."""
   spaces = space * (1_100_000 // len(space))
   ids = gpt2_tokenizer.encode(f'a{spaces} b{space}')
   parts = ['a', spaces, ' b', space]

@@ -10,7 +10,7 @@ NEVER = 2**31 - 1
 
 
 def merging(ranks, size=600):
-  """Which pairs of one piece merge at once; `ranks` by position."""
+  """Returns which pairs of one piece merge at once; `ranks` by position."""
   rank = np.full([size], NEVER, np.int32)
   rank[list(ranks)] = list(ranks.values())
   merges = gpt2_in_graph.merging_pairs(
@@ -27,7 +27,7 @@ def test_merges_wait_for_lower_ranks_that_may_overtake_them():
     for start in [0, 1, 127, 128, 200]:
       assert merging({start: 300, start + gap: 301}) == [start]
       assert merging({start: 301, start + gap: 300}) == [start + gap]
-  # Farther away nothing waits, or long words would take a round each merge.
+  # Pairs farther away do not wait, or long words would take many rounds.
   assert merging({0: 300, 512: 301}) == [0, 512]
   assert merging({0: 301, 512: 300}) == [0, 512]
 
@@ -41,7 +41,7 @@ def test_words_merge_side_by_side():
 
 def test_of_overlapping_pairs_every_other_one_merges_from_the_left():
   assert merging({10: 300, 11: 300, 12: 300, 20: 300}) == [10, 12, 20]
-  # Until 301 has merged, nobody knows where the run of 302s starts.
+  # The start of the run of 302s is unknown until 301 has merged.
   run = dict.fromkeys(range(2, 400), 302)
   assert merging({1: 301} | run) == [1]
 

@@ -39,7 +39,7 @@ def test_the_library_of_hugging_face_reads_what_is_written(tokenizer, tmp_path):
 
 
 def test_a_file_that_the_library_has_made_is_read(tmp_path):
-  """It puts special tokens first, and pairs into lists."""
+  """The library puts special tokens first, and merges into lists."""
   library = pytest.importorskip('tokenizers')
   theirs = library.Tokenizer(library.models.BPE())
   level = library.pre_tokenizers.ByteLevel
@@ -115,7 +115,7 @@ def test_another_kind_is_refused_with_a_remedy(
 
 
 def test_merges_in_another_order_are_refused(fields):
-  """Their ids would not say which of two merges comes first."""
+  """The ids would not tell which of two merges comes first."""
   merges = fields['model']['merges']
   merges[0], merges[1] = merges[1], merges[0]
   with pytest.raises(InputError, match='merges do not follow'):

@@ -45,7 +45,7 @@ def twin_of(kind):
 
 @functools.cache
 def graph_of(kind):
-  """The twin as a server runs it: text to ids, and the ids to text again."""
+  """Returns a graph of the twin: text to ids, and the ids to text again."""
   twin = twin_of(kind)
 
   @tf.function(
@@ -70,7 +70,7 @@ def tiny_shakespeare():
 
 
 def assert_twins_agree(kind, texts):
-  """On `texts`, bytes, in one batch."""
+  """Compares both tokenizers on `texts`, bytes, in one batch."""
   tokenizer = tokenizer_of(kind)
   ids, decoded = graph_of(kind)(tf.constant(texts, tf.string, [len(texts)]))
   assert ids.dtype == tf.int32
@@ -131,7 +131,7 @@ N_FRAGMENTS, N_EXAMPLES = 60, 70
   suppress_health_check=list(hypothesis.HealthCheck),
 )
 def test_twins_agree_on_any_text(kind, fragments):
-  """On 70 * 60 * 5 = 21,000 texts, each of one to five fragments."""
+  """Tries 70 * 60 * 5 = 21,000 texts, each of one to five fragments."""
   texts = [
     b''.join(fragments[start : start + length])
     for length in range(1, 6)
@@ -148,9 +148,10 @@ def test_twins_agree_on_batches_with_nothing_in_them(kind):
 
 
 def test_twins_know_every_character_for_what_it_is():
-  """Which depends on the version of Unicode, and shows beside others.
+  """The kind of a character depends on the version of Unicode.
 
-  A contraction is one only after a letter, a number or white space.
+  It shows next to other characters: a contraction needs a letter, a number or
+  white space before it.
   """
   assigned = EVERY_CHARACTER[:0x33000]  # and none above is a letter
   text = ''.join(f"a{character}1{character}'s" for character in assigned)
@@ -190,7 +191,7 @@ def long_words():
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_twins_agree_on_very_long_words(kind):
-  """More rounds of merges than a real word needs, windows and odd runs."""
+  """They need more rounds of merges than real words, and odd runs."""
   assert_twins_agree(kind, [text.encode() for text in long_words()])
 
 
@@ -199,7 +200,7 @@ def test_apostrophes_of_contractions_and_others():
   texts += ["'l", "'l l", "'LL", "1'd", "'ve're", "'v", "'", "' s", '\u2019s']
   assert_twins_agree('gpt2', [text.encode() for text in texts])
   assert_twins_agree('word', [text.encode() for text in texts])
-  # A text's last apostrophe is no contraction with the next text's letter.
+  # A text's last apostrophe must not join the next text's letter.
   assert_twins_agree('gpt2', [b"it'", b's', b"it'l", b'l', b' ', b'a', b' '])
 
 
@@ -258,7 +259,7 @@ def test_check_utf8_names_field_and_row():
 
 
 class Exported(tf.Module):
-  """A twin with one signature, as an export has it."""
+  """A twin with one signature, as in an export."""
 
   def __init__(self, twin):
     super().__init__()

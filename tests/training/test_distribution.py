@@ -36,7 +36,7 @@ FLAGS = dict(
   eval_every=25,
   eval_batches=3,
   checkpoint_every=10,
-  # Six processes would each compile for longer than they train.
+  # Without XLA: six processes would compile for longer than they train.
   compile='graph',
 )
 
@@ -61,7 +61,7 @@ def launched(path: Path, n: int) -> subprocess.Popen:
 
 
 def joined(path: Path, n: int) -> str:
-  """Trains with workers that no launcher started; returns what one says."""
+  """Trains with workers started without a launcher; returns one's output."""
   addresses = [f'127.0.0.1:{port}' for port in launch.free_ports(n)]
   said = [path.with_name(f'worker-{i}') for i in range(n)]
   started = []
@@ -76,7 +76,7 @@ runpy.run_path('train.py', run_name='__main__')
   for worker in started:
     worker.join(200)
   assert [w.exitcode for w in started] == [0] * n, said[0].read_text()
-  assert said[1].read_text().splitlines()[1:] == []  # Only the chief speaks.
+  assert said[1].read_text().splitlines()[1:] == []  # Only the chief prints.
   return said[0].read_text()
 
 
@@ -104,7 +104,7 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def many(tmp_path_factory):
-  """Two workers of which one is stopped, then killed; then four go on."""
+  """A run of two workers, one stopped, then killed; four continue it."""
   path = tmp_path_factory.mktemp('runs') / 'many'
   with launched(path, 2) as first:
     deadline = time.monotonic() + 200

@@ -15,7 +15,7 @@ def test_the_state_of_gpt2_is_16_bytes_a_parameter():
 def test_activations_grow_with_the_batch_and_copies_with_its_parts():
   one = memory_estimate.estimate(GPT2, TrainConfig(batch_size=1))
   four = memory_estimate.estimate(GPT2, TrainConfig(batch_size=4, grad_accum=2))
-  # A large batch has its logits in as few parts as pay.
+  # A large batch computes its logits in only a few chunks.
   few, many = (2 * LOGITS_BYTES, 2 * 4 * 1024 * 50257 * 4 // MOST_CHUNKS)
   assert four.activations - many == 4 * (one.activations - few)
   assert (one.copies, four.copies) == (0, 4 * 124_412_160)

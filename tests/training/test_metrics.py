@@ -63,7 +63,7 @@ def test_only_a_last_line_may_be_cut(tmp_path, bad):
 
 
 def test_a_quota_that_is_noticed_late_is_one_line(tmp_path, monkeypatch):
-  """Network file systems tell of it only at fsync, or at close."""
+  """Network file systems report it only at fsync or close."""
 
   def full(*_):
     raise OSError(errno.EDQUOT, 'Disk quota exceeded')
@@ -126,7 +126,7 @@ def test_a_run_given_in_epochs_shows_them(epochs, begin):
 
 def test_the_end_of_an_epoch_shows_both_parts():
   ends = {'epoch': 2.0, 'train_eval_loss': 1.125, 'train_eval_accuracy': 0.75}
-  # Which began in the step before, so that its number would be 2.06.
+  # The epoch began in the step before, so its number would be 2.06.
   record = EVALUATED | ends | {'step': 35}
   assert shown(record, 10.0).startswith(
     'epoch 2/10  step 35/170  train 1.1250  acc 0.750  val 1.2500  acc 0.500  '

@@ -43,7 +43,7 @@ def test_global_norm_is_that_of_one_long_vector():
 
 
 def test_global_norm_adds_up_what_falls_on_one_row():
-  """As the gradient of an embedding does that is no head as well."""
+  """So is the gradient of an embedding that is not tied to the head."""
   twice = tf.IndexedSlices(tf.ones([2, 1]), tf.constant([1, 1]), [3, 1])
   np.testing.assert_allclose(global_norm([twice]), 2.0)
 
@@ -82,7 +82,7 @@ def test_clipping_brings_the_norm_down_to_the_limit():
 
 @pytest.mark.parametrize('shape', [[3, 2], [3]])
 def test_adamw_follows_the_paper(shape):
-  """Loshchilov & Hutter 2019, algorithm 2, in NumPy over three steps."""
+  """Compares with Loshchilov & Hutter 2019, algorithm 2, in NumPy."""
   rng = np.random.default_rng(0)
   param = expected = rng.normal(size=shape).astype(np.float32)
   moments = Moments(np.zeros(shape, 'f'), np.zeros(shape, 'f'))
@@ -108,7 +108,7 @@ def test_adamw_follows_the_paper(shape):
 
 
 def orthogonal_by_hand(x):
-  """`zeropower_via_newtonschulz5` of the post on Muon, in NumPy."""
+  """Computes `zeropower_via_newtonschulz5` of the post on Muon in NumPy."""
   x = x / np.linalg.norm(x)
   if len(x) > len(x.T):
     return orthogonal_by_hand(x.T).T
@@ -124,7 +124,7 @@ def test_singular_values_become_one(shape):
   found = newton_schulz(tf.constant(x)).numpy()
   values = np.linalg.svd(found, compute_uv=False)
   assert 0.6 < values.min() < values.max() < 1.3
-  # The directions stay: U' found V is diagonal.
+  # The singular vectors are kept: U' found V is diagonal.
   u, _, v = np.linalg.svd(x, full_matrices=False)
   inner = u.swapaxes(1, 2) @ found @ v.swapaxes(1, 2)
   assert np.abs(inner * (1 - np.eye(5))).max() < 1e-6
@@ -132,7 +132,7 @@ def test_singular_values_become_one(shape):
 
 @pytest.mark.parametrize(('shape', 'n_parts'), [((3, 5), 1), ((4, 6), 3)])
 def test_muon_follows_its_equations(shape, n_parts):
-  """The post's momentum and iteration, Liu et al.'s size and decay."""
+  """Uses the post's momentum and iteration, Liu et al.'s size and decay."""
   rng = np.random.default_rng(0)
   param = expected = rng.normal(size=shape).astype(np.float32)
   moments = Moments(np.zeros(shape, 'f'), np.zeros(shape, 'f'))

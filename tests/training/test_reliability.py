@@ -46,7 +46,7 @@ def curve(path: Path) -> list[tuple]:
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory) -> Trainer:
-  """A run that nothing disturbed."""
+  """An uninterrupted run."""
   with open_run(tmp_path_factory.mktemp('runs') / 'whole') as run:
     assert run.train() == Finished()
   return run
@@ -68,7 +68,7 @@ def test_a_run_that_was_terminated_then_killed_ends_bit_for_bit_the_same(
   def terminated(self):
     if self.step == 20:
       os.kill(os.getpid(), signal.SIGTERM)
-      time.sleep(1.0)  # For the thread that reads signals.
+      time.sleep(1.0)  # Gives the thread that reads signals some time.
     return scored(self)
 
   monkeypatch.setattr(Trainer, 'evaluate', terminated)
@@ -80,7 +80,7 @@ def test_a_run_that_was_terminated_then_killed_ends_bit_for_bit_the_same(
 
   _continue_until_killed(path, n_lines=32)
   with open_run(path) as last:
-    # The newest may still have been on its way.
+    # The newest checkpoint may not have been finished.
     assert last.step in (20, 30, 40)
     assert last.train() == Finished()
   assert curve(path) == curve(whole.path)
@@ -140,7 +140,7 @@ def test_changed_text_is_noticed(whole):
 
 
 def test_a_run_that_an_earlier_version_began_continues(tmp_path):
-  """Its losses are as they were then; to the bit only on one processor."""
+  """Its losses are as they were then, exactly on the same processor."""
   golden = ROOT / 'tests' / 'golden'
   path = Path(shutil.copytree(golden / 'run', tmp_path / 'run'))
   with run_setup.open_run(path, say=say_nothing) as run:

@@ -44,7 +44,7 @@ def meeting(*clusters, patience=20.0, longer=0.0):
 def test_all_workers_meet(addresses):
   clusters = [Cluster(addresses, i) for i in (2, 0, 1)]
   assert meeting(*clusters)[1] == [None] * 3
-  # And leave the port to others.
+  # The port is free again.
   assert meeting(*clusters)[1] == [None] * 3
 
 
@@ -77,7 +77,7 @@ def test_clusters_that_disagree_are_shown_to_both(addresses):
 
 def test_a_place_that_is_taken_twice_is_refused(addresses):
   _, ends = meeting(*(Cluster(addresses, i) for i in (0, 1, 1)))
-  for error in ends:  # Also the one that came first.
+  for error in ends:  # Also the worker that came first.
     assert isinstance(error, UsageError)
     assert 'the same place, 1,' in str(error)
 
@@ -121,7 +121,7 @@ def test_a_worker_that_is_started_again_is_welcome(addresses):
   )
   chief.start()
   come_and_go()
-  # Worker 1 is gone, so that worker 2 waits for it in vain.
+  # Worker 1 is gone, so worker 2 waits in vain.
   _, [end] = meeting(Cluster(addresses, 2), patience=1.0)
   assert isinstance(end, InputError)
   ends = meeting(Cluster(addresses, 1), Cluster(addresses, 2))[1]

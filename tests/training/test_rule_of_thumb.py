@@ -8,7 +8,7 @@ from minigpt.training import rule_of_thumb
 def test_a_small_text_is_passed_over_four_times():
   found = rule_of_thumb.propose(1_000_000)
   assert found.n_tokens == pytest.approx(4_000_000, rel=0.02)
-  # A twentieth of what is seen, as near as whole layers come.
+  # A twentieth of the tokens seen, up to whole layers.
   assert found.n_parameters == pytest.approx(200_000, rel=0.15)
   assert (found.n_layers, found.emb_dim) == (2, 96)
   assert (found.context_length, found.batch_size) == (64, 31)

@@ -27,7 +27,7 @@ from minigpt.training import run_setup
 from minigpt.training.metrics import say_nothing
 
 TEXT = 'abcdefgh ' * 30
-GRAPH = {'compile': 'graph'}  # The quickest for so few steps.
+GRAPH = {'compile': 'graph'}  # The fastest mode for so few steps.
 CONFIG = GPTConfig(
   vocab_size=9,
   context_length=12,
@@ -40,7 +40,7 @@ CONFIG = GPTConfig(
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
-  """A model as `minigpt convert` leaves it, and its weights."""
+  """A model as `minigpt convert` writes it, and its weights."""
   path = tmp_path_factory.mktemp('source') / 'model'
   weights = params.init_params(CONFIG, seed=3)
   workdir.write(path, CONFIG, weights, tokenizers.build('char', TEXT))
@@ -84,7 +84,7 @@ def test_weights_that_were_read_already_are_not_read_again(
   tmp_path, source, text, monkeypatch
 ):
   path, weights = source
-  # `load` reads a run without it.
+  # `load` does not need it.
   monkeypatch.setattr(loading, 'load_weights', None)
   with open_finetuning(tmp_path, path, text) as run:
     np.testing.assert_array_equal(run.model.params.wte, weights.wte)
@@ -128,7 +128,7 @@ def test_the_program_trains_on_and_continues_without_its_source(
   trained = loading.load_trained(tmp_path / 'run')
   assert trained.run.model == CONFIG
   drift = np.abs(trained.model.params.wte - source[1].wte).max()
-  assert 0 < drift < 0.01  # A random start would be 0.08 away.
+  assert 0 < drift < 0.01  # A random start would differ by 0.08.
 
 
 def test_a_converted_model_is_no_run_to_continue(source):
@@ -154,7 +154,7 @@ def test_flags_that_contradict_the_saved_run_are_refused(source):
 
 
 def test_steps_win_over_the_epochs_of_a_run_that_continues(tmp_path):
-  """As the preset `mini` begins one."""
+  """The preset `mini` gives its length in epochs."""
   path = tmp_path / 'run'
   tiny = dict(emb_dim=8, **GRAPH)
   with run_setup.open_run(path, tiny, preset='mini', say=say_nothing) as run:
@@ -190,7 +190,7 @@ def prepared_tokens(folder, tokenizer):
 
 
 def test_tokens_of_another_vocabulary_are_refused(tmp_path):
-  """Of the same kind and size: only the words are in another order."""
+  """Even of the same kind and size, with the words in another order."""
   special = [UNKNOWN, END_OF_TEXT]
   ours = WordTokenizer(['abcdefgh', ' ', 'a', *special])
   others = WordTokenizer([' ', 'abcdefgh', 'a', *special])
@@ -268,7 +268,7 @@ def test_a_start_that_moved_is_known_again(tmp_path, source, text):
   workdir.write(other, CONFIG, weights, tokenizers.build('char', TEXT))
   changes = dict(lora_rank=2, steps=2, eval_batches=1)
   with open_finetuning(path, source[0], text, **changes) as run:
-    # Without a checkpoint, nothing proves it.
+    # Without a checkpoint, no checksum proves that it is the same.
     config = run.config
     with pytest.raises(UsageError, match=r'--init_from=.* contradicts'):
       workdir.check_same_run(path, config, {'init_from': str(moved)})
@@ -293,12 +293,12 @@ def test_a_run_on_a_large_text_goes_on_with_the_tokens_in_its_folder(
   text.write_text(TEXT)
   path = tmp_path / 'run'
   given = dict(dataset=str(text), tokenizer='char', context_length=4, **GRAPH)
-  # Begun as it is in memory, and as earlier versions have begun it.
+  # Begun in memory, as earlier versions did.
   with helpers.open_tiny_run(path, **given) as run:
     whole = run.data
   assert not workdir.tokens(path).exists()
   monkeypatch.setattr(token_cache, '_MOST_IN_MEMORY', 0)
-  (path / '.tmp-tokens-1').mkdir()  # A start that was killed leaves it.
+  (path / '.tmp-tokens-1').mkdir()  # Left by a start that was killed.
   for _ in range(2):
     with helpers.open_tiny_run(path, **given) as run:
       assert run.data.fingerprint == whole.fingerprint
@@ -319,7 +319,7 @@ def test_a_new_run_that_is_refused_leaves_no_tokens(tmp_path, monkeypatch):
   with pytest.raises(UsageError, match='fewer than'):
     helpers.open_tiny_run(path, **refused)
   assert not path.exists()
-  # What somebody else keeps under that name is left alone.
+  # Other content under that name is not deleted.
   path.mkdir()
   (path / 'tokens').mkdir()
   (path / 'tokens' / 'manifest.txt').write_text('x')

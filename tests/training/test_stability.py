@@ -65,7 +65,7 @@ def test_the_first_tensor_that_overflows_is_named(state):
 
 
 def test_an_overflow_of_the_gradient_alone_is_named(state):
-  # Rows without variance are 0 after the norm, however large its gain.
+  # Rows without variance are 0 after the norm, even with a large gain.
   zeros = tf.nest.map_structure(tf.zeros_like, state.params.blocks)
   tf.nest.map_structure(lambda p, z: p.assign(z), state.params.blocks, zeros)
   state.params.wpe.assign(tf.zeros([4, 8]))

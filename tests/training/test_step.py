@@ -30,7 +30,7 @@ def steps_of_three():
 
 @pytest.fixture
 def fresh(steps_of_three):
-  """The compiled steps on a state set back to the beginning."""
+  """Returns the compiled steps, with the state reset to its beginning."""
   state, train_steps = steps_of_three
   blank = TrainState(GPT(CONFIG))
   for old, new in zip(state.variables, blank.variables, strict=True):
@@ -158,7 +158,7 @@ def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
   expected = loss_fn(batch, p, CONFIG)
   np.testing.assert_allclose(loss, expected, rtol=2e-2)
   assert abs(loss.numpy() - expected.numpy()) > 0
-  # But those of tied embeddings, a sum, and of gains and biases.
+  # Except those of tied embeddings, a sum, and of gains and biases.
   assert grads.wte.dtype == tf.float32
   for grad in tf.nest.flatten(grads._replace(wte=())):
     is_matrix = grad.shape.rank > 1
@@ -166,7 +166,7 @@ def test_bfloat16_is_near_float32_and_gives_gradients_as_small():
 
 
 def test_rows_are_added_to_a_gradient_in_float32():
-  """300 and 1 would be 300 in bfloat16."""
+  """In bfloat16, 300 + 1 would be 300."""
   total = tf.constant([[300.0], [4.0], [5.0]], tf.bfloat16)
   ones = tf.ones([300, 1], tf.bfloat16)
   rows = tf.IndexedSlices(ones, tf.constant([0] * 299 + [2]))

@@ -92,7 +92,7 @@ def test_checkpoints_come_with_evaluations(changes, most):
 
 
 def test_a_run_in_epochs_is_evaluated_after_each(tmp_path):
-  """On both parts; 41 windows in batches of 8 are 5.125 steps an epoch."""
+  """Both parts are scored; 41 windows in batches of 8 are 5.125 steps."""
   said = []
   changes = {**SMALL, 'epochs': 2.5, 'eval_every': 4}
   changes |= dict(batch_size=8, val_fraction=0.3, compile='graph')
@@ -146,7 +146,7 @@ def test_a_trained_model_reads_back_as_it_was(finished):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
-  """Stops after 8 of 12 steps, with records of two more already written."""
+  """The run stops after 8 of 12 steps, with records of two more written."""
   with open_small_run(tmp_path / 'run') as first:
     for call in plan_calls(0, 8, 5, [4]):
       batch = one_call(first, call)
@@ -205,11 +205,11 @@ def test_a_run_without_progress_stops_and_stays_so(tmp_path, monkeypatch):
     with open_small_run(path, patience=2, **changes) as run:
       assert run.train() == Finished()
       assert run.step == 8
-      assert 'To be' in run.summary(1.0)  # Shown, but not written again.
+      assert 'To be' in run.summary(1.0)  # Shown, not written.
   samples = (path / 'samples.txt').read_text()
   assert samples.count('--- step 8\nTo be') == 1
   assert sorted(path.rglob('step-*')) == before
-  # More patience is what makes it train on.
+  # With more patience, it trains on.
   with open_small_run(path, patience=3, **changes) as run:
     run.train()
     assert run.step == 12
@@ -219,7 +219,7 @@ def test_a_run_that_was_never_evaluated_ends_with_words(tmp_path):
   def stop(run, _):
     if run.step == 8:
       os.kill(os.getpid(), signal.SIGTERM)
-      time.sleep(1.0)  # For the thread that reads signals.
+      time.sleep(1.0)  # Gives the thread that reads signals some time.
 
   path = tmp_path / 'run'
   changes = dict(eval_every=0, checkpoint_every=4, compile='graph')
@@ -232,7 +232,7 @@ def test_a_run_that_was_never_evaluated_ends_with_words(tmp_path):
 
 
 def test_a_save_that_fails_ends_the_run_at_once(tmp_path, monkeypatch):
-  """Not at the next save, with the work of an interval lost."""
+  """The error comes before the next save, so no further work is lost."""
 
   def full_disk(path):
     raise OSError(28, 'No space left on device')
@@ -255,7 +255,7 @@ def test_a_save_that_fails_ends_the_run_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('is_deleted', [True, False])
 def test_a_directory_that_is_taken_away_ends_the_run(tmp_path, is_deleted):
-  """And is not made again, with half of a run in it."""
+  """The directory is not recreated with half of a run in it."""
   path, moved = tmp_path / 'run', tmp_path / 'moved'
 
   def observe(run, _):
@@ -275,7 +275,7 @@ def test_a_directory_that_is_taken_away_ends_the_run(tmp_path, is_deleted):
   assert run.step == 7
   assert not path.exists()
   if not is_deleted:
-    # Nothing but the steps since the last checkpoint is lost.
+    # Only the steps since the last checkpoint are lost.
     with open_small_run(moved, **changes) as run:
       assert run.step == 4
       run.train()
