@@ -6,6 +6,7 @@ token ids, or a token directory of `minigpt prepare`.
 
 import glob
 import os
+import sys
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -205,6 +206,14 @@ def _tiny_shakespeare() -> dict[str, str]:
   import tensorflow_datasets as tfds  # Slow to import, and rarely needed.
 
   try:
+    if not tfds.builder('tiny_shakespeare').is_prepared():
+      # TFDS tries for minutes before it gives up.
+      print(
+        'downloading tiny_shakespeare once, 1 MB (without a network, press '
+        'Ctrl-C and use --dataset=stdlib)',
+        file=sys.stderr,
+        flush=True,
+      )
     parts = tfds.load('tiny_shakespeare', batch_size=1)
     return {
       name: next(iter(parts[name]))['text'].numpy()[0].decode('utf-8')

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import sys
+import types
 
 import pytest
 
@@ -58,6 +60,20 @@ def test_tiny_shakespeare_has_both_splits():
   theirs = sources.read_split(DataConfig('tiny_shakespeare', own_splits=True))
   assert list(map(len, theirs)) == [1_003_854, 55_770]
   assert ours.train == theirs.train and ours.val.startswith(theirs.val)
+
+
+def test_a_download_is_announced_before_it_is_tried(monkeypatch, capsys):
+  """TFDS tries for minutes where there is no network."""
+
+  def load(name, batch_size):
+    assert 'downloading tiny_shakespeare' in capsys.readouterr().err
+    raise ConnectionError
+
+  builder = types.SimpleNamespace(is_prepared=lambda: False)
+  tfds = types.SimpleNamespace(builder=lambda name: builder, load=load)
+  monkeypatch.setitem(sys.modules, 'tensorflow_datasets', tfds)
+  with pytest.raises(InputError, match='it needs a network once'):
+    sources.read_split(DataConfig('tiny_shakespeare'))
 
 
 def test_faults_of_text_name_the_culprit(tmp_path):
