@@ -125,11 +125,14 @@ def defaults(model: ModelUnderTest) -> str:
 
 
 def streaming(model: ModelUnderTest) -> str:
-  """Compares a streamed text with that of `generate`."""
+  """Compares streamed texts, sampled and greedy, with those of `generate`."""
   files = model.files
   if files.tokenizer is None or files.context_length is None:
     raise NotApplicableError('needs --export_dir or --workdir')
-  request = Request(
+  known = ExportFiles(
+    '', files.tokenizer, files.context_length, stop=files.stop
+  )
+  sampled = Request(
     model.n_new,
     temperature=1.0,
     top_p=0.95,
@@ -137,23 +140,23 @@ def streaming(model: ModelUnderTest) -> str:
     repetition_penalty=1.2,
     min_new_tokens=1,
   )
-  known_files = ExportFiles(
-    '', files.tokenizer, files.context_length, stop=files.stop
-  )
+  for request in (sampled, Request(model.n_new, temperature=0.0)):
+    _compare_streams(model, known, request)
+  return f'{model.n_rows} prompts, sampled and greedy'
+
+
+def _compare_streams(
+  model: ModelUnderTest, known: ExportFiles, request: Request
+) -> None:
+  """Raises CheckError where a row is streamed otherwise than generated."""
   prompts = [prompt.decode() for prompt in model.prompts]
   for i, answer in enumerate(generate(model.endpoint, prompts, request)):
-    pieces = stream(
-      model.endpoint,
-      prompts[i],
-      replace(request, seed=request.seed + i),
-      known_files,
-    )
-    text = ''.join(pieces)
+    own = replace(request, seed=request.seed + i)
+    text = ''.join(stream(model.endpoint, prompts[i], own, known))
     # Without the export's files, the client does not know its stop strings.
-    known = text if files.export_dir else text[: len(answer.text)]
-    if known != answer.text:
+    seen = text if model.files.export_dir else text[: len(answer.text)]
+    if seen != answer.text:
       raise CheckError(f'row {i} is streamed otherwise than generated')
-  return f'{model.n_rows} prompts'
 
 
 CHECKS: dict[str, CheckFunction] = {
