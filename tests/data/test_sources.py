@@ -65,8 +65,10 @@ def test_tiny_shakespeare_has_both_splits():
 def test_a_download_is_announced_before_it_is_tried(monkeypatch, capsys):
   """TFDS tries for minutes where there is no network."""
 
+  said = []
+
   def load(name, batch_size):
-    assert 'downloading tiny_shakespeare' in capsys.readouterr().err
+    said.append(capsys.readouterr().err)
     raise ConnectionError
 
   builder = types.SimpleNamespace(is_prepared=lambda: False)
@@ -74,6 +76,7 @@ def test_a_download_is_announced_before_it_is_tried(monkeypatch, capsys):
   monkeypatch.setitem(sys.modules, 'tensorflow_datasets', tfds)
   with pytest.raises(InputError, match='it needs a network once'):
     sources.read_split(DataConfig('tiny_shakespeare'))
+  assert said[0].startswith('downloading tiny_shakespeare once')
 
 
 def test_faults_of_text_name_the_culprit(tmp_path):
