@@ -273,6 +273,12 @@ def test_what_a_document_names_is_there(document):
   assert [str(each) for each in named if not each.exists()] == []
 
 
+def test_the_users_page_on_performance_stays_short():
+  """What was tried, and on which machine, is in pages for maintainers."""
+  text = (ROOT / 'docs/performance.md').read_text(encoding='utf-8')
+  assert text.count('\n') < 100
+
+
 def test_every_page_is_found_from_the_index():
   """By a link of it, or of a README that it links to."""
   index = ROOT / 'docs/README.md'
