@@ -1,9 +1,9 @@
-"""Files of text as people have them: plain, JSON lines, Parquet, compressed.
+"""Reads text files: plain, JSON lines or Parquet, possibly compressed.
 
-A plain file is one document, a line of `.jsonl` and a row of `.parquet` is one
-each, by its `text`. `.gz` and `.zst` are read through. Unless text is wanted as
-it is, a byte order mark at the start of a plain file is dropped, and the line
-ends of Windows, CR LF, become LF everywhere.
+A document is a plain file, or the `text` of a line of `.jsonl` or of a row of
+`.parquet`. `.gz` and `.zst` are decompressed. Unless raw text is wanted, a byte
+order mark at the start of a plain file is dropped, and line ends CR LF become
+LF.
 """
 
 import codecs
@@ -29,24 +29,24 @@ from minigpt.tokenizers.cuts import ANYWHERE, Cuts
 
 _READ = 1 << 20  # Bytes read at a time.
 _LINE_LIMIT = 1 << 28
-_LONGEST_UNCUT = 1 << 24  # Characters that are held for want of a place.
-_CONTINUING = bytes(range(0x80, 0xC0))  # No character of UTF-8 begins so.
+_LONGEST_UNCUT = 1 << 24  # Characters buffered while no place to cut is found.
+_CONTINUING = bytes(range(0x80, 0xC0))  # No UTF-8 character begins with these.
 
 _T = TypeVar('_T')
 
 
 class TextRange(NamedTuple):
-  """The bytes `start` to `stop` of a file; all, where only all can be read."""
+  """The bytes `start` to `stop` of a file; always all of a compressed one."""
 
   path: str
   start: int
   stop: int
   ends_document: bool
-  raw: bool = False  # Text is wanted as it is.
+  raw: bool = False  # whether to keep byte order marks and line ends
 
   @property
   def is_whole(self) -> bool:
-    """Tells whether the file can only be read from its beginning to its end."""
+    """Tells whether the file can only be read as a whole."""
     return is_compressed(self.path)
 
   @property
@@ -63,11 +63,11 @@ class TextRange(NamedTuple):
 
 
 def whole_file(path: str, raw: bool = False) -> TextRange:
-  """Returns all of a file.
+  """Returns the range of a whole file.
 
   Args:
     path: the file.
-    raw: leave byte order marks and line ends as they are.
+    raw: keep byte order marks and line ends.
 
   Raises:
     InputError: the file cannot be read.
@@ -84,11 +84,11 @@ def split_file(
   Args:
     path: the file.
     size: of a range.
-    cuts: where that is possible.
-    raw: leave byte order marks and line ends as they are.
+    cuts: the places at which plain text may be cut.
+    raw: keep byte order marks and line ends.
 
   Raises:
-    InputError: the file cannot be read, or not be cut for too long.
+    InputError: the file cannot be read, or has no place to cut for too long.
   """
   whole = whole_file(path, raw)
   if whole.is_whole:
@@ -112,19 +112,19 @@ def split_file(
 
 
 def _next_cut(file: IO[bytes], start: int, cuts: Cuts) -> int:
-  """Returns the first place from the byte `start` on; the end without one."""
+  """Returns the first place to cut after byte `start`, or the file's end."""
   file.seek(start)
   begun = file.read(3)
   start += len(begun) - len(begun.lstrip(_CONTINUING))
   file.seek(start)
-  # What is no UTF-8 keeps its length, and whoever reads the range refuses it.
+  # Invalid UTF-8 keeps its length here; reading the range will report it.
   decoder = codecs.getincrementaldecoder('utf-8')('surrogateescape')
   text, n_passed = '', 0
   while block := file.read(_READ):
     text += decoder.decode(block)
     if end := places.first(cuts, text):
       return start + len(text[:end].encode('utf-8', 'surrogateescape'))
-    # A place has a character on each side, so the last one is kept.
+    # A place to cut needs a character on each side, so keep the last one.
     passed, text = text[:-1], text[-1:]
     start += len(passed.encode('utf-8', 'surrogateescape'))
     n_passed += len(passed)
@@ -135,8 +135,8 @@ def _next_cut(file: IO[bytes], start: int, cuts: Cuts) -> int:
 
 def _uncut(place: str) -> InputError:
   return InputError(
-    f'{place}: nothing for {_LONGEST_UNCUT:,} characters at which tokens can '
-    'be set apart; break the text into lines, or use --tokenizer=char'
+    f'{place}: {_LONGEST_UNCUT:,} characters without a place at which tokens '
+    'can be separated; break the text into lines, or use --tokenizer=char'
   )
 
 
@@ -145,11 +145,11 @@ def documents(text_range: TextRange, cuts: Cuts) -> Iterator[Iterator[str]]:
 
   Args:
     text_range: of a file.
-    cuts: where parts may end.
+    cuts: the places at which parts may end.
 
   Raises:
-    InputError: the text is not UTF-8, a line is no object with a `text`, or it
-      cannot be cut for too long.
+    InputError: the text is not UTF-8, a line is not an object with a `text`, or
+      the text has no place to cut for too long.
   """
   found = _documents(text_range, cuts)
   if text_range.raw:
@@ -160,7 +160,7 @@ def documents(text_range: TextRange, cuts: Cuts) -> Iterator[Iterator[str]]:
 
 def _normalized(parts: Iterable[str], has_mark: bool) -> Iterator[str]:
   for i, part in enumerate(parts):
-    # No part ends between CR and LF.
+    # Parts never end between CR and LF.
     text = part.removeprefix('\ufeff') if has_mark and i == 0 else part
     yield text.replace('\r\n', '\n')
 
@@ -201,7 +201,7 @@ def _decoded(
   first = given = text_range.start
   try:
     for block in itertools.chain(blocks, [b'']):
-      # The decoder may have kept the beginning of a character.
+      # The decoder may hold the first bytes of a character.
       first = given - len(decoder.getstate()[0])
       kept += decoder.decode(block, final=not block)
       given += len(block)
@@ -222,12 +222,12 @@ def recut(texts: Iterable[str], size: int, cuts: Cuts) -> Iterator[str]:
   """Yields text in parts of about `size` characters.
 
   Args:
-    texts: the same text in any parts.
-    size: characters that are gathered before a part is cut off.
-    cuts: where parts may end.
+    texts: the text, in parts of any size.
+    size: characters to collect before a part is cut off.
+    cuts: the places at which parts may end.
 
   Raises:
-    InputError: the text cannot be cut for too long.
+    InputError: the text has no place to cut for too long.
   """
   kept: list[str] = []
   n = 0
@@ -269,7 +269,7 @@ def _lines(
 def _text_field(line: bytes, place: str) -> str:
   try:
     text = json.loads(line)['text']
-    text.encode()  # Lone surrogates are no text.
+    text.encode()  # Raises an error for lone surrogates.
     return text
   except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
     raise InputError(
@@ -278,12 +278,12 @@ def _text_field(line: bytes, place: str) -> str:
 
 
 def joined(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
-  """Yields files as one text; each document stands on lines of its own.
+  """Yields files as one text, with a line feed between documents.
 
-  Parts end anywhere, but not between CR and LF.
+  Parts end anywhere but between CR and LF.
 
   Raises:
-    InputError: a file cannot be read, or is not what its name says.
+    InputError: a file cannot be read, or does not match its name's ending.
   """
   for i, path in enumerate(paths):
     if i:
@@ -295,11 +295,11 @@ def joined(paths: Iterable[str], raw: bool = False) -> Iterator[str]:
 
 
 def parts(paths: Iterable[str], cuts: Cuts, raw: bool = False) -> Iterator[str]:
-  """Yields the text of files in parts, which end at the places of `cuts`.
+  """Yields the text of files in parts, which end at places of `cuts`.
 
   Raises:
-    InputError: a file cannot be read, is not what its name says, or cannot be
-      cut for too long.
+    InputError: a file cannot be read, does not match its name's ending, or has
+      no place to cut for too long.
   """
   for path in as_strings(paths):
     for document in documents(whole_file(path, raw), cuts):
@@ -309,14 +309,17 @@ def parts(paths: Iterable[str], cuts: Cuts, raw: bool = False) -> Iterator[str]:
 def readable(
   paths: list[str], read: Callable[[str], _T]
 ) -> list[tuple[str, _T]]:
-  """Reads files, and returns what of each that can be; names, counts others.
+  """Reads files; skips unreadable ones, and prints their names and number.
 
   Args:
     paths: the files.
-    read: reads one to its end.
+    read: reads a whole file.
+
+  Returns:
+    Path and result of each readable file.
 
   Raises:
-    InputError: none can be read.
+    InputError: no file can be read.
   """
   good = []
   for path in paths:
@@ -333,9 +336,9 @@ def readable(
 
 
 def text_length(path: str, raw: bool = False) -> int:
-  """Returns the characters of a file, as `joined` yields them.
+  """Counts the characters of a file, as `joined` yields them.
 
   Raises:
-    InputError: it cannot be read, or is not what its name says.
+    InputError: the file cannot be read, or does not match its name's ending.
   """
   return sum(map(len, joined([path], raw)))

@@ -1,6 +1,6 @@
-"""Files that hold text compressed or in columns, opened as if they did not.
+"""Opens compressed and columnar text files like plain ones.
 
-Their libraries are imported where they are needed: a plain file needs none.
+The libraries for them are imported only when they are needed.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from minigpt.errors import InputError
 COMPRESSED = ('.gz', '.zst')
 PARQUET = '.parquet'
 _BUFFER = 1 << 20  # Bytes of text.
-_READ = 1 << 14  # Bytes of Zstandard, which may become ten thousand times more.
-_ROWS = 256  # Of Parquet, read at a time.
+_READ = 1 << 14  # Bytes of Zstandard, which may expand ten thousand times.
+_ROWS = 256  # Rows of Parquet read at a time.
 
 
 def is_compressed(path: str) -> bool:
-  """Tells whether a file holds its text compressed, as Parquet does, too."""
+  """Tells whether a file is compressed; Parquet counts as compressed."""
   return path.endswith((*COMPRESSED, PARQUET))
 
 
@@ -62,7 +62,7 @@ class _ZstdFile(io.RawIOBase):
     return True
 
   def seek(self, offset: int, whence: int = 0) -> int:
-    return offset  # To the beginning, where it is.
+    return offset  # Only called to seek to 0, at the beginning.
 
   def readinto(self, buffer: Any) -> int:
     while not self._block:
@@ -107,7 +107,7 @@ def rows(path: str) -> Iterator[Iterator[str]]:
 
 @contextlib.contextmanager
 def read_errors(path: str) -> Iterator[None]:
-  """Turns what reading and decompressing may raise into an InputError."""
+  """Turns errors of reading and decompressing into InputErrors."""
   try:
     yield
   except (OSError, EOFError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""A vocabulary learned from files of any size, without tokens yet."""
+"""Learns a vocabulary from files of any size."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ from minigpt.data.text_formats import is_compressed
 from minigpt.tokenizers import Tokenizer, bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
 
-# Text is about so many times as long as its compressed file.
+# Assumed ratio of the size of text to that of its compressed file.
 _COMPRESSION = 4
 SAMPLE_BYTES = 100 << 20
 
@@ -20,26 +20,27 @@ SAMPLE_BYTES = 100 << 20
 def learn(
   kind: str, paths: Sequence[str], raw: bool = False, **options: Any
 ) -> Tokenizer:
-  """Makes a tokenizer of files of any size: one pass, in bounded memory.
+  """Builds a tokenizer from files of any size, in one pass.
 
-  Characters take none to speak of, words as much as there are different ones.
+  Memory is constant for characters, and grows with the number of different
+  words for words; byte pairs use a sample.
 
   Args:
     kind: as for `tokenizers.build`.
     paths: the files.
-    raw: leave byte order marks and line ends as they are.
+    raw: keep byte order marks and line ends.
     **options: of `tokenizers.build`.
 
   Raises:
     UsageError: there is no such kind, or the options make no sense.
-    InputError: the text cannot be read, or is too little.
+    InputError: the text cannot be read, or is too short.
   """
   if kind == 'bpe':
     sample = _sample(paths, raw, special=options.get('special', ()))
     return tokenizers.build(kind, sample, **options)
   texts = parts(paths, tokenizers.cuts_to_learn(kind), raw)
   if kind == 'char':
-    # It sets documents apart.
+    # A line feed separates documents, so the vocabulary needs it.
     texts = itertools.chain(texts, ['\n'])
   return tokenizers.build(kind, texts, **options)
 
@@ -55,15 +56,15 @@ def train_bpe(
 
   Args:
     paths: the files.
-    vocab_size: tokens in all, special ones included.
+    vocab_size: number of tokens, including special ones.
     special: special tokens besides `<|endoftext|>`.
-    sample_bytes: about so much text is looked at, taken evenly from all of it:
-      memory grows with its distinct words.
-    raw: leave byte order marks and line ends as they are.
+    sample_bytes: approximate size of the sample, taken evenly from the text;
+      memory grows with the number of its different words.
+    raw: keep byte order marks and line ends.
 
   Raises:
-    UsageError: size and special tokens make no sense.
-    InputError: the text cannot be read, or is too little.
+    UsageError: the size or the special tokens make no sense.
+    InputError: the text cannot be read, or is too short.
   """
   sample = _sample(paths, raw, sample_bytes, special)
   return bpe_trainer.train(sample, vocab_size, special)
@@ -75,7 +76,7 @@ def _sample(
   sample_bytes: int = SAMPLE_BYTES,
   special: Sequence[str] = (),
 ) -> Iterator[str]:
-  """Yields about so much of the text, taken evenly from all of it."""
+  """Yields a sample of about `sample_bytes`, taken evenly from the text."""
   n_bytes = sum(map(text_size, as_strings(paths)))
   share = min(1.0, sample_bytes / max(n_bytes, 1))
   cuts = tokenizers.cuts_to_learn('bpe', as_strings(special))
@@ -83,16 +84,16 @@ def _sample(
 
 
 def text_size(path: str) -> int:
-  """Returns about how many bytes of text a file holds; 0 where it is gone."""
+  """Estimates the bytes of text in a file; 0 if the file does not exist."""
   try:
     size = os.path.getsize(path)
-  except OSError:  # Whoever reads it says so.
+  except OSError:  # The function that reads the file will report the error.
     return 0
   return size * _COMPRESSION if is_compressed(path) else size
 
 
 def sampled(texts: Iterable[str], share: float) -> Iterator[str]:
-  """Yields about a share of the text, the same texts each time."""
+  """Yields about a share of the texts, always the same ones."""
   n_seen = n_taken = 0
   for text in texts:
     if n_taken <= share * n_seen:

@@ -1,9 +1,9 @@
-"""Faster programs for the operations of `model`.
+"""Faster implementations of the operations of `model`.
 
-Each module holds implementations that `compiler.dispatch` traces in place of a
-definition. Its docstring says for which backends, under which predicate, why,
-and what was measured. Any of them can be removed without changing a result.
-The definitions live in `model`; tools that know of no GPT, in `compiler`.
+`compiler.dispatch` traces them in place of the definitions. The docstring of
+each module says why it exists, for which backends, and what was measured. Each
+could be removed without changing results. The definitions live in `model`;
+tools that are independent of GPT live in `compiler`.
 """
 
 # Implementations of one operation are tried in the order of these imports.

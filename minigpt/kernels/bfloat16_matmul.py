@@ -1,11 +1,11 @@
-"""Matmuls of an export in bfloat16, on a server that compiles nothing.
+"""Matmuls of exports in bfloat16, for servers without XLA.
 
-Why: a decoded token takes as long as reading the weights, and in bfloat16 they
-are half as many bytes. `tf.matmul` brings such weights into oneDNN's order in
-each call, which takes longer than the matmul; here the loop over tokens has
-oneDNN keep them (`prepacked_matmul`). It keeps a copy for each operation, so
-only a step of one token a row packs: prompts, which need each matrix once for
-many rows, do not.
+Why: a decoding step takes as long as reading the weights, and bfloat16 halves
+their bytes. `tf.matmul` rearranges such weights to oneDNN's layout in each
+call, which takes longer than the matmul itself; here, oneDNN keeps them packed
+(`prepacked_matmul`). Each operation keeps a copy of its own, so only steps of
+one token a row use packed weights. Prompts need each matrix only once for many
+rows, and do not.
 
 For: `graph-onednn`, with bfloat16 weights and float32 activations. A server
 must be built for x86 and run on a processor with AVX-512.
@@ -24,10 +24,11 @@ from minigpt.model import transformer
 from minigpt.model.hooks import Hook, no_hook
 from minigpt.model.params import MLP, Linear, is_absent
 
-# Rows of an embedding whose logits tell how large logits are, about so many.
+# About so many rows of an embedding are sampled to estimate the logits' size.
 _N_SAMPLED = 64
-# What is taken off logits is a multiple: other rows of a batch may change the
-# last bits of a float32 matmul, but hardly ever what is left after rounding.
+# The value that is subtracted from logits is a multiple of this. Other rows of
+# a batch may change the last bits of a float32 matmul, but hardly ever a
+# multiple.
 _STEP = 8.0
 
 
@@ -59,7 +60,7 @@ def _is_mlp(p, hook, **_) -> bool:
 def bfloat16_mlp(
   x: tf.Tensor, p: MLP, hook: Hook = no_hook
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """Computes the MLP, with GELU in the kernel of the layer before it."""
+  """Computes the MLP; the kernel of the first layer also computes GELU."""
   hidden = _multiply(x, p.c_fc, then_gelu=True)
   return tf.cast(_multiply(hidden, p.c_proj), x.dtype)
 
@@ -75,9 +76,9 @@ def bfloat16_logits(
 ) -> tf.Tensor:  # [..., D], [V, D] -> [..., V]
   """Computes x w'.
 
-  oneDNN rounds the sums to 8 bits: of a logit of 100 nothing below 0.5 would be
-  left, and logits of GPT-2 are as large, most of it a part that all share. It
-  is taken off before they are rounded, and then added again.
+  oneDNN rounds the logits to 8 bits, so a logit of 100 would be rounded to a
+  multiple of 0.5. GPT-2's logits are that large, but share most of their size.
+  The shared part is subtracted before the rounding, and added again after it.
   """
   rows = tf.reshape(x, [-1, x.shape[-1]])
   table = tf.convert_to_tensor(p.w.values)
@@ -94,7 +95,7 @@ def bfloat16_logits(
 
 
 def _shared_part(rows, table):  # [N, D], bfloat16 [V, D] -> [N, 1]
-  """Returns about the largest logit of some tokens, as bfloat16 can hold it."""
+  """Estimates the largest logit of each row, from some tokens, in bfloat16."""
   n_tokens = table.shape[0]
   some = tf.gather(table, range(0, n_tokens, max(n_tokens // _N_SAMPLED, 1)))
   logits = tf.matmul(rows, tf.cast(some, rows.dtype), transpose_b=True)

@@ -1,7 +1,7 @@
-"""Updates of the KV cache in place, by TensorFlow's kernels.
+"""Updates of the KV cache in place, with TensorFlow's kernels.
 
 Why: the kernel of `tf.tensor_scatter_nd_update` copies the cache for each
-token. Another writes into it, once nobody reads it any longer.
+token. The kernel used here writes in place, if nothing else reads the cache.
 
 For: `hybrid` and `graph`; XLA updates in place by itself.
 
@@ -19,22 +19,22 @@ from minigpt.model.kv_cache import slot_index, update_slots
 def update_slots_in_place(
   cache: tf.Tensor, new: tf.Tensor, position: tf.Tensor
 ) -> tf.Tensor:  # [B, H, S, K], [B, H, T, K], int32 [B] -> [B, H, S, K]
-  """Puts new vectors into slots from `position` on, without a copy."""
+  """Writes new vectors to the slots from `position` on, without a copy."""
   return write_in_place(cache, slot_index(new, position), new)
 
 
 def write_in_place(
   cache: tf.Tensor, index: tf.Tensor, new: tf.Tensor
 ) -> tf.Tensor:
-  """Returns `tf.tensor_scatter_nd_update`, in the memory of the cache.
+  """Computes `tf.tensor_scatter_nd_update` in place.
 
-  It is a copy after all where others still read the cache.
+  The kernel still copies the cache if another operation is yet to read it.
   """
-  # Without the wait, an iteration of a loop would begin here while the one
-  # before still attends to the cache, and the first write would copy it.
+  # Wait for `new`: otherwise this would start while the previous iteration of
+  # the loop still attends to the cache, and the first write would copy it.
   with tf.control_dependencies([new]):
     old = tf.gather_nd(cache, index)
-  # The kernel adds: what the slots hold has to become 0 first.
+  # The kernel adds, so first subtract the old content of the slots.
   for change in (-old, new):
     cache = tf.raw_ops.ScatterNdNonAliasingAdd(
       input=cache, indices=index, updates=change

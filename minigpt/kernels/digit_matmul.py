@@ -1,14 +1,15 @@
-"""Matmuls of an export with int8 weights, on a server that compiles nothing.
+"""Matmuls of exports with int8 weights, for servers without XLA.
 
-Why: a decoded token takes as long as reading the weights, and in int8 they are
-a quarter as many bytes. TensorFlow casts such weights to floats in each call,
-which takes longer than the matmul; one kernel of oneDNN multiplies bytes. So
-each row is rounded to levels of two digits, and the digits are what it
-multiplies. A digit has 7 bits: without VNNI the kernel adds products in pairs,
-and two of 8 bits would not fit (oneDNN, "Nuances of int8 computations").
+Why: a decoding step takes as long as reading the weights, and int8 quarters
+their bytes. TensorFlow casts such weights to floats in each call, which takes
+longer than the matmul; but a kernel of oneDNN multiplies bytes. So each row of
+activations is rounded to levels, and each level is split into two digits, which
+the kernel multiplies. A digit has 7 bits: without VNNI, the kernel adds pairs
+of products in 16 bits, in which two products of 8-bit digits would overflow
+(oneDNN, "Nuances of int8 computations").
 
-For: `graph-onednn`, with int8 weights and float32 activations. A server must be
-built for x86; any processor will do, and VNNI or AMX makes it fast.
+For: `graph-onednn`, with int8 weights and float32 activations. The server must
+be built for x86. It works on any processor, and is fast with VNNI or AMX.
 
 Measured on 2 cores of Zen 5: docs/performance.md; `benchmarks/served.py`.
 
@@ -32,11 +33,11 @@ from minigpt.model.params import Linear, Params, is_absent
 
 _KERNEL = '_QuantizedMatMul'
 _BASE = 128
-# Levels run from -_HIGHEST to _HIGHEST. Added to them, it makes both digits
-# larger by _SHIFT, so that what it adds to a sum is the same for both.
+# Levels run from -_HIGHEST to _HIGHEST. Adding _HIGHEST makes them unsigned; it
+# raises both digits by _SHIFT, so the correction is the same for both.
 _SHIFT = 63
 _HIGHEST = _SHIFT * (_BASE + 1)
-_SMALLEST = 1e-30  # A row of zeros has levels, too.
+_SMALLEST = 1e-30  # Avoids a division by 0 for rows of zeros.
 
 
 @functools.cache
@@ -46,15 +47,15 @@ def available() -> bool:
   try:
     multiply = tf.function(lambda x: digit_matmul(x, w))
     return bool(tf.abs(multiply(tf.ones([1, 1])) - 2) < 1e-3)
-  except (tf.errors.OpError, RuntimeError):  # It is not registered.
+  except (tf.errors.OpError, RuntimeError):  # The kernel is not registered.
     return False
 
 
 def stored(p: Params) -> Params:
-  """Returns the tree with its matrices in int8, for `digit_linear`.
+  """Returns the tree with int8 matrices, for `digit_linear`.
 
-  Those of linear layers lie `[in, out]`. `sums` are float32, and what is added
-  to sums of products because no digit is negative.
+  The matrices of linear layers are `[in, out]`. `sums`, in float32, correct the
+  results for the shift that makes digits unsigned.
   """
   return map_matrices(p, _store, in_out(_store))
 
@@ -74,7 +75,7 @@ def digit_linear(
   x: tf.Tensor, p: Linear
 ) -> tf.Tensor:  # [..., in] -> [..., out]
   """Computes x w + b, or x w' + b, with x rounded to 16,255 levels a row."""
-  # A prompt needs each matrix once, so that a packed copy would not pay.
+  # A prompt uses each matrix only once, so a packed copy would not pay off.
   is_step = x.shape.rank == 2 or x.shape[-2] == 1
   y = digit_matmul(tf.reshape(x, [-1, x.shape[-1]]), p.w, packs=is_step)
   return add_bias(with_leading(y, x), p.b)
@@ -83,16 +84,16 @@ def digit_linear(
 def digit_matmul(
   x: tf.Tensor, w: Quantized, packs: bool = True
 ) -> tf.Tensor:  # f32 [N, in] -> f32 [N, out]
-  """Multiplies rows by int8 weights; a row does not depend on the others.
+  """Multiplies rows by int8 weights; rows are independent of each other.
 
   Args:
-    x: rows; each has levels of its own, from its largest number to minus that.
-    w: weights that `stored` made.
-    packs: keep the weights in oneDNN's order; see `prepacked_matmul`.
+    x: the rows; the levels of a row span its largest absolute value.
+    w: weights from `stored`.
+    packs: keep the weights in oneDNN's layout; see `prepacked_matmul`.
   """
   largest = tf.reduce_max(tf.abs(x), 1, keepdims=True)
   per_unit = _HIGHEST / tf.maximum(largest, _SMALLEST)
-  # A cast cuts off, so that adding a half rounds.
+  # The cast truncates, so adding a half rounds.
   levels = tf.cast(x * per_unit + (_HIGHEST + 0.5), tf.uint16)
   seven, mask = (tf.constant(n, tf.uint16) for n in (7, _BASE - 1))
   digits = tf.concat(
@@ -107,14 +108,14 @@ def digit_matmul(
 
 
 def _multiply(digits, w, packs):  # uint8 [2 N, in] -> f32 [2 N, out]
-  """Computes `(digits - 63) w`: integers, exact up to 2^24."""
+  """Computes `(digits - 63) w`: integers, exact below 2^24."""
   values = tf.convert_to_tensor(w.values)
   tensors = [
     tf.bitcast(digits, tf.quint8),
     tf.bitcast(values, tf.qint8),
     tf.convert_to_tensor(w.sums),
   ]
-  # Of the numbers that 0, 255 and -127, 127 stand for: as they are.
+  # The ranges that bytes represent: here the bytes' own values.
   ranges = [tf.constant(bound) for bound in (0.0, 255.0, -127.0, 127.0)]
   transposes = not isinstance(w, InOut)
   made = tf.compat.v1.get_default_graph().create_op(

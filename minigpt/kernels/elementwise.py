@@ -1,9 +1,9 @@
 """GELU, LayerNorm, dropout and cross entropy in fewer passes over memory.
 
-Why: a tape keeps what it needs of each operation, and adds a pass for each.
-Their gradients are written out instead, each as one expression of the inputs;
-sums of rows become matmuls with ones, which XLA fuses with what is summed; and
-in `hybrid` each is an XLA program of its own.
+Why: automatic differentiation keeps intermediates of each operation, and adds a
+pass over memory for each. Here, each gradient is written out as one expression
+of the inputs. Sums of rows are matmuls with ones, into which XLA fuses the
+computation of the summands. In `hybrid`, each function is an XLA program.
 
 Measured on 2 cores of Zen 5, GPT-2 124M: cross entropy with its gradient 10.9
 -> 6.8 ms a chunk, LayerNorm 1.27 -> 0.58 ms; docs/design/performance_notes.md.
@@ -24,14 +24,14 @@ from minigpt.model import layers
 from minigpt.model.layers import sizes
 from minigpt.model.params import LayerNorm, Leaf, is_absent
 
-# A matmul of fewer rows takes longer to start than their sum to compute.
+# With fewer rows, starting a matmul takes longer than the sums themselves.
 _FEWEST_ROWS = 16
 
 
 def with_leading(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-  """Returns rows in the leading dimensions of x: [N, F], [..., D] -> [..., F].
+  """Gives rows the leading dimensions of x: [N, F], [..., D] -> [..., F].
 
-  A single size that tracing does not know needs no operation to find it.
+  If only one size is unknown while tracing, no operation computes it.
   """
   *leading, _ = x.shape
   if leading.count(None) > 1:
@@ -44,8 +44,8 @@ def with_leading(y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 def row_sums(x: tf.Tensor) -> tf.Tensor:  # float32 [..., D] -> [..., 1]
   """Sums each row.
 
-  XLA's own sum of a matrix has the code that makes `x` write it to memory
-  first. Into a matmul with ones XLA fuses that code.
+  For its own sum of a matrix, XLA first writes `x` to memory. It can fuse the
+  computation of `x` into a matmul with ones.
   """
   *leading, n = sizes(x)
   is_few = (x.shape[:-1].num_elements() or _FEWEST_ROWS) < _FEWEST_ROWS
@@ -58,7 +58,7 @@ def row_sums(x: tf.Tensor) -> tf.Tensor:  # float32 [..., D] -> [..., 1]
 def softmax_and_log_sums(
   x: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:  # float32 [..., S] -> [..., S], [..., 1]
-  """Computes the softmax, and the log of the sum of the exponentials of x."""
+  """Computes softmax and log-sum-exp of each row."""
   highest = tf.reduce_max(x, -1, keepdims=True)
   exponentials = tf.exp(x - highest)
   sums = row_sums(exponentials)
@@ -82,10 +82,10 @@ def gelu_in_few_operations(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
 def layernorm_in_few_operations(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
-  """Normalizes rows.
+  """Normalizes rows, with factors in an order that TensorFlow leaves alone.
 
-  oneDNN has a kernel for all of it, which takes 20 times as long for one row.
-  TensorFlow looks for other orders of these factors to put it in their place.
+  TensorFlow replaces the usual order by a kernel of oneDNN, which takes 20
+  times as long for a single row.
   """
   h = tf.cast(x, tf.float32)
   deviation = h - tf.reduce_mean(h, -1, keepdims=True)
@@ -120,7 +120,7 @@ def gelu(x: tf.Tensor) -> tf.Tensor:  # [...] -> [...]
 def layernorm(
   x: tf.Tensor, p: LayerNorm, epsilon: float = 1e-5
 ) -> tf.Tensor:  # [..., D] -> [..., D]
-  """Normalizes rows with the gradient written out, for two sums, not three."""
+  """Normalizes rows; the written-out gradient takes two sums, not three."""
   y = _standardized(x, epsilon) * tf.cast(p.g, tf.float32)
   return add_bias(y, p.b, x.dtype)
 
@@ -150,10 +150,10 @@ def _standardized(x, epsilon):
 def add_bias(
   x: tf.Tensor, b: Leaf, dtype: tf.DType | None = None
 ) -> tf.Tensor:  # [..., F], [F] -> [..., F]
-  """Returns `x + b`, or `x` where the bias is absent.
+  """Returns `x + b`, or `x` if the bias is absent.
 
   Args:
-    x: what the bias is added to.
+    x: the tensor.
     b: the bias.
     dtype: of the result; None: that of `x`.
   """
@@ -162,8 +162,8 @@ def add_bias(
     return tf.cast(x, dtype)
   if not current().is_whole_xla:
     return tf.cast(x + tf.cast(b, x.dtype), dtype)
-  # XLA sums a gradient's rows best where it finds them in memory, in two
-  # dimensions. Left alone, it computes them again for each column of the sum.
+  # XLA would recompute the rows of the gradient for each column of their sum;
+  # so materialize them, in two dimensions.
   rows = tf.cast(tf.reshape(x, [-1, b.shape[0]]), tf.float32)
   rows = tf.cast(rows + tf.cast(b, tf.float32), dtype)
   return tf.reshape(barriers.materialize_gradient(rows), sizes(x))
@@ -177,7 +177,7 @@ def _drops(rate, rng, **_) -> bool:
 def dropout(
   x: tf.Tensor, rate: float, rng: tf.Tensor
 ) -> tf.Tensor:  # [...] -> [...]
-  """Drops within one program: the random bits never reach memory."""
+  """Computes dropout in one program, which writes no random bits to memory."""
   return _dropped(x, rng, rate=rate)
 
 
@@ -193,8 +193,8 @@ def cross_entropy(
 ) -> tf.Tensor:  # [..., V], [...] -> [...]
   """Computes -log softmax(logits)[target] with its gradient written out.
 
-  The gradient, softmax(logits) less 1 at the target, takes one pass less over
-  [..., V] than TensorFlow's for XLA.
+  The gradient, softmax(logits) minus 1 at the target, takes one pass less over
+  [..., V] than TensorFlow's in XLA.
   """
 
   @tf.custom_gradient
@@ -214,5 +214,5 @@ def cross_entropy(
 
 @traced_once_no_grad
 def accumulate(total: tf.Tensor, x: Any) -> tf.Tensor:
-  """Returns `total + x`, added in the precision of the total."""
+  """Returns `total + x`, computed in the dtype of the total."""
   return total + tf.cast(x, total.dtype)

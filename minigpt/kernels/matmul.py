@@ -1,9 +1,10 @@
-"""Dense layers in the form that is fast where they are traced for.
+"""Dense layers in the form that is fastest for each backend.
 
-Why: leading dimensions that become one make the gradient of the weights a
-single matmul, not one for each sequence and a sum; few rows multiply faster
-with the weights first; and XLA, left alone, casts weights outside of the loop
-that uses them, and repeats work that it builds into a matmul.
+Why: with leading dimensions flattened to one, the gradient of the weights is a
+single matmul instead of one for each sequence and a sum. Few rows multiply
+faster with the weights first. And without barriers, XLA casts weights outside
+of the loop that uses them, and repeats computations that it fuses into a
+matmul.
 
 For: all compiled backends.
 
@@ -23,7 +24,7 @@ from minigpt.kernels.quantize import InOut, quantized_linear
 from minigpt.model import layers
 from minigpt.model.params import Leaf, Linear, is_absent
 
-# Numbers of a matrix by which TensorFlow's kernels multiply in any order.
+# Up to this size of a matrix, TensorFlow's kernels are fast in either order.
 _MOST_SMALL = 1 << 18
 
 
@@ -46,8 +47,8 @@ def scaled_linear(
   x: tf.Tensor, p: Linear
 ) -> tf.Tensor:  # [..., in] -> [..., out]
   """Computes x w' + b, with the weights' scale applied after the matmul."""
-  # XLA's matmul of a matrix and a vector is slower with a bias fused into it;
-  # a scale keeps the bias out, and where there is none, a barrier does.
+  # XLA's matrix-vector product is slower with a bias fused into it. The scale
+  # prevents the fusion; without a scale, a barrier does.
   is_transposed = not isinstance(p.w, InOut)
   y = _on_rows(x, p.w.values, is_transposed, ends=is_absent(p.w.scale))
   return add_bias(y if is_absent(p.w.scale) else y * p.w.scale, p.b)
@@ -64,14 +65,14 @@ def _matmul(x, w, transpose_w, ends):
     x = materialize(x)
     w = tf.cast(depend_on(tf.convert_to_tensor(w), x), x.dtype)
   if transpose_w and _is_worth_transposing(x, w):
-    # XLA would turn w x' into x w'.
+    # Without the barrier, XLA would turn w x' back into x w'.
     return tf.transpose(materialize(matmul(w, x, transpose_b=True)))
   y = matmul(x, w, transpose_b=transpose_w)
   return materialize(y) if ends else y
 
 
 def _is_worth_transposing(x, w):
-  """Tells whether the weights should come first, and the result be turned."""
-  # oneDNN takes 50 us to turn even a few numbers.
+  """Tells whether (w x')' is faster than x w'."""
+  # oneDNN takes 50 us to transpose even a few numbers.
   is_slow = current().is_whole_xla or w.shape.num_elements() > _MOST_SMALL
   return is_slow and suits_few(x.shape[0], x.dtype)

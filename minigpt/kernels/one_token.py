@@ -1,10 +1,10 @@
-"""One more token a row, in few operations of TensorFlow's kernels.
+"""A decoding step of one token a row, in few TensorFlow operations.
 
-Why: a server that compiles nothing runs each operation by itself, and to start
-one takes it as long as to add a few rows. So heads are cut and merged by
-reshapes of constant sizes, masks and slots are found once and not in each
-layer, and attention has Eigen's kernels: oneDNN's take 40 us to start, where
-the queries of one token take 10.
+Why: a server without XLA runs each operation separately, and starting one takes
+as long as adding a few rows. So this step splits and merges heads with reshapes
+of constant sizes, and computes mask and slots once instead of in each layer.
+Its attention uses Eigen's matmuls, as oneDNN's take 40 us to start, and the
+queries of one token need only 10.
 
 For: `graph` and `graph-onednn`, in inference.
 
@@ -35,10 +35,10 @@ def _is_one_token(tokens, caches, hook, query_index, **_) -> bool:
 
 
 class _Place(NamedTuple):
-  """Where the new token of each row goes, for all layers."""
+  """The cache slot and the mask of the new tokens, for all layers."""
 
-  slot: tf.Tensor  # int32 [B * H, 1], among those of all rows and heads
-  mask: tf.Tensor  # [B, H, 1, S], 0 where a key is seen, else -inf
+  slot: tf.Tensor  # int32 [B * H, 1], index into all rows' and heads' slots
+  mask: tf.Tensor  # [B, H, 1, S], 0 for visible keys, else -inf
 
 
 @cached_gpt.implementation(*GRAPH, supports=_is_one_token)
@@ -51,7 +51,7 @@ def gpt_of_one_token(
   hook: Hook = no_hook,
   query_index: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, Caches]:  # int [B, 1], int32 [B] -> [B, 1, D]
-  """Computes `cached_gpt` of a single token a row."""
+  """Computes `cached_gpt` for a single token in each row."""
   x = embedding_lookup(p.wte, tokens)
   x += embedding_lookup(p.wpe, position[:, None])
   place = _place(position, caches[0].k)
@@ -71,18 +71,18 @@ def _place(position, keys):  # int32 [B], [B, H, S, K]
   mask = tf.where(is_seen, 0.0, -math.inf)[:, None, None]
   first = tf.reshape(tf.range(n_rows * n_heads) * n_slots, [-1, n_heads])
   slot = tf.reshape(first + position[:, None], [-1, 1])
-  # Added to scores of its own shape, a mask takes a tenth of the time.
+  # Tiled: adding a mask of the scores' own shape takes a tenth of the time.
   return _Place(slot, tf.tile(mask, [1, n_heads, 1, 1]))
 
 
 def _attend(x, p, config, cache, place):
-  """Attends from one position of each row to it and those in the cache."""
+  """Attends from the new token of each row to itself and the cache."""
   n_heads, n_features = config.n_heads, config.head_dim
   q, k, v = tf.split(linear(x, p.c_attn), 3, axis=-1)
   q = tf.reshape(q, [-1, n_heads, 1, n_features]) / math.sqrt(n_features)
   cache = KVCache(_written(cache.k, k, place), _written(cache.v, v, place))
   scores = tf.cast(_matmul(q, cache.k, adj_y=True), tf.float32) + place.mask
-  # TensorFlow has oneDNN compute a softmax, but not its logarithm.
+  # Not tf.nn.softmax, which TensorFlow replaces by oneDNN's slower kernel.
   weights = tf.exp(tf.nn.log_softmax(scores))
   y = _matmul(tf.cast(weights, x.dtype), cache.v)
   return linear(tf.reshape(y, [-1, 1, n_heads * n_features]), p.c_proj), cache
@@ -96,5 +96,5 @@ def _written(cache, new, place):  # [B, H, S, K], [B, 1, D] -> [B, H, S, K]
 
 
 def _matmul(x, y, adj_y=False):
-  """Multiplies by a kernel that TensorFlow does not replace by oneDNN's."""
+  """Multiplies with a kernel that TensorFlow does not replace by oneDNN's."""
   return tf.raw_ops.BatchMatMulV3(x=x, y=y, adj_y=adj_y, Tout=x.dtype)

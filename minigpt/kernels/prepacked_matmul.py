@@ -1,10 +1,11 @@
-"""Matmuls whose weights never change, so that oneDNN packs them once.
+"""Matmuls with constant weights, which oneDNN packs only once.
 
-Why: oneDNN multiplies by weights in an order of its own, in which a load fills
-a register. `tf.matmul` brings them into it in each call: for a few rows that
-takes longer than the matmul. One of TensorFlow's kernels keeps the packed
-weights, but only of constants of a graph, which weights in variables are not.
-Here it is told that they are. It computes a bias and GELU as well.
+Why: oneDNN multiplies by weights in a layout of its own, in which a load fills
+a register. `tf.matmul` packs them in each call, which for a few rows takes
+longer than the matmul. One of TensorFlow's kernels keeps packed weights, but
+only if an attribute says that they are constants of the graph; TensorFlow does
+not set it for variables, so this module does. The kernel can add a bias and
+compute GELU too.
 
 For: `hybrid`, with frozen float weights.
 
@@ -36,13 +37,13 @@ def available() -> bool:
   try:
     with tf.Graph().as_default():
       prepacked_matmul(tf.zeros([1, 1]), tf.zeros([1, 1]), tf.zeros([1]))
-  except RuntimeError:  # It is not registered.
+  except RuntimeError:  # The kernel is not registered.
     return False
   return True
 
 
 def _packs(x: tf.Tensor, w: Leaf) -> bool:
-  """Tells whether the kernel may take `w` for a constant."""
+  """Tells whether the kernel may treat `w` as a constant."""
   if isinstance(w, Quantized):
     return is_absent(w.scale) and _packs(x, w.values)
   return current().frozen and w.dtype == x.dtype and available()
@@ -57,7 +58,7 @@ def _packs_layer(x, p, **_) -> bool:
 def prepacked_linear(
   x: tf.Tensor, p: Linear, then_gelu: bool = False
 ) -> tf.Tensor:  # [..., in] -> [..., out]
-  """Computes x w + b, or GELU of it."""
+  """Computes x w + b, or its GELU."""
   is_quantized = isinstance(p.w, Quantized)
   is_transposed = is_quantized and not isinstance(p.w, InOut)
   w = p.w.values if is_quantized else p.w
@@ -84,7 +85,7 @@ def _fuses_gelu(x, p, hook, **_) -> bool:
 def prepacked_mlp(
   x: tf.Tensor, p: MLP, hook: Hook = no_hook
 ) -> tf.Tensor:  # [B, T, D] -> [B, T, D]
-  """Computes the MLP, with GELU in the kernel of the layer before it."""
+  """Computes the MLP; the kernel of the first layer also computes GELU."""
   return layers.linear(prepacked_linear(x, p.c_fc, then_gelu=True), p.c_proj)
 
 
@@ -96,7 +97,7 @@ def matmul_of_rows(
   then_gelu: bool = False,
   packs: bool = True,
 ) -> tf.Tensor:  # [..., in], [in, out], [out] -> [..., out]
-  """Calls `prepacked_matmul` with the leading dimensions made one."""
+  """Calls `prepacked_matmul` with the leading dimensions flattened."""
   bias = tf.zeros(w.shape[not transpose_w]) if is_absent(b) else b
   rows, bias = tf.reshape(x, [-1, x.shape[-1]]), tf.cast(bias, x.dtype)
   y = prepacked_matmul(
@@ -116,17 +117,17 @@ def prepacked_matmul(
 ) -> tf.Tensor:  # [N, in], [in, out], [out] -> [N, out]
   """Computes `x w + b`, or `x w' + b`, in a graph; it has no gradient.
 
-  The operation keeps what it has packed of its first `w`, besides `w` itself,
-  and never looks at another.
+  The operation packs `w` in its first call, keeps the packed copy, and ignores
+  `w` in later calls.
 
   Args:
-    x: float32 or bfloat16, as `w` and `b` are.
+    x: float32 or bfloat16, like `w` and `b`.
     w: [in, out], or [out, in] for `transpose_w`.
-    b: bias.
+    b: the bias.
     transpose_w: multiply by w'.
-    added: [N, out], added before the sum is rounded.
-    then_gelu: return GELU of it, in its tanh form.
-    packs: keep the packed `w`; else it is packed in each call.
+    added: [N, out], added before the result is rounded.
+    then_gelu: return GELU of the result, in its tanh form.
+    packs: keep the packed `w`; False packs it in each call.
   """
   terms = [b] if added is None else [b, added]
   then = [b'Add'] * (len(terms) - 1) + [b'GeluApproximate'] * then_gelu
@@ -152,6 +153,6 @@ def _attributes(dtype, fused, n_terms, transpose_b, is_filter_const):
     'transpose_b': attribute(b=transpose_b),
     'is_filter_const': attribute(b=is_filter_const),
     'fused_ops': attribute(list=attribute.ListValue(s=fused)),
-    # What oneDNN's kernels of plain tensors are registered under.
+    # The label under which oneDNN's kernels for plain tensors are registered.
     '_kernel': attribute(s=b'MklNameChangeOp'),
   }
