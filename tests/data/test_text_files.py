@@ -67,7 +67,9 @@ def test_text_that_cannot_be_cut_is_refused_before_it_fills_the_memory(
     lambda: list(text_files.parts(path, words)),
     lambda: list(text_files.recut(text_files.joined([path]), 5, words)),
   ):
-    with pytest.raises(InputError, match=r'for 50 characters .* into lines'):
+    with pytest.raises(
+      InputError, match=r'50 characters without .* into lines'
+    ):
       read()
   assert len(text_files.split_file(path, 20, ANYWHERE)) == 5
   learned = tokenizers.cuts_to_learn('bpe')
