@@ -4,7 +4,7 @@ None changes a value or a gradient. Outside an XLA program, `depend_on` is a
 control dependency and the other two return their argument.
 
 XLA's own optimization barrier (`jax.lax.optimization_barrier`) is not used:
-docs/design/compilation.md reports what it did in place of each function.
+docs/design/compilation.md reports its effect in place of each function.
 """
 
 import math

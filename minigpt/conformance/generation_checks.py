@@ -148,7 +148,7 @@ def streaming(model: ModelUnderTest) -> str:
 def _compare_streams(
   model: ModelUnderTest, known: ExportFiles, request: Request
 ) -> None:
-  """Raises CheckError where a row is streamed otherwise than generated."""
+  """Raises CheckError if a streamed text differs from the generated one."""
   prompts = [prompt.decode() for prompt in model.prompts]
   for i, answer in enumerate(generate(model.endpoint, prompts, request)):
     own = replace(request, seed=request.seed + i)

@@ -77,7 +77,7 @@ class ModelFiles(NamedTuple):
   context_length: int | None = None
   reference: LoadedModel | None = None  # with weights as exported
   stop: tuple[str, ...] = ()  # the export's stop strings
-  # As the card lists them, by name; and the most tokens of an answer.
+  # From the model card: grammars by name, and the most tokens of an answer.
   grammars: Mapping[str, Any] = MappingProxyType({})
   max_new_tokens: int = Options().max_new_tokens_limit
   largest_batch: int = max(Options().batch_sizes)  # that a server forms

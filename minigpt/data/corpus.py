@@ -29,8 +29,8 @@ from minigpt.runtime.atomic_io import sweep, write_text
 from minigpt.runtime.json_io import parse_json
 from minigpt.tokenizers import Tokenizer
 
-# Of ranges over shards: raised where a change makes them other ones. What an
-# earlier version has begun is deleted and made again; what is finished stays.
+# Version of the rule that splits text into shards. An unfinished preparation of
+# another version is deleted and begun again; finished ones stay valid.
 _LAYOUT = 4
 
 

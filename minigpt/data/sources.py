@@ -207,7 +207,7 @@ def _tiny_shakespeare() -> dict[str, str]:
 
   try:
     if not tfds.builder('tiny_shakespeare').is_prepared():
-      # TFDS tries for minutes before it gives up.
+      # Without a network, TFDS tries for minutes.
       print(
         'downloading tiny_shakespeare once, 1 MB (without a network, press '
         'Ctrl-C and use --dataset=stdlib)',

@@ -166,7 +166,7 @@ def _delete(folder: Path) -> None:
     if not folder.exists():
       return
     found = {path.name for path in folder.iterdir()} - _OURS
-    # Hidden are those of a file system, and what a killed writer has left.
+    # Hidden files come from file systems and killed writers.
     others = [name for name in found if not name.startswith('.')]
     if others:
       raise InputError(

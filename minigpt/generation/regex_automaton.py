@@ -142,14 +142,14 @@ def _check_states(n_states: int, about: str = '') -> None:
 
 
 def _longest(regex: str) -> int:
-  """Returns how many states a longest text passes, at least.
+  """Returns a lower bound of the number of states: those of the longest text.
 
-  Where repeats are nested, they multiply, and the library takes minutes to find
-  out. No two places of a longest text share a state, as what may follow them
-  differs in length. What is repeated without a bound counts once.
+  Nested repeats multiply, and the library would take minutes to count. No two
+  positions of the longest text share a state, as the lengths of what may follow
+  them differ. An unbounded repeat counts once.
   """
-  # Of each open group: its longest alternative, the states of this one so far,
-  # and those of its last part, which a repeat behind it multiplies.
+  # For each open group: the states of its longest alternative, those of the
+  # current one so far, and those of the last part, which a repeat multiplies.
   groups = [(0, 0, 0)]
   for part in _PARTS.findall(regex):
     longest, here, last = groups.pop()
@@ -171,7 +171,7 @@ def _longest(regex: str) -> int:
 
 
 class _Part(NamedTuple):
-  """What a character or a class has in the automaton."""
+  """The states of a character or a class of characters."""
 
   n_states: int  # hundreds for a class of Unicode
   takes_nul: bool
@@ -179,7 +179,7 @@ class _Part(NamedTuple):
 
 @functools.cache
 def _read(part: str) -> _Part:
-  """Returns what a part is made of; nothing for what matches no character."""
+  """Returns the states of a part; none if it matches no character."""
   if _NOTHING.fullmatch(part):
     return _Part(0, False)
   if len(part) == 1 and part != '.':
@@ -187,20 +187,20 @@ def _read(part: str) -> _Part:
   try:
     index = _index(part)
   except InputError:
-    return _Part(1, True)  # The whole expression has its error, or none.
+    return _Part(1, True)  # Compiling the whole expression reports the error.
   transitions = index.get_transitions()
-  # The states before the class and behind its NUL are not its own.
+  # Two states are not the class's: the one before it, and that after the NUL.
   takes_nul = 0 in transitions[index.get_initial_state()]
   return _Part(len(transitions) - 2, takes_nul)
 
 
 def _begin(regex: str) -> str:
-  """Returns what to put before an expression: a NUL, or nothing.
+  """Returns a prefix for the expression: a NUL, or nothing.
 
-  The library also prepares for matches that begin anywhere in a text. Where
-  the inside of one text can begin another, as an escaped quote in a string,
-  that takes exponential time. Behind a NUL that no text can have inside,
-  nothing else can begin.
+  The library also prepares for matches that begin anywhere in a text. If a text
+  can begin inside of another, as after an escaped quote in a string, that takes
+  exponential time. A NUL at the beginning prevents it, if no text can contain
+  one.
   """
   return '' if any(_read(p).takes_nul for p in _PARTS.findall(regex)) else _NUL
 

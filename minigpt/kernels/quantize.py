@@ -46,7 +46,7 @@ class Quantized(NamedTuple):
 
   values: Leaf  # f32, bfloat16 or int8 [out, in], or an embedding's [V, D]
   scale: Leaf = ABSENT  # f32 [out] or [V]
-  # int32 [out] or [V], sums of the rows of `values`; for `digit_matmul` f32
+  # int32 [out] or [V], sums of the rows of `values`; f32 in `digit_matmul`
   sums: Leaf = ABSENT
   packed: Leaf = ABSENT  # int8, a copy of `values` in oneDNN's layout
 

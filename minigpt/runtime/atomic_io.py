@@ -115,13 +115,13 @@ def new_folder(
 
 @contextlib.contextmanager
 def unnamed_files() -> Iterator[Callable[[], IO[bytes]]]:
-  """Yields what opens a file without a name, to be written and read.
+  """Yields a function that opens an unnamed file, for writing and reading.
 
-  It lies in the folder for temporary files, and is gone when it is closed and
-  no longer mapped, however the process ends.
+  The file is in the folder for temporary files. The system deletes it when it
+  is closed and no longer mapped, even if the process is killed.
 
   Raises:
-    InputError: an OSError came up within.
+    InputError: an OSError was raised inside the context.
   """
   with contextlib.ExitStack() as files:
     try:

@@ -22,8 +22,8 @@ _NO_READER = (errno.EPIPE, errno.EIO)
 
 
 def program() -> str:
-  """Returns what starts another command the way this one was started."""
-  # A console script is started by its path, and `-m` by the bare name.
+  """Returns 'minigpt' or 'python -m minigpt', as this command was started."""
+  # A console script appears by its path, a module by its bare name.
   script = next((a for a in sys.orig_argv[1:] if not a.startswith('-')), '')
   is_script = os.sep in script and Path(script).name == 'minigpt'
   return 'minigpt' if is_script else 'python -m minigpt'

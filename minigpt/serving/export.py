@@ -85,7 +85,7 @@ def _with_kernels(options):
 
 
 def stored(p: Params, options: Options) -> Params:
-  """Returns the parameters as an export with these options keeps them."""
+  """Returns the parameters in the format of an export with these options."""
   if options.compute_dtype == 'int8':
     return digit_matmul.stored(p)
   return quantize(p, options.weights, exported=True, compiled=options.xla)
@@ -199,7 +199,7 @@ def loss_change(
   if options.weights == 'float32':
     return {}
   config = trained.run.model
-  # Matmuls in int8 take a row nearly as it is.
+  # Matmuls in int8 round activations so little that float32 can stand for them.
   dtype = 'bfloat16' if options.compute_dtype == 'bfloat16' else 'float32'
   sides = (trained.model.params, 'float32'), (p, dtype)
   try:

@@ -97,7 +97,7 @@ class GrpcEndpoint:
     self._channel = self._api.grpc.insecure_channel(target, _OPTIONS)
 
   def signatures(self) -> dict[str, Signature]:
-    """Returns the signatures; they are asked for once."""
+    """Returns the signatures; only the first call requests them."""
     return self._known_signatures(Deadline(self._timeout))
 
   def _known_signatures(self, deadline: Deadline) -> dict[str, Signature]:

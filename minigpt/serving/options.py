@@ -54,7 +54,7 @@ class Options(NamedTuple):
     return self._replace(stop=tuple(stop), weights=weights)
 
   def chosen_dtype(self, has_int8: bool) -> str:
-    """Returns the dtype of matmuls: 'auto' is int8 where the weights are.
+    """Returns the dtype of matmuls; 'auto' means int8 if the weights are int8.
 
     Args:
       has_int8: whether TensorFlow's kernels multiply int8 here.

@@ -49,7 +49,7 @@ class RestEndpoint:
     self._path = f'/v1/models/{urllib.parse.quote(model, safe="")}'
 
   def signatures(self) -> dict[str, Signature]:
-    """Returns the signatures; they are asked for once."""
+    """Returns the signatures; only the first call requests them."""
     return self._known_signatures(Deadline(self._timeout))
 
   def _known_signatures(self, deadline: Deadline) -> dict[str, Signature]:

@@ -363,7 +363,7 @@ def describe(setup: RunSetup) -> str:
 
 
 def _batch(recipe: TrainConfig) -> str:
-  """Says how many windows a step reads."""
+  """Formats the number of windows in a step."""
   n, n_parts = recipe.batch_size, recipe.grad_accum
   return f'{n:,}' if n_parts == 1 else f'{n_parts:,} x {n:,}'
 
