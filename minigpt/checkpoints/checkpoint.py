@@ -201,7 +201,7 @@ def set_aside(damage: Damage) -> Path:
 
 
 def rank(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-  """Sorts by validation loss, lowest first; those without one last, by age."""
+  """Sorts by validation loss; those without one come last, newest first."""
 
   def key(found: Checkpoint) -> tuple[float, int]:
     loss = found.info.get('val_loss')

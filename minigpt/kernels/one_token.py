@@ -82,7 +82,7 @@ def _attend(x, p, config, cache, place):
   q = tf.reshape(q, [-1, n_heads, 1, n_features]) / math.sqrt(n_features)
   cache = KVCache(_written(cache.k, k, place), _written(cache.v, v, place))
   scores = tf.cast(_matmul(q, cache.k, adj_y=True), tf.float32) + place.mask
-  # Not tf.nn.softmax, which TensorFlow replaces by oneDNN's slower kernel.
+  # Not tf.nn.softmax, which TensorFlow gives to oneDNN, slower for few rows.
   weights = tf.exp(tf.nn.log_softmax(scores))
   y = _matmul(tf.cast(weights, x.dtype), cache.v)
   return linear(tf.reshape(y, [-1, 1, n_heads * n_features]), p.c_proj), cache

@@ -15,7 +15,7 @@ from minigpt.model.params import LayerNorm, Leaf, Linear, is_absent
 
 
 def sizes(x: tf.Tensor) -> list[int | tf.Tensor]:
-  """Returns each dimension's size: an int, or a tensor if known only at run."""
+  """Returns each dimension's size: an int, or a tensor where not static."""
   known, size = x.shape, tf.shape(x)
   return [size[i] if n is None else n for i, n in enumerate(known)]
 
