@@ -238,7 +238,7 @@ def _check_form(each: Grammar, text: str) -> None:
 
 def compare_plain(it: Subject) -> str:
   """Holds answers without a grammar against those of an export without any."""
-  n = 48
+  n = 12
   for request in REQUESTS:
     options = request.options(n)
     inputs = {'prompt': [*PROMPTS] * (n // len(PROMPTS)), **options}
