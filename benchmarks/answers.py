@@ -38,7 +38,7 @@ from minigpt.checkpoints.loading import load_trained
 from minigpt.config import GPTConfig
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.conformance.serving_session import ServingSession
-from minigpt.generation import decode, grammar
+from minigpt.generation import decode, grammar, grammar_table
 from minigpt.generation.detokenizer import Detokenizer
 from minigpt.generation.grammar import Grammar
 from minigpt.generation.logits_processors import select_rules
@@ -213,10 +213,14 @@ def compare_chunks(it: Subject) -> str:
 def compare_grammars(it: Subject, n_answers: int) -> str:
   """Asks for answers under each grammar, and reads them by other means."""
   shown, files = [], ExportFiles('m', it.tokenizer, CONTEXT)
+  table = grammar_table.build(it.grammars, it.tokenizer)
   for each in it.grammars:
     texts = set()
     for first in range(0, n_answers, 50):
-      request = Request(LIMIT // 2, 1.0, seed=first, grammar=each.name)
+      # Every other batch has few tokens more than the shortest answer.
+      fewest = table.least(each.name) + first // 100 % 10
+      n_new = fewest if first // 50 % 2 else LIMIT // 2
+      request = Request(n_new, 1.0, seed=first, grammar=each.name)
       n = min(50, n_answers - first)
       answers = client.generate(it.endpoint, ['a'] * n, request)
       for answer in answers:

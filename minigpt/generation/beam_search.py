@@ -139,7 +139,7 @@ def _step(
   if grammars:
     state = tf.reshape(now.state.grammar_state, [-1, width])
     state = tf.gather(state, beam, batch_dims=1)
-    ends |= constraint.follow(grammars.tables, state, token) < 0
+    ends |= constraint.follow(grammars.tables, state, token, n_new - i - 1) < 0
   score = found.score / tf.cast(found.n_tokens, tf.float32) ** length_penalty
   # As in `transformers`, only the W best of the 2 W may finish.
   is_high = tf.range(token.shape[1]) < width
@@ -208,6 +208,8 @@ def _reorder(state, beam, token, grammars):
   source = tf.reshape(tf.range(n_rows)[:, None] * width + beam, [-1])
   state = tf.nest.map_structure(lambda x: tf.gather(x, source), state)
   token = tf.reshape(token, [-1])
+  running = ~state.done
+  state = decode.append(state, running, token, None)
   if grammars:
-    state = decode.follow_grammar(state, ~state.done, token, grammars)
-  return decode.append(state, ~state.done, token, None)
+    state = decode.follow_grammar(state, running, token, grammars)
+  return state

@@ -26,6 +26,7 @@ class Tables(NamedTuple):
   next_state: tf.Tensor  # int32 [S, C]
   token_class: tf.Tensor  # int32 [V]
   distance: tf.Tensor  # int32 [S]
+  onward: tf.Tensor  # int32 [S]
   ends: tf.Tensor  # bool [S]
 
 
@@ -91,12 +92,18 @@ def allowed(
   )
 
 
-def follow(tables: Tables, state: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
-  """Returns the state after each token, all int32 [...].
+def follow(
+  tables: Tables, state: tf.Tensor, token: tf.Tensor, n_left: tf.Tensor
+) -> tf.Tensor:  # int32 [...], four times -> int32 [...]
+  """Returns the state after each token.
 
-  A state below 0 says that the text is complete and cannot go on.
+  A state below 0 says that the text is complete and cannot go on: by its
+  grammar, or with the `n_left` tokens that may still follow.
   """
   kind = tf.gather(tables.token_class, token)
   place = tf.stack([tf.maximum(state, DEAD), kind], -1)
   after = tf.gather_nd(tables.next_state, place)
-  return tf.where(tf.gather(tables.ends, after), -1, after)
+  has_ended = tf.gather(tables.ends, after) | (
+    (n_left > 0) & (tf.gather(tables.onward, after) > n_left)
+  )
+  return tf.where(has_ended, -1, after)

@@ -296,9 +296,14 @@ def find_stop(
 def follow_grammar(
   state: State, growing: tf.Tensor, token: tf.Tensor, grammars: Constraint
 ) -> State:
-  """Ends the rows in `growing` whose grammar the token completes."""
-  after = constraint.follow(grammars.tables, state.grammar_state, token)
-  after = tf.where(growing, after, state.grammar_state)
+  """Ends the rows in `growing` whose grammar the token completes.
+
+  The token is counted already.
+  """
+  n_left = grammars.limit - state.n_sampled
+  before = state.grammar_state
+  after = constraint.follow(grammars.tables, before, token, n_left)
+  after = tf.where(growing, after, before)
   return state._replace(grammar_state=after, done=state.done | (after < 0))
 
 

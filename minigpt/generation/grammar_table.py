@@ -33,11 +33,13 @@ class GrammarTable(NamedTuple):
   next_state: np.ndarray  # int32 [S, C]; DEAD: the token is not allowed
   token_class: np.ndarray  # int32 [V]
   distance: np.ndarray  # int32 [S], fewest tokens to the end of an answer
+  # The fewest tokens to an end that is not here: those of a longer answer.
+  onward: np.ndarray  # int32 [S]
   ends: np.ndarray  # bool [S], whether an answer is complete and cannot go on
 
   def least(self, name: str) -> int:
     """Returns the number of tokens in the shortest answer."""
-    return int(self.distance[self.start[self.names.index(name)]])
+    return int(self.onward[self.start[self.names.index(name)]])
 
 
 def build(grammars: Sequence[Grammar], tokenizer: Tokenizer) -> GrammarTable:
@@ -67,9 +69,10 @@ def build(grammars: Sequence[Grammar], tokenizer: Tokenizer) -> GrammarTable:
   if end is not None:
     goes_on[:, token_class[end]] = False
   ends = joined.accepts & ~goes_on.any(1)
+  onward = 1 + distance[next_state].min(1)
   names = tuple(grammar.name for grammar in grammars)
   return GrammarTable(
-    names, start, joined.owner, next_state, token_class, distance, ends
+    names, start, joined.owner, next_state, token_class, distance, onward, ends
   )
 
 

@@ -79,7 +79,7 @@ class GrammarReader:
 
   def _limited(self, state, n_left, field):
     """Returns the constraint of rows with `n_left` tokens left, if enough."""
-    n_least = tf.gather(self.tables.distance, state)
+    n_least = tf.gather(self.tables.onward, state)
     rule = tf.strings.join(
       ['must be ', tf.strings.as_string(n_least), ' or more for its grammar']
     )

@@ -132,6 +132,17 @@ def test_the_last_tokens_are_kept_for_what_must_come(endpoint, live):
     live(['a'], replace(request, max_new_tokens=10))
 
 
+def test_an_answer_ends_where_the_tokens_left_allow_no_longer_one(
+  endpoint, live
+):
+  request = Request(6, temperature=1.0, grammar='yes')  # 'yes, no' has 7.
+  texts = [a.text for a in client.generate(endpoint, ['a'] * 9, request)]
+  assert {*texts} == {'yes', 'no'}
+  for how in request, replace(request, num_beams=2):
+    assert {*live(['a'] * 9, how)} <= {'yes', 'no'}
+  assert ''.join(client.stream(endpoint, 'a', request, FILES)) in texts
+
+
 @pytest.mark.parametrize('temperature', [0.0, 1e-38, 1.0])
 def test_chunks_are_one_call(endpoint, temperature):
   request = Request(LIMIT, temperature=temperature, seed=3, grammar='plan')
