@@ -47,7 +47,7 @@ def steps(table: GrammarTable, n_rows: int):
     held = constraint.Constraint(tables, limit)
     kept = constraint.mask(logits, held, state, tf.zeros_like(limit))
     token, _ = plain(kept, state)
-    return token, constraint.follow(tables, state, token)
+    return token, constraint.follow(tables, state, token, limit - 1)
 
   return [jit.compiled(f, 'xla') for f in (plain, hidden)], tf.constant(state)
 
