@@ -18,6 +18,7 @@ Shapes: V vocabulary, D emb_dim.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from minigpt.compiler.dispatch import Op
@@ -155,7 +156,9 @@ def in_out(
 
   def store_in_out(w: tf.Tensor) -> InOut:
     stored = store(w)
-    return InOut(tf.Variable(tf.transpose(stored.values)), *stored[1:])
+    # Not by TensorFlow, which prints that oneDNN cannot transpose bytes.
+    values = np.transpose(stored.values.numpy())
+    return InOut(tf.Variable(values), *stored[1:])
 
   return store_in_out
 
