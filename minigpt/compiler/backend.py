@@ -94,6 +94,11 @@ def leaving_for(device: str) -> Iterator[None]:
     _device.reset(token)
 
 
+def served_mode(compute_dtype: str) -> str:
+  """Returns the mode of an export whose matmuls are in a dtype."""
+  return 'graph' if compute_dtype == 'float32' else 'graph-onednn'
+
+
 def resolve_mode(
   mode: str,
   compute_dtype: str,

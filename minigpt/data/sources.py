@@ -36,6 +36,11 @@ class Split(NamedTuple):
   val: str | Tokens
 
 
+def training_size(n: int, val_fraction: float) -> int:
+  """Returns how many of `n` characters, tokens or examples are for training."""
+  return int(n * (1 - val_fraction))
+
+
 def read_split(config: DataConfig) -> Split:
   """Reads the data set and splits it as `config` says.
 
@@ -55,7 +60,7 @@ def read_split(config: DataConfig) -> Split:
     raise InputError(f'{config.dataset} holds no text; give one that does')
   if config.val_fraction == 0:
     return Split(whole, whole)
-  n_train = int(len(whole) * (1 - config.val_fraction))
+  n_train = training_size(len(whole), config.val_fraction)
   if isinstance(whole, TokenShards):
     return Split(whole.part(0, n_train), whole.part(n_train, len(whole)))
   return Split(whole[:n_train], whole[n_train:])

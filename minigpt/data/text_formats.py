@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import importlib
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from typing import IO, Any, cast
@@ -17,12 +18,23 @@ COMPRESSED = ('.gz', '.zst')
 PARQUET = '.parquet'
 _BUFFER = 1 << 20  # Bytes of text.
 _READ = 1 << 14  # Bytes of Zstandard, which may expand ten thousand times.
+# Assumed ratio of the size of text to that of its compressed file.
+_COMPRESSION = 4
 _ROWS = 256  # Rows of Parquet read at a time.
 
 
 def is_compressed(path: str) -> bool:
   """Tells whether a file is compressed; Parquet counts as compressed."""
   return path.endswith((*COMPRESSED, PARQUET))
+
+
+def text_size(path: str) -> int:
+  """Estimates the bytes of text in a file; 0 if the file does not exist."""
+  try:
+    size = os.path.getsize(path)
+  except OSError:  # The function that reads the file will report the error.
+    return 0
+  return size * _COMPRESSION if is_compressed(path) else size
 
 
 def open_text(path: str) -> IO[bytes]:

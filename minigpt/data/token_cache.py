@@ -25,17 +25,18 @@ from minigpt import tokenizers
 from minigpt.config import DataConfig
 from minigpt.data.findings import identity
 from minigpt.data.shard_writer import write_array
-from minigpt.data.sources import UnfitTextError, text_paths
+from minigpt.data.sources import UnfitTextError, text_paths, training_size
 from minigpt.data.text_files import joined, readable, recut, text_length
+from minigpt.data.text_formats import text_size
 from minigpt.data.token_shards import (
   CHECKED,
   Tokens,
   TokenShards,
+  checksum,
   map_file,
   map_tokens,
   token_dtype,
 )
-from minigpt.data.vocabulary import text_size
 from minigpt.data.windows import Fingerprint
 from minigpt.errors import InputError
 from minigpt.runtime.atomic_io import delete_folder, new_folder, unnamed_files
@@ -93,7 +94,7 @@ class LargeText:
     n_characters = sum(n for _, n in counted) + len(counted) - 1
     if not n_characters:
       raise InputError(f'{config.dataset} holds no text; give one that does')
-    self._n_train = int(n_characters * (1 - config.val_fraction))
+    self._n_train = training_size(n_characters, config.val_fraction)
 
   def parts(self, cuts: Cuts) -> Iterator[str]:
     """Yields the whole text, in parts that end at places of `cuts`."""
@@ -223,9 +224,7 @@ def _description(
 
 def _known(tokens: np.ndarray, tokenizer: Tokenizer) -> TokenShards:
   """Wraps an array whose ids are known to be in the vocabulary."""
-  return TokenShards(
-    [len(tokens)], lambda _: tokens, tokens.dtype, 0, tokenizer.vocab_size
-  )
+  return TokenShards.of(tokens, n_ids=tokenizer.vocab_size)
 
 
 def _make(
@@ -269,8 +268,7 @@ def _write(
     n_tokens += n
     if not text.config.val_fraction:  # Both parts are the whole text.
       n_tokens += n
-      while block := file.read(_PART):
-        crc32 = zlib.crc32(block, crc32)
+      crc32 = checksum(map_file(file), crc32)
   return Fingerprint(n_tokens, crc32)
 
 

@@ -8,6 +8,7 @@ unchanged.
 from pathlib import Path
 
 from minigpt.data.findings import Findings, identity
+from minigpt.data.sources import training_size
 from minigpt.data.token_shards import (
   CHECKED,
   TokenShards,
@@ -37,13 +38,11 @@ def open_file(
   # The fingerprint covers the training part, then the validation part.
   n_times = 1 if val_fraction else 2
   crc32, n_ids = _content(path, n_times, folder)
-  whole = TokenShards(
-    [len(tokens)], lambda _: tokens, tokens.dtype, crc32, n_ids
-  )
+  whole = TokenShards.of(tokens, crc32, n_ids)
   found = Fingerprint(n_times * len(tokens), crc32)
   if not val_fraction:
     return whole, whole, found
-  n_train = int(len(tokens) * (1 - val_fraction))
+  n_train = training_size(len(tokens), val_fraction)
   return whole.part(0, n_train), whole.part(n_train, len(tokens)), found
 
 

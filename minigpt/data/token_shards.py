@@ -89,6 +89,13 @@ class TokenShards:
     self._ends = np.cumsum(lengths)
     self._start, self._stop = 0, int(self._ends[-1])
 
+  @classmethod
+  def of(
+    cls, tokens: np.ndarray, crc32: int = 0, n_ids: float = math.inf
+  ) -> 'TokenShards':
+    """Wraps a single array [N]; other arguments as for several."""
+    return cls([len(tokens)], lambda _: tokens, tokens.dtype, crc32, n_ids)
+
   def __len__(self) -> int:
     return self._stop - self._start
 

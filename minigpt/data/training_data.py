@@ -216,7 +216,7 @@ def _read_pairs(
     texts = [text for p in pairs for text in (p.prompt, p.completion)]
     # With a line feed, which may have to end completions.
     tokenizer = build('\n'.join([*texts, '']))
-  n_train = int(len(pairs) * (1 - config.val_fraction))
+  n_train = sources.training_size(len(pairs), config.val_fraction)
   parts = pairs[:n_train], pairs[n_train:]
   if not config.val_fraction:
     parts = pairs, pairs

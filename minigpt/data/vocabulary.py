@@ -1,19 +1,16 @@
 """Learns a vocabulary from files of any size."""
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from minigpt import tokenizers
 from minigpt.config.validation import as_strings
 from minigpt.data.text_files import parts
-from minigpt.data.text_formats import is_compressed
+from minigpt.data.text_formats import text_size
 from minigpt.tokenizers import Tokenizer, bpe_trainer
 from minigpt.tokenizers.bpe import BPETokenizer
 
-# Assumed ratio of the size of text to that of its compressed file.
-_COMPRESSION = 4
 SAMPLE_BYTES = 100 << 20
 
 
@@ -81,15 +78,6 @@ def _sample(
   share = min(1.0, sample_bytes / max(n_bytes, 1))
   cuts = tokenizers.cuts_to_learn('bpe', as_strings(special))
   return sampled(parts(paths, cuts, raw), share)
-
-
-def text_size(path: str) -> int:
-  """Estimates the bytes of text in a file; 0 if the file does not exist."""
-  try:
-    size = os.path.getsize(path)
-  except OSError:  # The function that reads the file will report the error.
-    return 0
-  return size * _COMPRESSION if is_compressed(path) else size
 
 
 def sampled(texts: Iterable[str], share: float) -> Iterator[str]:

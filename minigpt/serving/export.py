@@ -74,7 +74,7 @@ def export(
 
 def _with_kernels(options):
   """Returns the options with their dtype chosen, or raises UsageError."""
-  dtype = options.chosen_dtype(has_int8=digit_matmul.available())
+  dtype = options.chosen_dtype(has_int8=digit_matmul.available)
   kernels = {'bfloat16': prepacked_matmul, 'int8': digit_matmul}
   if dtype in kernels and not kernels[dtype].available():
     raise UsageError(

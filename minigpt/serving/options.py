@@ -1,5 +1,6 @@
 """Options of an export; needs no TensorFlow, so that flags can use it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from minigpt.config import SERVED_DTYPES, STORED_WEIGHTS
@@ -53,16 +54,17 @@ class Options(NamedTuple):
     weights = self.weights if is_free else self.compute_dtype
     return self._replace(stop=tuple(stop), weights=weights)
 
-  def chosen_dtype(self, has_int8: bool) -> str:
+  def chosen_dtype(self, has_int8: Callable[[], bool]) -> str:
     """Returns the dtype of matmuls; 'auto' means int8 if the weights are int8.
 
     Args:
-      has_int8: whether TensorFlow's kernels multiply int8 here.
+      has_int8: tells whether TensorFlow's kernels multiply int8 here; called
+        only where that matters.
     """
     if self.compute_dtype != 'auto':
       return self.compute_dtype
     is_int8 = self.weights == 'int8' and not self.xla
-    return 'int8' if is_int8 and has_int8 else 'float32'
+    return 'int8' if is_int8 and has_int8() else 'float32'
 
   def _check_compute_dtype(self):
     if self.compute_dtype not in ('auto', *SERVED_DTYPES):

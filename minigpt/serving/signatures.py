@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from minigpt.compiler import jit
+from minigpt.compiler import backend, jit
 from minigpt.config import GPTConfig
 from minigpt.errors import UsageError
 from minigpt.generation import automaton, decode, grammar_table, row_stops
@@ -87,7 +87,7 @@ class Server(ForwardSignatures):
     self._stops = _stops(Request(stop=stop).check().stop, tokenizer)
     self._grammars = _grammars(grammars, tokenizer, max_new_tokens_limit)
     self._xla, self._shows_attention = xla, attention
-    self._mode = 'graph' if compute_dtype == 'float32' else 'graph-onednn'
+    self._mode = backend.served_mode(compute_dtype)
     self._loop = self._compiled(self._generate_tokens)
     self._chunk_loop = self._compiled(self._generate_chunk)
 

@@ -202,7 +202,7 @@ def test_without_its_kernels_nothing_is_exported(
   ],
 )
 def test_int8_multiplies_in_int8_where_a_server_can(options, has_int8, chosen):
-  assert options.chosen_dtype(has_int8) == chosen
+  assert options.chosen_dtype(lambda: has_int8) == chosen
 
 
 def test_functions_of_tokens_leave_for_other_runtimes(trained, tmp_path):
