@@ -16,9 +16,8 @@ from typing import Any
 
 import peer_runs
 import programs
+import tables
 from preset_run import last_evaluation
-
-EXAMPLES = ('code', 'queries', 'spelling')
 
 
 def rows(printed: str) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def rows(printed: str) -> dict[str, Any]:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('example', choices=EXAMPLES)
+  parser.add_argument('example', choices=tables.EXAMPLES)
   parser.add_argument('--json', help='file for the figures')
   args = parser.parse_args()
   script = programs.ROOT / 'examples' / args.example / 'run.sh'

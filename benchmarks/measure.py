@@ -113,10 +113,7 @@ GROUPS = {
   ),
   'examples': Group(
     1,
-    {
-      name: f'benchmarks/example_run.py {name}'
-      for name in ('code', 'queries', 'spelling')
-    },
+    {name: f'benchmarks/example_run.py {name}' for name in tables.EXAMPLES},
   ),
 }
 

@@ -13,7 +13,6 @@ A format is one of --weights, but compute-bfloat16, which is what `export
 
 import argparse
 import contextlib
-import json
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import programs
 import tensorflow as tf
 
 from minigpt.config import GPTConfig, preset_values, resolve
@@ -29,9 +29,8 @@ from minigpt.generation.request import Request
 from minigpt.kernels.quantize import quantize
 from minigpt.model.params import Params
 from minigpt.model.transformer import GPT
-from minigpt.profiling import machine, workloads
+from minigpt.profiling import workloads
 from minigpt.runtime import app, startup
-from minigpt.runtime.atomic_io import write_text
 from minigpt.serving import export as exporting
 from minigpt.serving.options import Options
 from minigpt.serving.sampling_inputs import sampling_inputs
@@ -50,7 +49,7 @@ def options(weights: str) -> Options:
     CAST: Options(weights='int8', compute_dtype='float32'),
   }
   asked = named.get(weights, Options(weights=weights)).check()
-  return asked._replace(compute_dtype=asked.chosen_dtype(has_int8=True))
+  return asked._replace(compute_dtype=asked.chosen_dtype(has_int8=lambda: True))
 
 
 def stored(gpt: GPT, weights: str) -> Params:
@@ -194,9 +193,7 @@ def main() -> int:
   )
   for name, row in rates.items():
     print(f'{name:<16}', *(f'{rate:10,.1f}' for rate in row.values()))
-  if args.json:
-    figures = {'tokens_per_s': rates, **machine.about()}
-    write_text(args.json, json.dumps(figures) + '\n')
+  programs.report(args.json, {'tokens_per_s': rates})
   return 0
 
 

@@ -23,6 +23,7 @@ import programs
 import tensorflow as tf
 from served import PACKED, exports, options, stored
 
+from minigpt.compiler import backend
 from minigpt.conformance.isolated_process import IsolatedProcess
 from minigpt.generation.request import Request
 from minigpt.profiling import workloads
@@ -118,8 +119,7 @@ def main() -> int:
     gpt, config, folders = stack.enter_context(exports(args))
     sides = {}
     for weights, folder in folders.items():
-      dtype = options(weights).compute_dtype
-      mode = 'graph' if dtype == 'float32' else 'graph-onednn'
+      mode = backend.served_mode(options(weights).compute_dtype)
       sides[weights] = (
         stack.enter_context(contextlib.closing(Wire(folder))),
         workloads.prefill(
